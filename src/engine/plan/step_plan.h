@@ -1,0 +1,58 @@
+// The contract between scheduler and executor: what one step computes. Plain values; the executor never sees a Sequence.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/plan/request.h"
+
+namespace fd {
+
+// A slice of an encoder output that enters this step: output tokens [media_begin, media_begin + count) of `item`
+// replace the embeddings of rows [row_begin, row_begin + count) of the sequence's chunk.
+struct MediaSlice {
+  std::shared_ptr<const MediaItem> item;
+  int64_t media_begin = 0;
+  int64_t row_begin = 0;  // relative to the chunk
+  int64_t count = 0;
+};
+
+struct SequenceStep {
+  RequestId request_id = 0;
+  std::vector<int32_t> token_ids;      // new tokens of this step: a prefill chunk or one decode token
+  std::vector<int32_t> positions;      // [3, new tokens]
+  std::vector<uint8_t> vision_expert;  // [new tokens] or empty
+  int64_t context_tokens = 0;          // tokens in the cache after this step
+  std::vector<int32_t> block_table;    // pages covering context_tokens
+  std::vector<MediaSlice> media;
+  bool samples = false;  // the chunk reaches the end of what is known: one token is drawn
+  // Only when it samples:
+  float temperature = 1.0f;
+  int32_t top_k = 0;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  uint64_t seed = 0;
+  int64_t sample_position = 0;  // sequence index of the token to draw
+};
+
+struct StepPlan {
+  int64_t step = 0;
+  std::vector<SequenceStep> sequences;  // decodes first, then prefills
+  int64_t num_tokens = 0;
+  // Encoder outputs no running or waiting sequence needs any more: the executor may drop them.
+  std::vector<Hash128> released_media;
+};
+
+struct StepResult {
+  int64_t step = 0;
+  struct Token {
+    RequestId request_id = 0;
+    int32_t token_id = -1;  // -1: the logits held a NaN
+    float logprob = 0.0f;
+  };
+  std::vector<Token> tokens;  // one for each sequence that samples, in plan order
+  Status status;              // not ok: the device failed; no tokens
+};
+
+}  // namespace fd

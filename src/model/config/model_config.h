@@ -1,0 +1,70 @@
+// What a checkpoint's config.json says, in one form whatever its style (hub nested, transformers 5 nested, original flat).
+// Plain data, read by every tier above.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/status.h"
+
+namespace fd {
+
+struct MoeConfig {
+  int64_t num_experts = 0;         // per modality
+  int64_t top_k = 0;
+  int64_t intermediate_size = 0;         // width of a text expert
+  int64_t vision_intermediate_size = 0;  // width of a vision expert; 0 when there are none
+  int64_t num_shared_experts = 0;  // one MLP of num_shared_experts * intermediate_size
+  float norm_min = 1e-12f;
+};
+
+struct VisionConfig {
+  int64_t depth = 0;
+  int64_t hidden_size = 0;
+  int64_t num_heads = 0;
+  int64_t intermediate_size = 0;
+  int64_t in_channels = 3;
+  int64_t patch_size = 14;
+  int64_t spatial_merge_size = 2;
+  int64_t temporal_merge_size = 2;
+  float layer_norm_eps = 1e-6f;
+  float rope_theta = 10000.0f;
+};
+
+struct ModelConfig {
+  std::string family;  // registry key: "ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe"
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;  // dense MLP
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t max_position_embeddings = 0;
+  float rms_norm_eps = 1e-5f;
+  float rope_theta = 500000.0f;
+  std::vector<int64_t> mrope_section;  // frequencies of h, w, t; empty: one-dimensional rope
+  bool use_bias = false;
+  bool tie_word_embeddings = false;    // a hint; a checkpoint with lm_head.weight is untied whatever this says
+  std::optional<MoeConfig> moe;
+  std::vector<bool> layer_is_sparse;   // [num_layers]
+  std::optional<VisionConfig> vision;
+  int64_t num_nextn_predict_layers = 0;
+  std::vector<int32_t> eos_token_ids;  // config.json and generation_config.json together
+  int32_t bos_token_id = -1;
+  int32_t pad_token_id = -1;
+  // generation_config.json, where present.
+  std::optional<float> default_temperature;
+  std::optional<float> default_top_p;
+  std::optional<int32_t> default_top_k;
+};
+
+// From a checkpoint folder: config.json (another name through `config_name`) and generation_config.json.
+// Errors name the file, the key, the value and what is allowed; no later code has to check sizes again.
+StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir, const std::string& config_name = "config.json");
+StatusOr<ModelConfig> ParseModelConfig(const Json& config);
+
+}  // namespace fd

@@ -1,0 +1,85 @@
+// The types an engine hands to a model. A model is mathematics: weights in, logits out; no requests, no policy.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compute/ops/attention.h"
+#include "compute/ops/context.h"
+#include "model/config/model_config.h"
+
+namespace fd {
+
+// The bytes of the paged key/value cache; who owns which page is engine/kvcache's business.
+// Per layer k and v [pages, kv_heads, 64, head_dim] in the activation type.
+struct KvStorage {
+  std::vector<Tensor> k;
+  std::vector<Tensor> v;
+  int64_t num_pages = 0;
+};
+KvStorage MakeKvStorage(const ModelConfig& config, DType dtype, Device device, int64_t num_pages);
+int64_t KvBytesPerPage(const ModelConfig& config, DType dtype);
+
+// One step's inputs, all on the model's device. All tokens of all sequences lie in one ragged batch.
+struct ForwardBatch {
+  int64_t num_tokens = 0;
+  TensorView token_ids;    // int32 [tokens]; a placeholder's id may be anything inside the vocabulary
+  TensorView positions;    // int32 [3, tokens]: t, h, w; all equal for text
+  ops::AttentionBatch attention;
+  TensorView logits_rows;  // int32 [outputs]: rows whose logits are wanted
+  // Rows whose embedding is replaced by an encoder output; empty without pictures in the step.
+  TensorView media_rows;        // int32 [m]
+  TensorView media_embeddings;  // [m, hidden] act
+  // Rows by expert set: text_rows and vision_rows partition [0, tokens). Both empty = all text.
+  TensorView text_rows;    // int32
+  TensorView vision_rows;  // int32
+};
+
+// Pictures or frames to encode, in one call. Pixels are uint8 before normalisation.
+struct EncodeBatch {
+  struct Grid {
+    int64_t t = 1, h = 0, w = 0;  // in patches; t = 1 for a picture, even for a video
+  };
+  std::vector<Grid> grids;  // one a picture or video
+  TensorView patch_rows;    // uint8 [sum t*h*w, channels * patch * patch], 2x2-block order, on the model's device
+  int64_t OutputTokens() const {
+    int64_t n = 0;
+    for (const Grid& g : grids) n += (g.t == 1 ? 1 : g.t / 2) * g.h * g.w / 4;
+    return n;
+  }
+};
+
+// Called with named intermediate tensors while a forward runs; for golden tests. Null in service.
+using TensorProbe = std::function<void(const std::string& name, const TensorView& value)>;
+
+// Weights are immutable after loading. Forward and Encode may run on one thread at a time per model.
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const ModelConfig& config() const = 0;
+  virtual DType dtype() const = 0;  // activation type
+  virtual int64_t weight_bytes() const = 0;
+
+  // logits float32 [outputs, vocab_size]. Scratch comes from ctx.workspace, released on return.
+  virtual void Forward(const ops::Context& ctx, const TensorView& logits, const ForwardBatch& batch,
+                       KvStorage& kv) = 0;
+  // embeddings [OutputTokens(), hidden] act. Only for models with config().vision.
+  virtual void Encode(const ops::Context& ctx, const TensorView& embeddings, const EncodeBatch& batch) = 0;
+
+  TensorProbe probe;
+};
+
+struct LoadOptions {
+  DType dtype = DType::kBFloat16;  // activation and KV type; weights stay bfloat16 as stored
+  Device device;
+  bool random_weights = false;     // --load-format dummy: shapes from config alone, no weight file is read
+  // Called as loading proceeds; bytes of weights done and in all.
+  std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
+};
+// Reads config and weights of a checkpoint folder and builds the model of its family (families/registry.cc).
+StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::string& model_dir,
+                                           const LoadOptions& options);
+
+}  // namespace fd

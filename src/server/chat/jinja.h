@@ -1,0 +1,46 @@
+// The Jinja subset that chat templates use (as transformers documents it), under an instruction and output budget.
+// A parsed template is immutable; any thread may render it.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "base/status.h"
+
+namespace fd {
+
+struct JinjaLimits {
+  int64_t max_instructions = 500'000;
+  int64_t max_output_bytes = 4 << 20;
+  int max_depth = 64;
+};
+
+class JinjaTemplate {
+ public:
+  // Errors name the line. trim_blocks and lstrip_blocks are on, as in transformers.
+  static StatusOr<JinjaTemplate> Parse(std::string_view source);
+  ~JinjaTemplate();
+  JinjaTemplate(JinjaTemplate&&) noexcept;
+  JinjaTemplate& operator=(JinjaTemplate&&) noexcept;
+
+  struct Result {
+    std::string text;
+    // [begin, end) in characters of the text inside {% generation %} blocks.
+    std::vector<std::pair<int64_t, int64_t>> generation_spans;
+  };
+  // variables: an object. raise_exception's message comes back as kInvalidArgument, word for word.
+  // now: what strftime_now sees.
+  StatusOr<Result> Render(const Json& variables, const JinjaLimits& limits, const std::tm& now) const;
+
+ private:
+  struct Impl;
+  explicit JinjaTemplate(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fd
