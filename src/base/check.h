@@ -10,19 +10,19 @@ namespace fd {
 [[noreturn]] void CheckFailed(const char* file, int line, const char* condition, const std::string& detail);
 }  // namespace fd
 
-#define FD_CHECK(cond, ...)                                                                     \
-  do {                                                                                          \
-    if (!(cond)) [[unlikely]]                                                                   \
-      ::fd::CheckFailed(__FILE__, __LINE__, #cond, ::fd::StrCat(__VA_ARGS__));                  \
+#define FD_CHECK(cond, ...)                                                    \
+  do {                                                                         \
+    if (!(cond)) [[unlikely]]                                                  \
+      ::fd::CheckFailed(__FILE__, __LINE__, #cond, ::fd::StrCat(__VA_ARGS__)); \
   } while (0)
 
-#define FD_CHECK_OP(a, op, b, ...)                                                              \
-  do {                                                                                          \
-    const auto& fd_a = (a);                                                                     \
-    const auto& fd_b = (b);                                                                     \
-    if (!(fd_a op fd_b)) [[unlikely]]                                                           \
-      ::fd::CheckFailed(__FILE__, __LINE__, #a " " #op " " #b,                                  \
-                        ::fd::StrCat(fd_a, " vs ", fd_b, " " __VA_OPT__(, ) __VA_ARGS__));      \
+#define FD_CHECK_OP(a, op, b, ...)                                                         \
+  do {                                                                                     \
+    const auto& fd_a = (a);                                                                \
+    const auto& fd_b = (b);                                                                \
+    if (!(fd_a op fd_b)) [[unlikely]]                                                      \
+      ::fd::CheckFailed(__FILE__, __LINE__, #a " " #op " " #b,                             \
+                        ::fd::StrCat(fd_a, " vs ", fd_b, " " __VA_OPT__(, ) __VA_ARGS__)); \
   } while (0)
 
 #define FD_CHECK_EQ(a, b, ...) FD_CHECK_OP(a, ==, b __VA_OPT__(, ) __VA_ARGS__)

@@ -26,7 +26,8 @@ class MappedFile {
   const std::string& path() const { return path_; }
   const uint8_t* data() const { return data_; }
   int64_t size_bytes() const { return size_bytes_; }
-  // Tells the kernel that these bytes will not be read again, so that loading does not fill memory with the file.
+  // Tells the kernel that these bytes will not be read again, so that loading does not fill memory with the
+  // file.
   void Release(int64_t offset, int64_t length_bytes) const;
 
  private:

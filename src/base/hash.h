@@ -1,4 +1,5 @@
-// 128-bit keyed hash (SipHash-2-4-128, Aumasson and Bernstein) for content ids that an attacker may choose: pictures, prompt prefixes.
+// 128-bit keyed hash (SipHash-2-4-128, Aumasson and Bernstein) for content ids that an attacker may choose:
+// pictures, prompt prefixes.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,9 @@ struct Hash128 {
   uint64_t high = 0;
   bool operator==(const Hash128&) const = default;
 };
+
+// SipHash-2-4-128 with an explicit key.
+Hash128 SipHash128(uint64_t k0, uint64_t k1, std::string_view bytes);
 
 // The key of this process, drawn at start from the kernel.
 Hash128 KeyedHash(std::string_view bytes);

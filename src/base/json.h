@@ -1,6 +1,6 @@
-// An ordered JSON value with a parser and a writer: request bodies, config.json, safetensors headers, template variables.
-// Objects keep the order of their members, because templates and tool definitions print it.
-// Values are plain data; nothing here is thread-safe beyond const access.
+// An ordered JSON value with a parser and a writer: request bodies, config.json, safetensors headers,
+// template variables. Objects keep the order of their members, because templates and tool definitions print
+// it. Values are plain data; nothing here is thread-safe beyond const access.
 #pragma once
 
 #include <cstdint>
@@ -45,17 +45,17 @@ class JsonObject {
 class Json {
  public:
   Json() : value_(nullptr) {}
-  Json(std::nullptr_t) : value_(nullptr) {}  // NOLINT: implicit conversions make literals readable
-  Json(bool b) : value_(b) {}                // NOLINT
-  Json(int i) : value_(static_cast<int64_t>(i)) {}           // NOLINT
-  Json(int64_t i) : value_(i) {}             // NOLINT
-  Json(uint64_t u);                          // NOLINT: above 2^63 - 1 it becomes a double
-  Json(double d) : value_(d) {}              // NOLINT
-  Json(const char* s) : value_(std::string(s)) {}            // NOLINT
-  Json(std::string_view s) : value_(std::string(s)) {}       // NOLINT
-  Json(std::string s) : value_(std::move(s)) {}              // NOLINT
-  Json(JsonArray a) : value_(std::move(a)) {}                // NOLINT
-  Json(JsonObject o) : value_(std::move(o)) {}               // NOLINT
+  Json(std::nullptr_t) : value_(nullptr) {}             // NOLINT: implicit conversions make literals readable
+  Json(bool b) : value_(b) {}                           // NOLINT
+  Json(int i) : value_(static_cast<int64_t>(i)) {}      // NOLINT
+  Json(int64_t i) : value_(i) {}                        // NOLINT
+  Json(uint64_t u);                                     // NOLINT: above 2^63 - 1 it becomes a double
+  Json(double d) : value_(d) {}                         // NOLINT
+  Json(const char* s) : value_(std::string(s)) {}       // NOLINT
+  Json(std::string_view s) : value_(std::string(s)) {}  // NOLINT
+  Json(std::string s) : value_(std::move(s)) {}         // NOLINT
+  Json(JsonArray a) : value_(std::move(a)) {}           // NOLINT
+  Json(JsonObject o) : value_(std::move(o)) {}          // NOLINT
 
   bool is_null() const { return std::holds_alternative<std::nullptr_t>(value_); }
   bool is_bool() const { return std::holds_alternative<bool>(value_); }
@@ -92,9 +92,10 @@ struct JsonLimits {
   int64_t max_values = 1'000'000;
 };
 
-// RFC 8259: UTF-8 without ill-formed sequences, no lone surrogates, no NaN, no trailing bytes, no byte order mark. Numbers
-// without fraction or exponent that fit 64 signed bits are integers, others doubles; beyond a double's range: an
-// error. A key that stands twice in one object is an error. Messages name the byte offset and what was expected.
+// RFC 8259: UTF-8 without ill-formed sequences, no lone surrogates, no NaN, no trailing bytes, no byte order
+// mark. Numbers without fraction or exponent that fit 64 signed bits are integers, others doubles; beyond a
+// double's range: an error. A key that stands twice in one object is an error. Messages name the byte offset
+// and what was expected.
 StatusOr<Json> ParseJson(std::string_view text, const JsonLimits& limits = {});
 
 // Compact ("," and ":"), UTF-8 left as is, control characters escaped. Doubles in their shortest exact form.

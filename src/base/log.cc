@@ -48,10 +48,11 @@ void LogLine(LogLevel level, std::string_view message) {
   size_t n = std::strftime(time, sizeof(time), terminal ? "%H:%M:%S" : "%Y-%m-%dT%H:%M:%S", &utc);
   std::snprintf(time + n, sizeof(time) - n, ".%03d", static_cast<int>(ms % 1000));
   // One fwrite per line: lines of several threads do not mix.
-  std::string line = terminal ? StrCat(time, level >= LogLevel::kWarning ? StrCat(" ", name, ": ") : std::string(" "),
-                                       Escape(message, false), "\n")
-                              : StrCat("{\"time\":\"", time, "Z\",\"level\":\"", name, "\",\"message\":\"",
-                                       Escape(message, true), "\"}\n");
+  std::string line =
+      terminal ? StrCat(time, level >= LogLevel::kWarning ? StrCat(" ", name, ": ") : std::string(" "),
+                        Escape(message, false), "\n")
+               : StrCat("{\"time\":\"", time, "Z\",\"level\":\"", name, "\",\"message\":\"",
+                        Escape(message, true), "\"}\n");
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 

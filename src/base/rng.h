@@ -1,5 +1,5 @@
-// Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC11): counter-based, so a number
-// depends on (key, counter) alone and not on the order of calls.
+// Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC11): counter-based, so a
+// number depends on (key, counter) alone and not on the order of calls.
 #pragma once
 
 #include <array>

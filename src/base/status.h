@@ -98,8 +98,8 @@ class [[nodiscard]] StatusOr {
 #define FD_CONCAT_INNER(a, b) a##b
 #define FD_CONCAT(a, b) FD_CONCAT_INNER(a, b)
 
-#define FD_RETURN_IF_ERROR(expr)                   \
-  do {                                             \
+#define FD_RETURN_IF_ERROR(expr)                             \
+  do {                                                       \
     if (::fd::Status fd_s = (expr); !fd_s.ok()) return fd_s; \
   } while (0)
 

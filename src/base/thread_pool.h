@@ -7,7 +7,8 @@
 
 namespace fd {
 
-// CPUs this process may really use: the affinity mask and the cgroup quota (v1 and v2), whichever is smaller; at least 1.
+// CPUs this process may really use: the affinity mask and the cgroup quota (v1 and v2), whichever is smaller;
+// at least 1.
 int AvailableCpus();
 
 class ThreadPool {

@@ -13,7 +13,7 @@ struct Utf8Char {
   char32_t code_point;  // kReplacementCharacter when ill-formed
   int length_bytes;     // bytes consumed, at least 1
   bool well_formed;
-  bool truncated;       // ill-formed only because the text ends inside a sequence that is right so far
+  bool truncated;  // ill-formed only because the text ends inside a sequence that is right so far
 };
 // The character at the start of `text`, which must not be empty.
 Utf8Char DecodeUtf8(std::string_view text);
