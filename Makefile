@@ -1,0 +1,71 @@
+# Two commands do everything on a fresh Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+BIN := build/release/fastdeploy
+VENV := build/venv
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
+# An uncaught sanitizer report must fail the run, also in a server that a test started.
+export ASAN_OPTIONS ?= detect_leaks=1:abort_on_error=0:exitcode=99
+export UBSAN_OPTIONS ?= print_stacktrace=1
+export TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1:exitcode=66:suppressions=$(CURDIR)/tests/tsan.supp
+
+.PHONY: help setup build demo test test-asan test-tsan gpu-test install format lint check clean
+help:
+	@echo 'make demo        set up, build, ask the bundled model about a picture'
+	@echo 'make test        set up, build, run all tests'
+	@echo 'make build       build/release/fastdeploy'
+	@echo 'make test-asan   unit and end-to-end tests under AddressSanitizer and UndefinedBehaviorSanitizer'
+	@echo 'make test-tsan   the same under ThreadSanitizer'
+	@echo 'make gpu-test    what needs an NVIDIA GPU'
+	@echo 'make install     into PREFIX=$(PREFIX)'
+	@echo 'make format      clang-format the sources;  make lint: clang-tidy;  make check: formatting and layers'
+
+setup:
+	@tools/setup.sh
+
+build: setup
+	@tools/build.sh release fastdeploy
+
+demo: build
+	@$(PYTHON) tools/demo.py $(BIN)
+
+$(VENV)/.ready: tests/e2e/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+	touch $@
+
+test: setup check
+	@tools/build.sh release all
+	@$(MAKE) --no-print-directory $(VENV)/.ready
+	ctest --test-dir build/release --output-on-failure -j $(JOBS)
+	FASTDEPLOY_BIN=$(BIN) $(VENV)/bin/python -m pytest -q tests/e2e
+
+test-asan test-tsan: test-%: setup
+	@tools/build.sh $* all
+	@$(MAKE) --no-print-directory $(VENV)/.ready
+	ctest --test-dir build/$* --output-on-failure -j $(JOBS) -L unit
+	FASTDEPLOY_BIN=build/$*/fastdeploy $(VENV)/bin/python -m pytest -q tests/e2e -m 'not slow'
+
+gpu-test:
+	@echo 'gpu-test: there are no CUDA kernels yet; they come with the next issue.' >&2; exit 1
+
+install: build
+	cmake --install build/release --prefix $(PREFIX)
+
+SOURCES = $(shell git ls-files '*.h' '*.cc' '*.inc' '*.cu' '*.cuh')
+CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-19 clang-format 2>/dev/null))
+check: setup
+	@$(PYTHON) tools/check_layers.py
+	@$(CLANG_FORMAT) --dry-run -Werror $(SOURCES) && echo 'clang-format: clean'
+
+format:
+	$(CLANG_FORMAT) -i $(SOURCES)
+
+lint:
+	@tools/build.sh debug all
+	run-clang-tidy-19 -quiet -p build/debug '^$(CURDIR)/(src|apps|bench)/'
+
+clean:
+	rm -rf build
