@@ -55,7 +55,7 @@ install: build
 	cmake --install build/release --prefix $(PREFIX)
 
 SOURCES = $(shell git ls-files '*.h' '*.cc' '*.inc' '*.cu' '*.cuh')
-CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-19 clang-format 2>/dev/null))
+CLANG_FORMAT ?= clang-format-19
 check: setup
 	@$(PYTHON) tools/check_layers.py
 	@$(CLANG_FORMAT) --dry-run -Werror $(SOURCES) && echo 'clang-format: clean'

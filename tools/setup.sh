@@ -14,7 +14,7 @@ packages=(
   libjpeg-dev libpng-dev libwebp-dev libgif-dev zlib1g-dev
   libgtest-dev
   python3 python3-venv curl ca-certificates
-  'clang-format-19|clang-format'
+  clang-format-19  # one version: others break lines elsewhere
 )
 case "${ID:-} ${VERSION_ID:-}" in
   "debian 12"*|"ubuntu 24.04"*) ;;

@@ -1,4 +1,5 @@
-// The loop: receive -> schedule -> execute -> publish. Owns every sequence. Speaks token ids, page ids and plans.
+// The loop: receive -> schedule -> execute -> publish. Owns every sequence. Speaks token ids, page ids and
+// plans.
 #pragma once
 
 #include <memory>
@@ -10,11 +11,11 @@
 namespace fd {
 
 struct EngineOptions {
-  int64_t max_model_len = 2048;          // prompt and output of a sequence, in tokens
-  int64_t max_num_seqs = 8;              // sequences that run at once
-  int64_t max_num_batched_tokens = 2048; // strict, in every step
-  int64_t num_kv_pages = 0;              // of 64 tokens; at least 1
-  int64_t max_waiting_requests = 1024;   // beyond it Submit refuses
+  int64_t max_model_len = 2048;           // prompt and output of a sequence, in tokens
+  int64_t max_num_seqs = 8;               // sequences that run at once
+  int64_t max_num_batched_tokens = 2048;  // strict, in every step
+  int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
+  int64_t max_waiting_requests = 1024;    // beyond it Submit refuses
 };
 
 // A consistent snapshot, made by the engine thread once a step.
@@ -26,10 +27,10 @@ struct EngineStats {
   int64_t used_pages = 0;
   int64_t total_pages = 0;
   int64_t steps = 0;
-  int64_t prompt_tokens = 0;      // computed, since start
-  int64_t generated_tokens = 0;   // since start
+  int64_t prompt_tokens = 0;     // computed, since start
+  int64_t generated_tokens = 0;  // since start
   int64_t last_step_tokens = 0;
-  int64_t max_step_tokens = 0;    // the largest step since start
+  int64_t max_step_tokens = 0;  // the largest step since start
 };
 
 class Engine {
@@ -39,10 +40,11 @@ class Engine {
   ~Engine();  // aborts what runs and joins the thread
 
   void Start();
-  // Any thread. Refuses at once (nothing is queued, the sink is never called) a prompt that can never fit, with both numbers, and a
-  // full queue (kResourceExhausted).
+  // Any thread. Refuses at once (nothing is queued, the sink is never called) a prompt that can never fit,
+  // with both numbers, and a full queue (kResourceExhausted).
   Status Submit(GenerateRequest request);
-  // Any thread. The sequence leaves within one step and its sink gets kAborted; unknown or finished ids are ignored.
+  // Any thread. The sequence leaves within one step and its sink gets kAborted; unknown or finished ids are
+  // ignored.
   void Abort(RequestId id);
   // No new requests; returns when all that run have finished, or aborts them at the deadline.
   void Drain(Clock::time_point deadline);

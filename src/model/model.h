@@ -1,4 +1,5 @@
-// The types an engine hands to a model. A model is mathematics: weights in, logits out; no requests, no policy.
+// The types an engine hands to a model. A model is mathematics: weights in, logits out; no requests, no
+// policy.
 #pragma once
 
 #include <functional>
@@ -25,8 +26,8 @@ int64_t KvBytesPerPage(const ModelConfig& config, DType dtype);
 // One step's inputs, all on the model's device. All tokens of all sequences lie in one ragged batch.
 struct ForwardBatch {
   int64_t num_tokens = 0;
-  TensorView token_ids;    // int32 [tokens]; a placeholder's id may be anything inside the vocabulary
-  TensorView positions;    // int32 [3, tokens]: t, h, w; all equal for text
+  TensorView token_ids;  // int32 [tokens]; a placeholder's id may be anything inside the vocabulary
+  TensorView positions;  // int32 [3, tokens]: t, h, w; all equal for text
   ops::AttentionBatch attention;
   TensorView logits_rows;  // int32 [outputs]: rows whose logits are wanted
   // Rows whose embedding is replaced by an encoder output; empty without pictures in the step.
@@ -43,7 +44,8 @@ struct EncodeBatch {
     int64_t t = 1, h = 0, w = 0;  // in patches; t = 1 for a picture, even for a video
   };
   std::vector<Grid> grids;  // one a picture or video
-  TensorView patch_rows;    // uint8 [sum t*h*w, channels * patch * patch], 2x2-block order, on the model's device
+  TensorView
+      patch_rows;  // uint8 [sum t*h*w, channels * patch * patch], 2x2-block order, on the model's device
   int64_t OutputTokens() const {
     int64_t n = 0;
     for (const Grid& g : grids) n += (g.t == 1 ? 1 : g.t / 2) * g.h * g.w / 4;
@@ -74,7 +76,7 @@ class Model {
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay bfloat16 as stored
   Device device;
-  bool random_weights = false;     // --load-format dummy: shapes from config alone, no weight file is read
+  bool random_weights = false;  // --load-format dummy: shapes from config alone, no weight file is read
   // Called as loading proceeds; bytes of weights done and in all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 };

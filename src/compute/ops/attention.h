@@ -7,9 +7,11 @@ namespace fd::ops {
 
 inline constexpr int64_t kPageTokens = 64;
 
-// The ragged batch of one step: prefill chunks and decodes together. Device tensors; the scalar fields are host copies for planning.
+// The ragged batch of one step: prefill chunks and decodes together. Device tensors; the scalar fields are
+// host copies for planning.
 struct AttentionBatch {
-  TensorView query_offsets;   // int32 [seqs + 1]: tokens of sequence s are rows query_offsets[s] .. query_offsets[s + 1]
+  TensorView query_offsets;   // int32 [seqs + 1]: tokens of sequence s are rows query_offsets[s] ..
+                              // query_offsets[s + 1]
   TensorView context_tokens;  // int32 [seqs]: tokens of s in the cache after this step, its new ones included
   TensorView block_tables;    // int32 [seqs, max_pages]: page of token i of s is block_tables[s][i / 64]
   TensorView slots;           // int32 [tokens]: page * 64 + offset where each token's key and value go
@@ -22,15 +24,18 @@ struct AttentionBatch {
 void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_pages, const TensorView& k,
              const TensorView& v, const TensorView& slots);
 
-// Causal: query i of sequence s sees its first context_tokens[s] - (queries of s) + i + 1 tokens. Query head h uses kv head h / (heads / kv_heads).
-// float32 scores and softmax; a row's result does not depend on the batch, on how the prompt was cut into chunks or on the number of threads.
-// out, q [tokens, heads, head_dim] act (q's rows may be strided); k_pages, v_pages [pages, kv_heads, 64, head_dim] act.
+// Causal: query i of sequence s sees its first context_tokens[s] - (queries of s) + i + 1 tokens. Query head
+// h uses kv head h / (heads / kv_heads). float32 scores and softmax; a row's result does not depend on the
+// batch, on how the prompt was cut into chunks or on the number of threads. out, q [tokens, heads, head_dim]
+// act (q's rows may be strided); k_pages, v_pages [pages, kv_heads, 64, head_dim] act.
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const AttentionBatch& batch, float scale);
 
-// Each row attends to all rows of its own segment (one picture or frame). out, q, k, v [rows, heads, head_dim] act, q, k, v may be
-// strided; segment_offsets int32 [segments + 1], the last = rows; max_segment_rows: host copy of the longest.
+// Each row attends to all rows of its own segment (one picture or frame). out, q, k, v [rows, heads,
+// head_dim] act, q, k, v may be strided; segment_offsets int32 [segments + 1], the last = rows;
+// max_segment_rows: host copy of the longest.
 void SegmentAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k,
-                      const TensorView& v, const TensorView& segment_offsets, int64_t max_segment_rows, float scale);
+                      const TensorView& v, const TensorView& segment_offsets, int64_t max_segment_rows,
+                      float scale);
 
 }  // namespace fd::ops

@@ -8,9 +8,9 @@ namespace fd::ops {
 
 struct Context {
   Device device;
-  ThreadPool* threads = nullptr;    // CPU: runs the kernels
-  void* stream = nullptr;           // CUDA: a cudaStream_t
-  Workspace* workspace = nullptr;   // scratch of a single op; an op gives back what it takes
+  ThreadPool* threads = nullptr;   // CPU: runs the kernels
+  void* stream = nullptr;          // CUDA: a cudaStream_t
+  Workspace* workspace = nullptr;  // scratch of a single op; an op gives back what it takes
 };
 
 }  // namespace fd::ops

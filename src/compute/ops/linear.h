@@ -9,8 +9,8 @@
 
 namespace fd::ops {
 
-// A weight repacked at load time for the kernels of its device; immutable afterwards, shareable between threads.
-// Later schemes (wint8, wint4, fp8) add values to WeightKind and tensors beside `data`.
+// A weight repacked at load time for the kernels of its device; immutable afterwards, shareable between
+// threads. Later schemes (wint8, wint4, fp8) add values to WeightKind and tensors beside `data`.
 enum class WeightKind : uint8_t { kBFloat16, kFloat32 };
 struct LinearWeight {
   WeightKind kind = WeightKind::kBFloat16;
@@ -20,11 +20,12 @@ struct LinearWeight {
   int64_t size_bytes() const { return data.size_bytes(); }
 };
 
-// `parts`: [n_i, k] views of one dtype (bfloat16 or float32), stacked on n into one weight; sources lie in host memory (a mapped file).
-// transposed: the parts are [k, n_i] instead.
+// `parts`: [n_i, k] views of one dtype (bfloat16 or float32), stacked on n into one weight; sources lie in
+// host memory (a mapped file). transposed: the parts are [k, n_i] instead.
 LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed = false);
 
-// out [m, n] act or float32; in [m, k] act; bias [n] act or empty. A float32 `in` is never rounded to bfloat16.
+// out [m, n] act or float32; in [m, k] act; bias [n] act or empty. A float32 `in` is never rounded to
+// bfloat16.
 void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
             const TensorView& bias = {});
 

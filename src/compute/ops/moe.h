@@ -7,10 +7,10 @@
 
 namespace fd::ops {
 
-// Softmax routing with a selection bias (reference/ernie45-architecture 3.1): p = softmax(logits); the top_k largest p + bias are
-// chosen (ties: the lower index); weights = p / max(sum of the chosen p, norm_min), rounded to bfloat16 when round_weights.
-// expert_ids int32 [tokens, top_k] in ascending expert order; expert_weights float32 [tokens, top_k];
-// logits float32 [tokens, experts]; bias float32 [experts] or empty.
+// Softmax routing with a selection bias (reference/ernie45-architecture 3.1): p = softmax(logits); the top_k
+// largest p + bias are chosen (ties: the lower index); weights = p / max(sum of the chosen p, norm_min),
+// rounded to bfloat16 when round_weights. expert_ids int32 [tokens, top_k] in ascending expert order;
+// expert_weights float32 [tokens, top_k]; logits float32 [tokens, experts]; bias float32 [experts] or empty.
 void RouteSoftmax(const Context& ctx, const TensorView& expert_ids, const TensorView& expert_weights,
                   const TensorView& logits, const TensorView& bias, float norm_min, bool round_weights);
 
@@ -19,9 +19,10 @@ struct ExpertWeights {
   std::vector<LinearWeight> down;     // per expert [hidden, width]
 };
 
-// out[r] = sum over the chosen e of weight_e * down_e(silu(gate_e x) * up_e x) for the rows r of `in`: reads only the chosen experts' weights.
-// Each expert's result is rounded to the activation type, weighted and summed in float32 in ascending expert order, rounded once.
-// out, in [tokens, hidden] act; expert_ids int32 and expert_weights float32 [tokens, top_k].
+// out[r] = sum over the chosen e of weight_e * down_e(silu(gate_e x) * up_e x) for the rows r of `in`: reads
+// only the chosen experts' weights. Each expert's result is rounded to the activation type, weighted and
+// summed in float32 in ascending expert order, rounded once. out, in [tokens, hidden] act; expert_ids int32
+// and expert_weights float32 [tokens, top_k].
 void MoeExperts(const Context& ctx, const TensorView& out, const TensorView& in, const ExpertWeights& experts,
                 const TensorView& expert_ids, const TensorView& expert_weights);
 

@@ -5,11 +5,13 @@
 
 namespace fd::ops {
 
-// out = weight * round(x * rsqrt(mean(x^2) + eps)), rounded to act before the multiplication as transformers does. out may be in.
-// out, in [rows, n] act; weight [n] act.
-void RmsNorm(const Context& ctx, const TensorView& out, const TensorView& in, const TensorView& weight, float eps);
+// out = weight * round(x * rsqrt(mean(x^2) + eps)), rounded to act before the multiplication as transformers
+// does. out may be in. out, in [rows, n] act; weight [n] act.
+void RmsNorm(const Context& ctx, const TensorView& out, const TensorView& in, const TensorView& weight,
+             float eps);
 
-// residual += in (rounded to act), then out = RmsNorm(residual). residual, in, out [rows, n] act; out may be in.
+// residual += in (rounded to act), then out = RmsNorm(residual). residual, in, out [rows, n] act; out may be
+// in.
 void AddRmsNorm(const Context& ctx, const TensorView& out, const TensorView& residual, const TensorView& in,
                 const TensorView& weight, float eps);
 

@@ -5,15 +5,18 @@
 
 namespace fd::ops {
 
-// kInterleaved rotates pairs (2i, 2i + 1), as ERNIE's text model does; kHalfSplit pairs (i, i + head_dim / 2), as its ViT and Llama do.
+// kInterleaved rotates pairs (2i, 2i + 1), as ERNIE's text model does; kHalfSplit pairs (i, i + head_dim /
+// 2), as its ViT and Llama do.
 enum class RopeStyle : uint8_t { kInterleaved, kHalfSplit };
 
-// cos_sin[t][0][i] = cos(a), cos_sin[t][1][i] = sin(a), a = inv_freq[i] * positions[axis[i]][t] in float32. Computed once a step for all layers.
-// cos_sin float32 [tokens, 2, half]; positions int32 [axes, tokens]; inv_freq float32 [half]; axis int32 [half], each in [0, axes).
-void RopeCosSin(const Context& ctx, const TensorView& cos_sin, const TensorView& positions, const TensorView& inv_freq,
-                const TensorView& axis);
+// cos_sin[t][0][i] = cos(a), cos_sin[t][1][i] = sin(a), a = inv_freq[i] * positions[axis[i]][t] in float32.
+// Computed once a step for all layers. cos_sin float32 [tokens, 2, half]; positions int32 [axes, tokens];
+// inv_freq float32 [half]; axis int32 [half], each in [0, axes).
+void RopeCosSin(const Context& ctx, const TensorView& cos_sin, const TensorView& positions,
+                const TensorView& inv_freq, const TensorView& axis);
 
-// Rotates x in place, in float32, one rounding. x [tokens, heads, head_dim] act, rows may be strided; cos_sin [tokens, 2, head_dim / 2].
+// Rotates x in place, in float32, one rounding. x [tokens, heads, head_dim] act, rows may be strided; cos_sin
+// [tokens, 2, head_dim / 2].
 void ApplyRope(const Context& ctx, const TensorView& x, const TensorView& cos_sin, RopeStyle style);
 
 }  // namespace fd::ops

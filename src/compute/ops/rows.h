@@ -5,7 +5,8 @@
 
 namespace fd::ops {
 
-// out[i] = table[ids[i]]. out [tokens, hidden] act; table [vocab, hidden] bfloat16 or float32; ids int32 [tokens], each in [0, vocab).
+// out[i] = table[ids[i]]. out [tokens, hidden] act; table [vocab, hidden] bfloat16 or float32; ids int32
+// [tokens], each in [0, vocab).
 void Embedding(const Context& ctx, const TensorView& out, const TensorView& table, const TensorView& ids);
 // out[i] = in[rows[i]]. out [m, n], in [*, n] of one dtype; rows int32 [m].
 void GatherRows(const Context& ctx, const TensorView& out, const TensorView& in, const TensorView& rows);

@@ -1,4 +1,5 @@
-// Tensors: TensorView (borrows memory on a device) and Tensor (owns it). Shapes stand in comments after a tensor's name.
+// Tensors: TensorView (borrows memory on a device) and Tensor (owns it). Shapes stand in comments after a
+// tensor's name.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +38,8 @@ struct Shape {
   std::string ToString() const;  // "[3, 128]"
 };
 
-// Row-major; only the first dimension may be strided (row_stride, in elements), so that a slice of the columns of a
-// fused result is a view. Copyable, borrows `data`.
+// Row-major; only the first dimension may be strided (row_stride, in elements), so that a slice of the
+// columns of a fused result is a view. Copyable, borrows `data`.
 struct TensorView {
   void* data = nullptr;
   DType dtype = DType::kFloat32;
@@ -69,12 +70,13 @@ struct TensorView {
   TensorView Rows(int64_t begin, int64_t count) const;
   // Columns [begin, begin + count) of a [rows, columns] view; keeps row_stride.
   TensorView Columns(int64_t begin, int64_t count) const;
-  // The same memory with another shape. With row_stride of a slice only dims after the first may be regrouped:
-  // [T, heads * d] -> [T, heads, d].
+  // The same memory with another shape. With row_stride of a slice only dims after the first may be
+  // regrouped: [T, heads * d] -> [T, heads, d].
   TensorView Reshape(Shape new_shape) const;
 };
 
-// Owns zero-initialised memory on a device, 64-byte aligned. Movable. CPU memory of 2 MiB and more asks for huge pages.
+// Owns zero-initialised memory on a device, 64-byte aligned. Movable. CPU memory of 2 MiB and more asks for
+// huge pages.
 class Tensor {
  public:
   Tensor() = default;
@@ -88,12 +90,13 @@ class Tensor {
   TensorView view_;
 };
 
-// One block of device memory handed out front to back and taken back all at once: the scratch memory of a step.
-// No allocation once the largest step has been seen. Not thread-safe; one per executor.
+// One block of device memory handed out front to back and taken back all at once: the scratch memory of a
+// step. No allocation once the largest step has been seen. Not thread-safe; one per executor.
 class Workspace {
  public:
   Workspace(Device device, int64_t capacity_bytes);
-  // Uninitialised, 64-byte aligned. Beyond capacity it takes an extra block, and the next Reset grows the first to fit.
+  // Uninitialised, 64-byte aligned. Beyond capacity it takes an extra block, and the next Reset grows the
+  // first to fit.
   TensorView Take(DType dtype, Shape shape);
   int64_t Mark() const { return used_bytes_; }
   // Gives back everything taken since Mark().

@@ -22,18 +22,19 @@ struct SamplingParams {
   float top_p = 1.0f;
   float min_p = 0.0f;
   uint64_t seed = 0;
-  int64_t max_tokens = 0;    // at least 1
+  int64_t max_tokens = 0;  // at least 1
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;  // besides the model's end tokens
 };
 
-// One picture or video of a prompt, decoded and resized. Immutable, so the engine and the executor may share it.
+// One picture or video of a prompt, decoded and resized. Immutable, so the engine and the executor may share
+// it.
 struct MediaItem {
-  Hash128 content_hash;             // of grid and pixels: equal hash, equal encoder output
+  Hash128 content_hash;                        // of grid and pixels: equal hash, equal encoder output
   int32_t grid_t = 1, grid_h = 0, grid_w = 0;  // in patches
-  std::vector<uint8_t> patch_rows;  // [grid_t * grid_h * grid_w, 588], 2x2-block order
-  int64_t first_token = 0;          // index in the prompt of its first placeholder
-  int64_t num_tokens = 0;           // consecutive placeholders
+  std::vector<uint8_t> patch_rows;             // [grid_t * grid_h * grid_w, 588], 2x2-block order
+  int64_t first_token = 0;                     // index in the prompt of its first placeholder
+  int64_t num_tokens = 0;                      // consecutive placeholders
 };
 
 enum class FinishReason : uint8_t { kStop, kLength, kAborted, kError };
@@ -41,21 +42,23 @@ enum class FinishReason : uint8_t { kStop, kLength, kAborted, kError };
 // Sent from the engine thread. The callee must not block: it posts to its own thread.
 struct TokenEvent {
   RequestId request_id = 0;
-  std::vector<int32_t> token_ids;  // new since the last event; an end token that stopped the sequence is included
-  std::vector<float> logprobs;     // as many; natural log
+  std::vector<int32_t>
+      token_ids;  // new since the last event; an end token that stopped the sequence is included
+  std::vector<float> logprobs;                // as many; natural log
   std::optional<FinishReason> finish_reason;  // set in the last event, and only there
-  bool stopped_by_end_token = false;  // the last id is an end or stop token: not part of the text
-  Status error;                       // with kError
-  int64_t cached_tokens = 0;          // prompt tokens taken from a cache
-  Clock::time_point scheduled_at{};   // first time in a step
+  bool stopped_by_end_token = false;          // the last id is an end or stop token: not part of the text
+  Status error;                               // with kError
+  int64_t cached_tokens = 0;                  // prompt tokens taken from a cache
+  Clock::time_point scheduled_at{};           // first time in a step
 };
 using TokenSink = std::function<void(TokenEvent&&)>;
 
 struct GenerateRequest {
-  RequestId id = 0;  // given by Engine::Submit's caller; unique
-  std::vector<int32_t> token_ids;      // the prompt, placeholders expanded
-  std::vector<int32_t> positions;      // [3, prompt tokens] (t row, h row, w row), or empty: 0, 1, 2, ... on all axes
-  int64_t position_delta = 0;          // position of generated index n is n + position_delta on all axes
+  RequestId id = 0;                // given by Engine::Submit's caller; unique
+  std::vector<int32_t> token_ids;  // the prompt, placeholders expanded
+  std::vector<int32_t>
+      positions;               // [3, prompt tokens] (t row, h row, w row), or empty: 0, 1, 2, ... on all axes
+  int64_t position_delta = 0;  // position of generated index n is n + position_delta on all axes
   std::vector<uint8_t> vision_expert;  // [prompt tokens]: 1 = vision experts; empty = all text
   std::vector<std::shared_ptr<const MediaItem>> media;  // by first_token ascending
   SamplingParams sampling;

@@ -1,4 +1,5 @@
-// The contract between scheduler and executor: what one step computes. Plain values; the executor never sees a Sequence.
+// The contract between scheduler and executor: what one step computes. Plain values; the executor never sees
+// a Sequence.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,8 @@
 
 namespace fd {
 
-// A slice of an encoder output that enters this step: output tokens [media_begin, media_begin + count) of `item`
-// replace the embeddings of rows [row_begin, row_begin + count) of the sequence's chunk.
+// A slice of an encoder output that enters this step: output tokens [media_begin, media_begin + count) of
+// `item` replace the embeddings of rows [row_begin, row_begin + count) of the sequence's chunk.
 struct MediaSlice {
   std::shared_ptr<const MediaItem> item;
   int64_t media_begin = 0;

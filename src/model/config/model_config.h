@@ -1,5 +1,5 @@
-// What a checkpoint's config.json says, in one form whatever its style (hub nested, transformers 5 nested, original flat).
-// Plain data, read by every tier above.
+// What a checkpoint's config.json says, in one form whatever its style (hub nested, transformers 5 nested,
+// original flat). Plain data, read by every tier above.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@
 namespace fd {
 
 struct MoeConfig {
-  int64_t num_experts = 0;         // per modality
+  int64_t num_experts = 0;  // per modality
   int64_t top_k = 0;
   int64_t intermediate_size = 0;         // width of a text expert
   int64_t vision_intermediate_size = 0;  // width of a vision expert; 0 when there are none
-  int64_t num_shared_experts = 0;  // one MLP of num_shared_experts * intermediate_size
+  int64_t num_shared_experts = 0;        // one MLP of num_shared_experts * intermediate_size
   float norm_min = 1e-12f;
 };
 
@@ -48,9 +48,9 @@ struct ModelConfig {
   float rope_theta = 500000.0f;
   std::vector<int64_t> mrope_section;  // frequencies of h, w, t; empty: one-dimensional rope
   bool use_bias = false;
-  bool tie_word_embeddings = false;    // a hint; a checkpoint with lm_head.weight is untied whatever this says
+  bool tie_word_embeddings = false;  // a hint; a checkpoint with lm_head.weight is untied whatever this says
   std::optional<MoeConfig> moe;
-  std::vector<bool> layer_is_sparse;   // [num_layers]
+  std::vector<bool> layer_is_sparse;  // [num_layers]
   std::optional<VisionConfig> vision;
   int64_t num_nextn_predict_layers = 0;
   std::vector<int32_t> eos_token_ids;  // config.json and generation_config.json together
@@ -64,7 +64,8 @@ struct ModelConfig {
 
 // From a checkpoint folder: config.json (another name through `config_name`) and generation_config.json.
 // Errors name the file, the key, the value and what is allowed; no later code has to check sizes again.
-StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir, const std::string& config_name = "config.json");
+StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir,
+                                      const std::string& config_name = "config.json");
 StatusOr<ModelConfig> ParseModelConfig(const Json& config);
 
 }  // namespace fd

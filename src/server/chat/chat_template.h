@@ -8,8 +8,8 @@
 
 namespace fd {
 
-// The prompt cut where user-supplied text begins and ends, so that special tokens inside user text stay text. The pieces are
-// one continuous text for the tokenizer (Tokenizer::EncodeSpans).
+// The prompt cut where user-supplied text begins and ends, so that special tokens inside user text stay text.
+// The pieces are one continuous text for the tokenizer (Tokenizer::EncodeSpans).
 struct PromptPiece {
   std::string text;
   bool from_user = false;  // true: added tokens do not match here
@@ -17,12 +17,13 @@ struct PromptPiece {
 
 class ChatTemplate {
  public:
-  // chat_template.jinja, else the chat_template of tokenizer_config.json. Variables bos_token, eos_token and so on come from tokenizer_config.json.
+  // chat_template.jinja, else the chat_template of tokenizer_config.json. Variables bos_token, eos_token and
+  // so on come from tokenizer_config.json.
   static StatusOr<ChatTemplate> Load(const std::string& model_dir);
   static StatusOr<ChatTemplate> FromSource(std::string_view source, JsonObject special_tokens);
 
-  // messages: an OpenAI array; tools: array or null; kwargs: object (chat_template_kwargs; may not shadow messages, tools,
-  // documents, add_generation_prompt or the special tokens: kInvalidArgument).
+  // messages: an OpenAI array; tools: array or null; kwargs: object (chat_template_kwargs; may not shadow
+  // messages, tools, documents, add_generation_prompt or the special tokens: kInvalidArgument).
   StatusOr<std::vector<PromptPiece>> Render(const Json& messages, const Json& tools, const JsonObject& kwargs,
                                             bool add_generation_prompt) const;
 

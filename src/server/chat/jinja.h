@@ -1,5 +1,5 @@
-// The Jinja subset that chat templates use (as transformers documents it), under an instruction and output budget.
-// A parsed template is immutable; any thread may render it.
+// The Jinja subset that chat templates use (as transformers documents it), under an instruction and output
+// budget. A parsed template is immutable; any thread may render it.
 #pragma once
 
 #include <cstdint>

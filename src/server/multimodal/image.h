@@ -1,4 +1,5 @@
-// Encoded pictures -> RGB pixels on the CPU, after a check of the header against limits. Pure functions; any thread.
+// Encoded pictures -> RGB pixels on the CPU, after a check of the header against limits. Pure functions; any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -26,18 +27,21 @@ struct ImageSize {
   int64_t width = 0;
 };
 
-// PNG, JPEG, WebP, GIF (first frame), told apart by their first bytes. Colour rules: golden/README "preprocess", rule `ernie`:
-// transparency pasted on white, 16-bit grey / 256. apply_exif turns the picture upright.
+// PNG, JPEG, WebP, GIF (first frame), told apart by their first bytes. Colour rules: golden/README
+// "preprocess", rule `ernie`: transparency pasted on white, 16-bit grey / 256. apply_exif turns the picture
+// upright.
 StatusOr<RgbImage> DecodeImage(std::string_view bytes, const ImageLimits& limits, bool apply_exif);
 
-// The size a picture is resized to: multiples of `factor`, area between min and max pixels (reference/ernie45-architecture 6.1).
-// Error texts are those of transformers.
-StatusOr<ImageSize> SmartResize(int64_t height, int64_t width, int64_t factor, int64_t min_pixels, int64_t max_pixels);
+// The size a picture is resized to: multiples of `factor`, area between min and max pixels
+// (reference/ernie45-architecture 6.1). Error texts are those of transformers.
+StatusOr<ImageSize> SmartResize(int64_t height, int64_t width, int64_t factor, int64_t min_pixels,
+                                int64_t max_pixels);
 
 // Pillow's 8-bit bicubic (a = -0.5, antialias, 22-bit weights), horizontal pass first, bit-exact.
 RgbImage ResizeBicubic(const RgbImage& image, ImageSize size);
 
-// uint8 [grid_h * grid_w, 588]: channel, row, column inside a patch; patches in 2x2-block order. Sides are multiples of 28.
+// uint8 [grid_h * grid_w, 588]: channel, row, column inside a patch; patches in 2x2-block order. Sides are
+// multiples of 28.
 std::vector<uint8_t> PatchRows(const RgbImage& image, int64_t patch_size, int64_t merge_size);
 
 }  // namespace fd

@@ -1,4 +1,5 @@
-// Prompt pieces and media -> token ids, positions and media items: everything of a GenerateRequest that depends on pictures.
+// Prompt pieces and media -> token ids, positions and media items: everything of a GenerateRequest that
+// depends on pictures.
 #pragma once
 
 #include <memory>
@@ -30,24 +31,30 @@ struct MediaConfig {
 };
 StatusOr<MediaConfig> LoadMediaConfig(const std::string& model_dir, const Tokenizer& tokenizer);
 
-// Decodes, resizes and cuts one picture; first_token is not yet set. Errors are user errors and name the picture's problem.
+// Decodes, resizes and cuts one picture; first_token is not yet set. Errors are user errors and name the
+// picture's problem.
 StatusOr<std::shared_ptr<MediaItem>> MakeImageItem(std::string_view encoded, const MediaConfig& config);
-// A video of already sampled and drawn frames of one size (even count): for golden cases now, for the video path later.
-StatusOr<std::shared_ptr<MediaItem>> MakeVideoItem(const std::vector<RgbImage>& frames, const MediaConfig& config,
-                                                   int64_t min_pixels, int64_t max_pixels);
+// A video of already sampled and drawn frames of one size (even count): for golden cases now, for the video
+// path later.
+StatusOr<std::shared_ptr<MediaItem>> MakeVideoItem(const std::vector<RgbImage>& frames,
+                                                   const MediaConfig& config, int64_t min_pixels,
+                                                   int64_t max_pixels);
 
 struct ExpandedPrompt {
   std::vector<int32_t> token_ids;
-  std::vector<int32_t> positions;      // [3, n]; empty without media
+  std::vector<int32_t> positions;  // [3, n]; empty without media
   int64_t position_delta = 0;
-  std::vector<uint8_t> vision_expert;  // [n]; empty without media. Start and end tokens of media count as vision, as in transformers
+  std::vector<uint8_t> vision_expert;  // [n]; empty without media. Start and end tokens of media count as
+                                       // vision, as in transformers
   std::vector<uint8_t> media_type;     // [n]: 0 text, 1 image patch, 2 video patch; empty without media
   std::vector<std::shared_ptr<const MediaItem>> media;
 };
-// Replaces the placeholders (<|image@placeholder|> or <|IMAGE_PLACEHOLDER|>, and the video ones) of template-made pieces by as many ids as
-// each item has tokens, in order of appearance. An error if the counts of placeholders and items differ.
+// Replaces the placeholders (<|image@placeholder|> or <|IMAGE_PLACEHOLDER|>, and the video ones) of
+// template-made pieces by as many ids as each item has tokens, in order of appearance. An error if the counts
+// of placeholders and items differ.
 StatusOr<ExpandedPrompt> ExpandPrompt(const std::vector<PromptPiece>& pieces, const Tokenizer& tokenizer,
-                                      const MediaConfig& config, std::vector<std::shared_ptr<MediaItem>> images,
+                                      const MediaConfig& config,
+                                      std::vector<std::shared_ptr<MediaItem>> images,
                                       std::vector<std::shared_ptr<MediaItem>> videos);
 
 }  // namespace fd

@@ -1,4 +1,5 @@
-// Token ids arriving one by one -> text that is complete UTF-8, with stop strings. One object a sequence; one thread.
+// Token ids arriving one by one -> text that is complete UTF-8, with stop strings. One object a sequence; one
+// thread.
 #pragma once
 
 #include <string>
@@ -14,8 +15,8 @@ class Detokenizer {
   Detokenizer(const Tokenizer* tokenizer, bool skip_special, std::vector<std::string> stop = {},
               bool include_stop = false);
 
-  // What may be shown after this token: the longest prefix of the pending text that is complete UTF-8 and cannot be the
-  // beginning of a stop string. After a stop string was found: nothing more.
+  // What may be shown after this token: the longest prefix of the pending text that is complete UTF-8 and
+  // cannot be the beginning of a stop string. After a stop string was found: nothing more.
   std::string Push(int32_t id);
   // The rest at the end of the sequence; ill-formed bytes as U+FFFD.
   std::string Flush();
