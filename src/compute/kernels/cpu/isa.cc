@@ -1,0 +1,69 @@
+#include "compute/kernels/cpu/isa.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace fd::cpu {
+
+const char* IsaName(Isa isa) {
+  switch (isa) {
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx512Bf16:
+      return "avx512_bf16";
+  }
+  return "unknown";
+}
+
+bool IsCpuSupported() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+Isa BestIsa() {
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq")) {
+    return Isa::kAvx2;
+  }
+  return __builtin_cpu_supports("avx512bf16") ? Isa::kAvx512Bf16 : Isa::kAvx512;
+}
+
+namespace {
+
+Isa FromEnvironment() {
+  const Isa best = BestIsa();
+  const char* wanted = std::getenv("FASTDEPLOY_ISA");
+  if (wanted == nullptr || *wanted == '\0') return best;
+  for (int i = 0; i < kNumIsas; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    if (std::strcmp(wanted, IsaName(isa)) != 0) continue;
+    if (isa <= best) return isa;
+    LogWarning("FASTDEPLOY_ISA=", wanted, ": this CPU has no more than ", IsaName(best), "; using that");
+    return best;
+  }
+  LogWarning("FASTDEPLOY_ISA=", wanted, " is none of avx2, avx512, avx512_bf16; using ", IsaName(best));
+  return best;
+}
+
+std::atomic<int>& Current() {
+  static std::atomic<int> current{static_cast<int>(FromEnvironment())};
+  return current;
+}
+
+}  // namespace
+
+Isa CurrentIsa() { return static_cast<Isa>(Current().load(std::memory_order_relaxed)); }
+
+void SetIsa(Isa isa) {
+  FD_CHECK(isa <= BestIsa(), "this CPU has no ", IsaName(isa));
+  Current().store(static_cast<int>(isa), std::memory_order_relaxed);
+}
+
+}  // namespace fd::cpu

@@ -1,0 +1,20 @@
+// Which instruction set the CPU kernels use: read once from CPUID, lowered by
+// FASTDEPLOY_ISA=avx2|avx512|avx512_bf16 for tests.
+#pragma once
+
+namespace fd::cpu {
+
+// Each includes the ones before it.
+enum class Isa { kAvx2 = 0, kAvx512 = 1, kAvx512Bf16 = 2 };
+inline constexpr int kNumIsas = 3;
+
+const char* IsaName(Isa isa);
+// AVX2, FMA and F16C are the least that the kernels run on.
+bool IsCpuSupported();
+Isa BestIsa();
+// The one in use. Not above BestIsa().
+Isa CurrentIsa();
+// For tests and benchmarks, while no kernel runs; CHECKs that the machine has it.
+void SetIsa(Isa isa);
+
+}  // namespace fd::cpu
