@@ -1,0 +1,71 @@
+// The OpenAI-compatible HTTP server: sockets, routes, limits, SSE, disconnects, drain. Start, BeginDrain,
+// WaitIdle and Stop are called by one thread (main); everything else runs on the server's own threads.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "server/openai/service.h"
+
+namespace fd {
+
+// Every limit is a flag; each refusal names it.
+struct HttpOptions {
+  std::string host = "127.0.0.1";  // --host: an IPv4 or IPv6 address, or "localhost"
+  int port = 8000;                 // --port; 0 takes a free one
+  // --metrics-port: a second listener for /metrics and /health. Absent or equal to port: /metrics on the main
+  // port. 0 takes a free one.
+  int metrics_port = -1;
+  int io_threads = 1;      // --http-threads
+  int worker_threads = 2;  // --http-workers: JSON, templates, tokens, pictures
+
+  int64_t max_body_bytes = 32 << 20;    // --max-body-bytes: 413
+  int64_t max_header_bytes = 32 << 10;  // --max-header-bytes: request line and headers: 431
+  int64_t max_connections = 4096;       // --max-connections: 503 and close
+  int64_t max_concurrency = 512;        // --max-concurrency: generating requests; beyond it 429
+  int64_t max_stream_lag_tokens =
+      8192;  // --max-stream-lag-tokens: tokens a slow reader may lie behind; then cut
+  std::chrono::milliseconds header_timeout{10'000};      // --header-timeout: 408 and close
+  std::chrono::milliseconds body_timeout{30'000};        // --body-timeout: 408 and close
+  std::chrono::milliseconds keep_alive_timeout{60'000};  // --keep-alive-timeout: between requests: close
+  std::chrono::milliseconds write_timeout{60'000};       // --write-timeout: no progress: close
+  std::chrono::milliseconds heartbeat_timeout{
+      30'000};  // --heartbeat-timeout: an older heartbeat: /health 503
+
+  // --api-key: when not empty, everything but /health, /ping and /metrics needs "Authorization: Bearer KEY".
+  std::vector<std::string> api_keys;
+  // --allowed-hosts: names that the Host header may have. Empty: on a loopback address without an API key
+  // only loopback names (a web page must not reach the server by DNS rebinding), elsewhere any. "*": any.
+  std::vector<std::string> allowed_hosts;
+};
+
+class HttpServer {
+ public:
+  // Listens and serves when it returns. A port that is taken: an error that names the port and the flag.
+  static StatusOr<std::unique_ptr<HttpServer>> Start(std::shared_ptr<const Service> service,
+                                                     const HttpOptions& options);
+  ~HttpServer();  // Stop()
+
+  int port() const;          // the real one
+  int metrics_port() const;  // the real one; port() when /metrics is on the main port
+  std::string url() const;   // "http://127.0.0.1:8000"
+
+  // Readiness goes: /health and new requests get 503; what runs goes on. Idle connections close.
+  void BeginDrain();
+  // True when no request is in flight any more, false at the deadline.
+  bool WaitIdle(Clock::time_point deadline);
+  // Ends what still runs (streams get an SSE error event), closes all connections, joins all threads. The
+  // engine may be destroyed after it.
+  void Stop();
+
+ private:
+  struct Impl;
+  explicit HttpServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fd

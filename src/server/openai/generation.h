@@ -1,0 +1,114 @@
+// One request from JSON to finished choices: Prepare checks and tokenises it, Submit starts its sequences,
+// Push turns their events into text, and the writers make the OpenAI objects. Knows no sockets: the HTTP
+// server and `fastdeploy run` use it alike.
+//
+//   auto generation = Generation::Prepare(service, ApiEndpoint::kChat, json_text);   // a worker thread: slow
+//   generation->Submit([&](int choice, TokenEvent&& event) { queue.Add(choice, std::move(event)); });
+//   while (!generation->finished()) {                                                // one thread
+//     auto [choice, event] = queue.Take();
+//     Delta delta = generation->Push(choice, std::move(event));
+//     ... print delta.content, or send generation->ChunkJson(choice, delta)
+//   }
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "base/status.h"
+#include "engine/plan/request.h"
+#include "server/metrics/metrics.h"
+#include "server/openai/service.h"
+#include "server/text/detokenizer.h"
+
+namespace fd {
+
+enum class ApiEndpoint { kChat, kCompletions };
+
+// What one event adds to one choice.
+struct Delta {
+  std::string reasoning_content;
+  std::string content;
+  std::vector<int32_t> token_ids;            // new since the delta before
+  std::optional<std::string> finish_reason;  // "stop", "length"; in the choice's last delta, and only there
+  bool empty() const {
+    return reasoning_content.empty() && content.empty() && token_ids.empty() && !finish_reason;
+  }
+};
+
+struct Usage {
+  int64_t prompt_tokens = 0;  // each prompt once, however many choices it has
+  int64_t completion_tokens = 0;
+  int64_t cached_tokens = 0;
+  int64_t image_tokens = 0;
+  int64_t reasoning_tokens = 0;
+};
+
+class Generation {
+ public:
+  // The service must outlive the generation. arrived_at: when the request was read, for the metrics.
+  static StatusOr<std::unique_ptr<Generation>> Prepare(const Service& service, ApiEndpoint endpoint,
+                                                       std::string_view body,
+                                                       Clock::time_point arrived_at = Clock::now());
+  static StatusOr<std::unique_ptr<Generation>> Prepare(const Service& service, ApiEndpoint endpoint,
+                                                       Json body,
+                                                       Clock::time_point arrived_at = Clock::now());
+  ~Generation();  // aborts what still runs
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
+
+  // Called on the engine thread, once for each event of each choice; must not block. All sequences start or
+  // none does. Once only.
+  using Sink = std::function<void(int choice, TokenEvent&&)>;
+  Status Submit(Sink sink);
+  // Any thread, after Submit: the sequences leave the engine within one step.
+  void Abort();
+
+  // All below: one thread.
+  // An event of a choice that has ended (a stop string was found) is dropped. A sequence that failed or was
+  // aborted by the engine makes status() an error; the caller ends the whole reply.
+  Delta Push(int choice, TokenEvent&& event);
+  bool finished() const { return unfinished_ == 0; }
+  const Status& status() const { return status_; }
+
+  bool stream() const { return stream_; }
+  int num_choices() const { return static_cast<int>(choices_.size()); }
+  const std::string& id() const { return id_; }
+  Usage usage() const;
+
+  // Complete JSON texts, without "data: " and newlines.
+  std::string FirstChunkJson(int choice) const;  // chat: the assistant's role; empty when there is none
+  std::string ChunkJson(int choice, const Delta& delta) const;
+  bool wants_usage_chunk() const { return include_usage_; }
+  std::string UsageChunkJson() const;
+  std::string ReplyJson() const;  // the reply of a request without "stream"
+
+ private:
+  struct Choice;
+  friend class RequestReader;  // request.cc: fills a Generation from JSON
+  Generation(const Service& service, ApiEndpoint endpoint);
+  std::string ChunkHead() const;
+  void Finish(Choice& choice, SequenceOutcome outcome);
+
+  const Service* service_;
+  ApiEndpoint endpoint_;
+  std::string id_;
+  std::string model_;
+  int64_t created_unix_s_ = 0;
+  bool stream_ = false;
+  bool include_usage_ = false;
+  bool continuous_usage_ = false;
+  bool return_token_ids_ = false;
+  bool reasoning_ = false;  // the parser runs: text begins as reasoning
+  int64_t tokens_per_chunk_ = 1;
+  Clock::time_point arrived_at_;
+  std::vector<std::unique_ptr<Choice>> choices_;  // by index
+  int64_t unfinished_ = 0;
+  Status status_;
+};
+
+}  // namespace fd

@@ -1,0 +1,89 @@
+// Everything a request needs, loaded once. Immutable after start, shared by all threads.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "server/chat/chat_template.h"
+#include "server/metrics/metrics.h"
+#include "server/multimodal/processor.h"
+#include "server/text/tokenizer.h"
+
+namespace fd {
+
+// The engine as the server sees it: Engine in service, a fake in tests. Every function may be called from any
+// thread.
+struct EngineDoor {
+  std::function<Status(GenerateRequest)> submit;
+  std::function<void(RequestId)> abort;
+  std::function<EngineStats()> stats;
+  std::function<Clock::time_point()> last_heartbeat;
+};
+// The engine must outlive the door.
+inline EngineDoor DoorOf(Engine& engine) {
+  return {[&engine](GenerateRequest r) { return engine.Submit(std::move(r)); },
+          [&engine](RequestId id) { engine.Abort(id); }, [&engine] { return engine.Stats(); },
+          [&engine] { return engine.last_heartbeat(); }};
+}
+
+// What a request may ask for at most. Each refusal names its flag.
+struct RequestLimits {
+  int64_t max_choices = 128;         // --max-choices: prompts x n of one request
+  int64_t max_messages = 4096;       // --max-messages
+  int64_t max_stop_strings = 16;     // --max-stop-strings (OpenAI: 4, FastDeploy: 5)
+  int64_t max_stop_bytes = 1024;     // --max-stop-bytes: each string
+  int64_t max_stop_token_ids = 128;  // --max-stop-token-ids
+  int64_t max_tools = 128;           // --max-tools
+  int64_t images_per_prompt = 1;     // --limit-mm-per-prompt '{"image": 1}'
+  int64_t videos_per_prompt = 1;     // --limit-mm-per-prompt '{"video": 1}'
+};
+
+// Used where a request does not say: generation_config.json's values, else FastDeploy's.
+struct GenerationDefaults {
+  float temperature = 1.0f;
+  float top_p = 0.7f;
+  int32_t top_k = 0;
+  float min_p = 0.0f;
+};
+GenerationDefaults DefaultsOf(const ModelConfig& config);
+
+struct Service {
+  // The first one stands in replies. Requests may name any of them, or "default"; with check_model_name false
+  // (no --served-model-name) every name is taken.
+  std::vector<std::string> model_names;
+  bool check_model_name = false;
+  int64_t created_unix_s = 0;  // of /v1/models
+
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;  // absent: /v1/chat/completions refuses
+  std::string chat_template_error;            // why it is absent
+  std::optional<MediaConfig> media;           // absent: the model takes no pictures
+
+  // --reasoning-parser ernie-45-vl: text up to this token is reasoning_content when thinking is on. -1: no
+  // parser. SetReasoningParser fills it.
+  int32_t think_end_id = -1;
+  // enable_thinking where a request does not say; FastDeploy: true for ERNIE-4.5-VL. Absent: the variable is
+  // not set, and the template decides.
+  std::optional<bool> thinking_by_default;
+
+  int64_t max_model_len = 2048;  // prompt and output, in tokens
+  int64_t max_num_seqs = 8;      // for the metrics
+  int64_t vocab_size = 0;        // of the model's logits: ids in requests must lie below it
+  GenerationDefaults defaults;
+  RequestLimits limits;
+  EngineDoor engine;
+  std::shared_ptr<Metrics> metrics;  // never null
+};
+
+// name: "" (none) or "ernie-45-vl". Unknown names and a vocabulary without </think> are errors that name the
+// flag.
+Status SetReasoningParser(Service& service, const std::string& name);
+
+// Ids are unique in this process.
+RequestId NextRequestId();
+
+}  // namespace fd
