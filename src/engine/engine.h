@@ -5,18 +5,11 @@
 #include <memory>
 
 #include "base/status.h"
+#include "engine/plan/options.h"
 #include "engine/plan/request.h"
 #include "model/model.h"
 
 namespace fd {
-
-struct EngineOptions {
-  int64_t max_model_len = 2048;           // prompt and output of a sequence, in tokens
-  int64_t max_num_seqs = 8;               // sequences that run at once
-  int64_t max_num_batched_tokens = 2048;  // strict, in every step
-  int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
-  int64_t max_waiting_requests = 1024;    // beyond it Submit refuses
-};
 
 // A consistent snapshot, made by the engine thread once a step.
 struct EngineStats {

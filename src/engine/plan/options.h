@@ -1,0 +1,31 @@
+// The limits an engine works under: one struct for the scheduler, the executor and the memory plan.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace fd {
+
+// Tokens of one page of the key/value cache; the attention op works in the same unit (the executor asserts
+// that they agree).
+inline constexpr int64_t kKvPageTokens = 64;
+
+constexpr int64_t PagesForTokens(int64_t tokens) { return (tokens + kKvPageTokens - 1) / kKvPageTokens; }
+
+struct EngineOptions {
+  int64_t max_model_len = 2048;           // prompt and output of a sequence, in tokens
+  int64_t max_num_seqs = 8;               // sequences that run at once
+  int64_t max_num_batched_tokens = 2048;  // strict, in every step
+  int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
+  int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses
+  // Encoder outputs kept between steps, in tokens; negative: max_num_batched_tokens. What the current step
+  // needs is kept in any case.
+  int64_t max_encoder_cache_tokens = -1;
+
+  // Prompt and output of the longest sequence that can ever run.
+  int64_t MaxSequenceTokens() const { return std::min(max_model_len, num_kv_pages * kKvPageTokens); }
+  // Sequences that can be in one step: each has at least one token of it.
+  int64_t MaxStepSequences() const { return std::min(max_num_seqs, max_num_batched_tokens); }
+};
+
+}  // namespace fd

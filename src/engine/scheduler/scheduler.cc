@@ -1,0 +1,250 @@
+#include "engine/scheduler/scheduler.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/check.h"
+
+namespace fd {
+namespace {
+
+// Tokens [begin, begin + count) of `sequence` as one sequence's part of a step.
+SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t count) {
+  const GenerateRequest& request = sequence.request;
+  const int64_t end = begin + count, prompt = sequence.prompt_tokens;
+  SequenceStep step;
+  step.request_id = request.id;
+  step.token_ids.assign(sequence.tokens.begin() + begin, sequence.tokens.begin() + end);
+  step.positions.resize(3 * count);
+  for (int64_t axis = 0; axis < 3; ++axis) {
+    int32_t* out = step.positions.data() + axis * count;
+    for (int64_t n = begin; n < end; ++n) {
+      if (n >= prompt) {
+        out[n - begin] = static_cast<int32_t>(n + request.position_delta);
+      } else if (request.positions.empty()) {
+        out[n - begin] = static_cast<int32_t>(n);
+      } else {
+        out[n - begin] = request.positions[axis * prompt + n];
+      }
+    }
+  }
+  if (!request.vision_expert.empty() && begin < prompt) {
+    step.vision_expert.assign(count, 0);  // what was generated is text
+    std::copy(request.vision_expert.begin() + begin, request.vision_expert.begin() + std::min(end, prompt),
+              step.vision_expert.begin());
+  }
+  step.context_tokens = end;
+  step.block_table.assign(sequence.block_table.begin(), sequence.block_table.begin() + PagesForTokens(end));
+  for (size_t i = sequence.next_media; i < request.media.size(); ++i) {
+    const MediaItem& item = *request.media[i];
+    if (item.first_token >= end) break;
+    int64_t from = std::max(begin, item.first_token);
+    int64_t to = std::min(end, item.first_token + item.num_tokens);
+    if (from < to) {
+      step.media.push_back({request.media[i], from - item.first_token, from - begin, to - from});
+    }
+  }
+  step.samples = end == sequence.num_tokens();
+  if (step.samples) {
+    step.temperature = request.sampling.temperature;
+    step.top_k = request.sampling.top_k;
+    step.top_p = request.sampling.top_p;
+    step.min_p = request.sampling.min_p;
+    step.seed = request.sampling.seed;
+    step.sample_position = end;
+  }
+  return step;
+}
+
+}  // namespace
+
+Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options) {
+  if (prompt_tokens < 1) return InvalidArgument("the prompt has no tokens: send at least one", "prompt");
+  if (max_tokens < 1) {
+    return InvalidArgument(StrCat("max_tokens is ", max_tokens, "; it must be at least 1, for example 256"),
+                           "max_tokens");
+  }
+  auto refuse = [&](int64_t limit, const std::string& what) {
+    if (prompt_tokens >= limit) {
+      return InvalidArgument(StrCat("the prompt has ", prompt_tokens, " tokens, but ", what, " is ", limit,
+                                    " tokens for prompt and output together: shorten the prompt"),
+                             "messages");
+    }
+    return InvalidArgument(
+        StrCat("the prompt has ", prompt_tokens, " tokens and max_tokens is ", max_tokens, ", ",
+               prompt_tokens + max_tokens, " together, but ", what, " is ", limit,
+               " tokens: shorten the prompt or set max_tokens to at most ", limit - prompt_tokens),
+        "max_tokens");
+  };
+  // Compared without a sum, which a huge max_tokens could overflow.
+  if (max_tokens > std::numeric_limits<int32_t>::max()) {
+    return InvalidArgument(StrCat("max_tokens is ", max_tokens, ", but --max-model-len is ",
+                                  options.max_model_len, " tokens for prompt and output together"),
+                           "max_tokens");
+  }
+  if (max_tokens > options.max_model_len - prompt_tokens) {
+    return refuse(options.max_model_len, "--max-model-len");
+  }
+  const int64_t pool_tokens = options.num_kv_pages * kKvPageTokens;
+  if (max_tokens > pool_tokens - prompt_tokens) {
+    return refuse(pool_tokens, StrCat("the key/value cache (--num-kv-pages ", options.num_kv_pages, ")"));
+  }
+  return OkStatus();
+}
+
+Scheduler::Scheduler(const EngineOptions& options) : options_(options), pages_(options.num_kv_pages) {
+  FD_CHECK_GE(options.max_num_seqs, 1);
+  FD_CHECK_GE(options.max_num_batched_tokens, 1);
+  running_.reserve(options.max_num_seqs);
+}
+
+void Scheduler::Add(GenerateRequest request) {
+  auto sequence = std::make_unique<Sequence>();
+  sequence->prompt_tokens = static_cast<int64_t>(request.token_ids.size());
+  sequence->tokens = std::move(request.token_ids);
+  sequence->request = std::move(request);
+  FD_CHECK(CheckFits(sequence->prompt_tokens, sequence->request.sampling.max_tokens, options_).ok());
+  FD_CHECK(by_id_.emplace(sequence->request.id, sequence.get()).second, "request id in use twice");
+  HoldMedia(*sequence);
+  waiting_.push_back(std::move(sequence));
+}
+
+Sequence* Scheduler::Find(RequestId id) {
+  auto it = by_id_.find(id);
+  return it == by_id_.end() ? nullptr : it->second;
+}
+
+void Scheduler::Remove(RequestId id) {
+  Sequence* sequence = Find(id);
+  FD_CHECK(sequence != nullptr, "no sequence ", id);
+  by_id_.erase(id);
+  ReleaseMedia(*sequence, std::numeric_limits<int64_t>::max());
+  pages_.Free(sequence->block_table);
+  auto is_it = [sequence](const std::unique_ptr<Sequence>& s) { return s.get() == sequence; };
+  if (std::erase_if(running_, is_it) == 0) std::erase_if(waiting_, is_it);
+}
+
+StepPlan Scheduler::Schedule() {
+  StepPlan plan;
+  plan.step = ++step_;
+  std::erase_if(media_holders_, [&](const auto& entry) {
+    if (entry.second == 0) plan.released_media.push_back(entry.first);
+    return entry.second == 0;
+  });
+  int64_t budget = options_.max_num_batched_tokens;
+  bool preempted = PlanDecodes(plan, budget);
+  PlanPrefills(plan, budget);
+  // After a preemption the newcomer would take the very pages that were just missing.
+  if (!preempted) AdmitWaiting(plan, budget);
+  plan.num_tokens = options_.max_num_batched_tokens - budget;
+  return plan;
+}
+
+bool Scheduler::PlanDecodes(StepPlan& plan, int64_t& budget) {
+  bool preempted = false;
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence& sequence = *running_[i];
+    if (!sequence.IsDecode()) continue;
+    const int64_t missing =
+        PagesForTokens(sequence.num_tokens()) - static_cast<int64_t>(sequence.block_table.size());
+    // Whoever is preempted is not older than this sequence, so it is not in the plan yet.
+    while (i < running_.size() && !pages_.Allocate(missing, sequence.block_table)) {
+      PreemptNewest();
+      preempted = true;
+    }
+    if (i >= running_.size()) break;  // it was the newest itself
+    PlanChunk(sequence, 1, plan, budget);
+  }
+  return preempted;
+}
+
+void Scheduler::PlanPrefills(StepPlan& plan, int64_t& budget) {
+  for (const auto& sequence : running_) {
+    if (budget == 0) return;
+    if (sequence->IsDecode()) continue;
+    PlanChunk(*sequence, std::min(sequence->remaining_tokens(), budget), plan, budget);
+  }
+}
+
+void Scheduler::AdmitWaiting(StepPlan& plan, int64_t& budget) {
+  while (!waiting_.empty() && budget > 0 && num_running() < options_.max_num_seqs) {
+    Sequence& sequence = *waiting_.front();
+    // Pages for all that is known, so that a prefill never runs out half-way, and one for each running
+    // sequence, so that admitting it does not soon cause a preemption. Alone it always fits (CheckFits).
+    // First come, first served: who does not fit holds up those behind it.
+    const int64_t needed = PagesForTokens(sequence.num_tokens());
+    if (needed + num_running() > pages_.free_pages()) return;
+    FD_CHECK(pages_.Allocate(needed, sequence.block_table));
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+    if (sequence.scheduled_at == Clock::time_point{}) sequence.scheduled_at = Clock::now();
+    PlanChunk(sequence, std::min(sequence.remaining_tokens(), budget), plan, budget);
+  }
+}
+
+void Scheduler::PlanChunk(Sequence& sequence, int64_t count, StepPlan& plan, int64_t& budget) {
+  FD_CHECK_LE(count, budget, "a step beyond max_num_batched_tokens");
+  budget -= count;
+  plan.sequences.push_back(MakeSequenceStep(sequence, sequence.computed_tokens, count));
+}
+
+void Scheduler::PreemptNewest() {
+  std::unique_ptr<Sequence> sequence = std::move(running_.back());
+  running_.pop_back();
+  ReleaseMedia(*sequence, std::numeric_limits<int64_t>::max());
+  pages_.Free(sequence->block_table);
+  sequence->computed_tokens = 0;
+  sequence->next_media = 0;
+  HoldMedia(*sequence);  // it needs all its pictures again
+  waiting_.push_front(std::move(sequence));
+  ++num_preemptions_;
+}
+
+void Scheduler::Commit(const StepPlan& plan) {
+  for (const SequenceStep& step : plan.sequences) {
+    Sequence* sequence = Find(step.request_id);
+    FD_CHECK(sequence != nullptr, "a sequence left during its step");
+    sequence->computed_tokens = step.context_tokens;
+    ReleaseMedia(*sequence, sequence->computed_tokens);
+  }
+}
+
+void Scheduler::HoldMedia(const Sequence& sequence) {
+  for (size_t i = sequence.next_media; i < sequence.request.media.size(); ++i) {
+    ++media_holders_[sequence.request.media[i]->content_hash];
+  }
+}
+
+// Lets go of the items whose placeholders all lie before `until_token`.
+void Scheduler::ReleaseMedia(Sequence& sequence, int64_t until_token) {
+  const auto& media = sequence.request.media;
+  for (; sequence.next_media < static_cast<int64_t>(media.size()); ++sequence.next_media) {
+    const MediaItem& item = *media[sequence.next_media];
+    if (item.first_token + item.num_tokens > until_token) return;
+    int64_t& holders = media_holders_[item.content_hash];
+    FD_CHECK_GT(holders, 0, "a media item released twice");
+    --holders;
+  }
+}
+
+std::vector<RequestId> Scheduler::RunningIds() const {
+  std::vector<RequestId> ids;
+  for (const auto& sequence : running_) ids.push_back(sequence->request.id);
+  return ids;
+}
+
+std::vector<RequestId> Scheduler::AllIds() const {
+  std::vector<RequestId> ids = RunningIds();
+  for (const auto& sequence : waiting_) ids.push_back(sequence->request.id);
+  return ids;
+}
+
+void Scheduler::CheckIdle() const {
+  FD_CHECK(idle());
+  FD_CHECK(by_id_.empty());
+  FD_CHECK(media_holders_.empty(), "a media item is held by nobody");
+  pages_.CheckAccounting();
+  FD_CHECK_EQ(pages_.used_pages(), 0, "pages used without a sequence");
+}
+
+}  // namespace fd
