@@ -1,0 +1,196 @@
+#include "fastdeploy_flags.h"
+
+#include <algorithm>
+
+#include "base/strings.h"
+
+namespace fd {
+namespace {
+
+enum class Kind {
+  kOnly,          // takes a value and works at the listed ones
+  kNoteValue,     // takes a value, changes nothing, says so
+  kNoteSwitch,    // the same without a value
+  kRefuseValue,   // takes a value, still to come or not needed
+  kRefuseSwitch,  // the same without a value
+};
+
+struct KnownFlag {
+  const char* name;
+  Kind kind;
+  const char* allowed;  // kOnly: separated by '|'
+  const char* sentence;
+  bool in_help = false;
+};
+
+constexpr const char* kTensorParallel =
+    "tensor parallelism is still to come; this version runs a model in one process: --tensor-parallel-size 1";
+constexpr const char* kQuantization =
+    "quantization is still to come; leave the flag out to serve the checkpoint's bfloat16 weights";
+constexpr const char* kPrefillDecode =
+    "separate prefill and decode instances are still to come; only 'mixed' works";
+constexpr const char* kSpeculative = "speculative decoding is still to come";
+constexpr const char* kPrefixCache = "the prefix cache is still to come; every prompt is computed in full";
+constexpr const char* kKvOffload = "moving the key/value cache out of memory is still to come";
+constexpr const char* kPooling = "embeddings and rewards are still to come; only generation works";
+constexpr const char* kGrammar = "structured output is still to come; only 'off' works";
+constexpr const char* kScheduler = "a scheduler shared over Redis is still to come; only 'local' works";
+constexpr const char* kExpertParallel = "expert parallelism is still to come";
+constexpr const char* kReinforcement = "exchanging weights at run time is not offered";
+constexpr const char* kLogprobs = "log-probabilities in replies are still to come";
+constexpr const char* kProcessor = "the picture limits come from the checkpoint's preprocessor_config.json";
+constexpr const char* kPrefills =
+    "the scheduler packs as many prefills into a step as --max-num-batched-tokens allows";
+constexpr const char* kRouter = "the router is still to come";
+constexpr const char* kGraphs = "there are no graphs to capture on the CPU; CUDA is still to come";
+constexpr const char* kDownload = "models are not downloaded; --model takes a folder on this machine";
+constexpr const char* kOneHost = "one process serves one host; nothing listens on this port";
+constexpr const char* kTools = "tool-call parsing is still to come; calls arrive as text";
+constexpr const char* kPlugin = "Python plug-ins cannot be loaded into a native program";
+
+constexpr KnownFlag kFlags[] = {
+    {"tensor-parallel-size", Kind::kOnly, "1", kTensorParallel, true},
+    {"quantization", Kind::kOnly, "none", kQuantization, true},
+    {"engine-worker-queue-port", Kind::kNoteValue, "", kOneHost, true},
+    {"cache-queue-port", Kind::kNoteValue, "", kOneHost},
+    {"pd-comm-port", Kind::kRefuseValue, "", kPrefillDecode},
+    {"rdma-comm-ports", Kind::kRefuseValue, "", kPrefillDecode},
+    {"splitwise-role", Kind::kOnly, "mixed", kPrefillDecode},
+    {"innode-prefill-ports", Kind::kRefuseValue, "", kPrefillDecode},
+    {"cache-transfer-protocol", Kind::kRefuseValue, "", kPrefillDecode},
+    {"router", Kind::kRefuseValue, "", kRouter},
+    {"ips", Kind::kRefuseValue, "", "several hosts are still to come"},
+    {"data-parallel-size", Kind::kOnly, "1",
+     "data parallelism is still to come; start one server for each copy"},
+    {"local-data-parallel-id", Kind::kOnly, "0", "data parallelism is still to come"},
+    {"enable-expert-parallel", Kind::kRefuseSwitch, "", kExpertParallel},
+    {"enable-eplb", Kind::kRefuseSwitch, "", kExpertParallel},
+    {"eplb-config", Kind::kRefuseValue, "", kExpertParallel},
+    {"workers", Kind::kOnly, "1", "one process serves every connection; see --http-threads"},
+    {"controller-port", Kind::kOnly, "-1", "the controller endpoints are still to come"},
+    {"max-waiting-time", Kind::kOnly, "-1",
+     "a limit on the time in the queue is still to come; see --max-waiting-requests"},
+    {"enable-mm-output", Kind::kRefuseSwitch, "", "multimodal_content in replies is still to come"},
+    {"timeout", Kind::kOnly, "0", "there are no worker processes to watch"},
+    {"revision", Kind::kRefuseValue, "", kDownload},
+    {"tokenizer", Kind::kRefuseValue, "", "the tokenizer is read from the model's folder"},
+    {"tokenizer-base-url", Kind::kRefuseValue, "", "the tokenizer is read from the model's folder"},
+    {"model-config-name", Kind::kOnly, "config.json", "another name for config.json is still to come"},
+    {"block-size", Kind::kOnly, "64", "pages hold 64 tokens"},
+    {"task", Kind::kOnly, "generate", kPooling},
+    {"runner", Kind::kOnly, "auto|generate", kPooling},
+    {"convert", Kind::kOnly, "auto|none", kPooling},
+    {"override-pooler-config", Kind::kRefuseValue, "", kPooling},
+    {"pooler-config", Kind::kRefuseValue, "", kPooling},
+    {"use-warmup", Kind::kOnly, "0", "nothing needs a warm-up run"},
+    {"mm-processor-kwargs", Kind::kRefuseValue, "", kProcessor},
+    {"max-encoder-cache", Kind::kRefuseValue, "",
+     "a cache of encoded pictures across requests is still to come"},
+    {"max-processor-cache", Kind::kOnly, "-1|0",
+     "a cache of prepared pictures across requests is still to come"},
+    {"enable-mm", Kind::kNoteSwitch, "", "whether a model sees pictures is read from its config.json"},
+    {"tool-call-parser", Kind::kRefuseValue, "", kTools},
+    {"tool-parser-plugin", Kind::kRefuseValue, "", kPlugin},
+    {"chat-template", Kind::kRefuseValue, "",
+     "the template is read from the model's folder (chat_template.jinja)"},
+    {"lm-head-fp32", Kind::kRefuseSwitch, "", "use --dtype float32"},
+    {"logits-processors", Kind::kRefuseValue, "", "logits processors are still to come"},
+    {"enable-logprob", Kind::kRefuseSwitch, "", kLogprobs},
+    {"max-logprobs", Kind::kRefuseValue, "", kLogprobs},
+    {"logprobs-mode", Kind::kRefuseValue, "", kLogprobs},
+    {"seed", Kind::kRefuseValue, "", "each request carries its own 'seed' field"},
+    {"enable-early-stop", Kind::kRefuseSwitch, "", "early stopping is still to come"},
+    {"early-stop-config", Kind::kRefuseValue, "", "early stopping is still to come"},
+    {"guided-decoding-backend", Kind::kOnly, "off", kGrammar},
+    {"guided-decoding-disable-any-whitespace", Kind::kRefuseSwitch, "", kGrammar},
+    {"speculative-config", Kind::kRefuseValue, "", kSpeculative},
+    {"graph-optimization-config", Kind::kRefuseValue, "", kGraphs},
+    {"use-cudagraph", Kind::kRefuseSwitch, "", kGraphs},
+    {"plas-attention-config", Kind::kRefuseValue, "", "block-sparse attention is still to come"},
+    {"load-choices", Kind::kOnly, "default|default_v1", "for random weights use --load-format dummy"},
+    {"dynamic-load-weight", Kind::kRefuseSwitch, "", kReinforcement},
+    {"load-strategy", Kind::kOnly, "normal", kReinforcement},
+    {"rsync-config", Kind::kRefuseValue, "", kReinforcement},
+    {"model-impl", Kind::kOnly, "auto|fastdeploy", "there is one implementation of each model"},
+    {"enable-entropy", Kind::kRefuseSwitch, "", kLogprobs},
+    {"enable-keep-sampling-mask", Kind::kRefuseSwitch, "", kLogprobs},
+    {"deploy-modality", Kind::kOnly, "mixed", "the model decides what it takes"},
+    {"disable-custom-all-reduce", Kind::kNoteSwitch, "", "one process needs no all-reduce"},
+    {"enable-chunked-prefill", Kind::kNoteSwitch, "", "prompts are always computed in chunks"},
+    {"disable-chunked-mm-input", Kind::kRefuseSwitch, "", "a chunk may always end inside a picture"},
+    {"max-num-partial-prefills", Kind::kRefuseValue, "", kPrefills},
+    {"max-long-partial-prefills", Kind::kRefuseValue, "", kPrefills},
+    {"long-prefill-token-threshold", Kind::kRefuseValue, "", kPrefills},
+    {"kv-cache-ratio", Kind::kRefuseValue, "", "prefill and decode share one pool of pages"},
+    {"prealloc-dec-block-slot-num-threshold", Kind::kRefuseValue, "", "pages are given when they are needed"},
+    {"static-decode-blocks", Kind::kRefuseValue, "", "pages are given when they are needed"},
+    {"swap-space", Kind::kOnly, "0", kKvOffload},
+    {"kvcache-storage-backend", Kind::kRefuseValue, "", kKvOffload},
+    {"write-policy", Kind::kRefuseValue, "", kKvOffload},
+    {"enable-prefix-caching", Kind::kRefuseSwitch, "", kPrefixCache},
+    {"no-enable-prefix-caching", Kind::kNoteSwitch, "", kPrefixCache},
+    {"enable-output-caching", Kind::kRefuseSwitch, "", kPrefixCache},
+    {"no-enable-output-caching", Kind::kNoteSwitch, "", kPrefixCache},
+    {"enable-overlap-schedule", Kind::kRefuseSwitch, "",
+     "overlapping schedule and execution is still to come"},
+    {"scheduler-name", Kind::kOnly, "local", kScheduler},
+    {"scheduler-max-size", Kind::kRefuseValue, "", "use --max-waiting-requests"},
+    {"scheduler-ttl", Kind::kRefuseValue, "", "a limit on the life of a request is still to come"},
+    {"scheduler-host", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-port", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-db", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-password", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-topic", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-min-load-score", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-load-shards-num", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-sync-period", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-expire-period", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-release-load-expire-period", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-reader-parallel", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-writer-parallel", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-reader-batch-size", Kind::kRefuseValue, "", kScheduler},
+    {"scheduler-writer-batch-size", Kind::kRefuseValue, "", kScheduler},
+    {"config", Kind::kRefuseValue, "", "a file of flags is still to come; give them on the command line"},
+    {"allowed-local-media-path", Kind::kRefuseValue, "",
+     "pictures arrive as data URLs; reading files for clients is still to come"},
+};
+
+}  // namespace
+
+void AddFastDeployFlags(FlagSet& flags, std::vector<std::string>* notes) {
+  for (const KnownFlag& flag : kFlags) {
+    flags.Group(flag.in_help ? "FastDeploy compatibility" : "");
+    std::string name = flag.name;
+    std::string sentence = flag.sentence;
+    switch (flag.kind) {
+      case Kind::kOnly: {
+        std::vector<std::string> allowed = Split(flag.allowed, '|');
+        flags.Custom(name, flag.allowed, "Still to come: other values are refused", "",
+                     [allowed, sentence](const std::string& text) {
+                       bool ok = std::find(allowed.begin(), allowed.end(), text) != allowed.end();
+                       return ok ? OkStatus() : Unimplemented(sentence);
+                     });
+        break;
+      }
+      case Kind::kNoteValue:
+        flags.Custom(name, "PORT", "Accepted; one host needs no such port", "",
+                     [notes, name, sentence](const std::string& text) {
+                       notes->push_back(StrCat("--", name, " ", text, ": ", sentence));
+                       return OkStatus();
+                     });
+        break;
+      case Kind::kNoteSwitch:
+        flags.OnSwitch(name, "",
+                       [notes, name, sentence] { notes->push_back(StrCat("--", name, ": ", sentence)); });
+        break;
+      case Kind::kRefuseValue:
+        flags.Refuse(name, true, sentence);
+        break;
+      case Kind::kRefuseSwitch:
+        flags.Refuse(name, false, sentence);
+        break;
+    }
+  }
+}
+
+}  // namespace fd

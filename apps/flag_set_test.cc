@@ -1,0 +1,125 @@
+#include "flag_set.h"
+
+#include <gtest/gtest.h>
+
+#include "fastdeploy_flags.h"
+#include "model_flags.h"
+
+namespace fd {
+namespace {
+
+TEST(FlagSet, ReadsValuesAndWords) {
+  std::string text = "a";
+  int64_t number = 1;
+  double real = 0.5;
+  bool on = false;
+  std::vector<std::string> list;
+  std::optional<int64_t> maybe;
+  FlagSet flags("x", "y");
+  flags.Text("text", &text, "help", "TEXT");
+  flags.Integer("max-number", &number, {-1, 100, 7}, "help");
+  flags.Real("real", &real, {0, 1, 0.5}, "help");
+  flags.Switch("on", &on, "help");
+  flags.List("image", &list, "help", "FILE");
+  flags.Integer("maybe", &maybe, {0, 9, 1}, "help", "none");
+  auto parsed = flags.Parse({"first", "--text=b", "--max_number", "-1", "--real", "1", "--on", "--image", "p",
+                             "second", "--image", "q", "--max-number", "8", "--", "--third"});
+  ASSERT_TRUE(parsed.ok()) << parsed.status().message();
+  EXPECT_TRUE(*parsed);
+  EXPECT_EQ(text, "b");
+  EXPECT_EQ(number, 8);
+  EXPECT_EQ(real, 1);
+  EXPECT_TRUE(on);
+  EXPECT_FALSE(maybe.has_value());
+  EXPECT_EQ(list, (std::vector<std::string>{"p", "q"}));
+  EXPECT_EQ(flags.words(), (std::vector<std::string>{"first", "second", "--third"}));
+}
+
+TEST(FlagSet, ValueMayLookLikeAFlag) {
+  std::string text;
+  int64_t number = 0;
+  FlagSet flags("x", "y");
+  flags.Text("text", &text, "help", "TEXT");
+  flags.Integer("number", &number, {-5, 5, 1}, "help");
+  ASSERT_TRUE(flags.Parse({"--text", "--number", "--number", "-3"}).ok());
+  EXPECT_EQ(text, "--number");
+  EXPECT_EQ(number, -3);
+}
+
+std::string ErrorOf(const std::vector<std::string>& args) {
+  ModelFlags values;
+  std::vector<std::string> notes;
+  FlagSet flags("x", "y");
+  AddModelFlags(flags, &values, true);
+  AddFastDeployFlags(flags, &notes);
+  auto parsed = flags.Parse(args);
+  return parsed.ok() ? "" : parsed.status().message();
+}
+
+TEST(FlagSet, ErrorsNameValueLimitFlagAndExample) {
+  EXPECT_EQ(ErrorOf({"--max-num-seqs", "0"}),
+            "--max-num-seqs 0: must be a whole number from 1 to 256, for example --max-num-seqs 16");
+  EXPECT_EQ(ErrorOf({"--max-num-seqs", "99999999999999999999"}),
+            "--max-num-seqs 99999999999999999999: must be a whole number from 1 to 256, for example "
+            "--max-num-seqs 16");
+  EXPECT_EQ(ErrorOf({"--max-num-seqs", "3x"}),
+            "--max-num-seqs 3x: must be a whole number from 1 to 256, for example --max-num-seqs 16");
+  EXPECT_EQ(ErrorOf({"--gpu-memory-utilization", "nan"}),
+            "--gpu-memory-utilization nan: must be a number above 0 and at most 1, for example "
+            "--gpu-memory-utilization 0.85");
+  EXPECT_EQ(ErrorOf({"--dtype", "fp16"}),
+            "--dtype fp16: must be one of bfloat16, float32, for example --dtype bfloat16");
+  EXPECT_EQ(ErrorOf({"--dtype"}), "--dtype needs a value; see --help");
+  EXPECT_EQ(ErrorOf({"--max-model-lenn", "5"}),
+            "unknown flag --max-model-lenn; did you mean --max-model-len?");
+  EXPECT_EQ(ErrorOf({"--zzzzzzzzzzzzzzz"}), "unknown flag --zzzzzzzzzzzzzzz; see --help");
+}
+
+TEST(FlagSet, KnownFlagsAreAcceptedNotedOrRefused) {
+  EXPECT_EQ(
+      ErrorOf({"--tensor-parallel-size", "1", "--engine-worker-queue-port", "8182", "--block_size", "64"}),
+      "");
+  EXPECT_NE(ErrorOf({"--tensor-parallel-size", "2"}).find("still to come"), std::string::npos);
+  EXPECT_EQ(
+      ErrorOf({"--quantization", "wint4"}).rfind("--quantization wint4: quantization is still to come", 0),
+      0u);
+  EXPECT_EQ(ErrorOf({"--speculative-config", "{}"}),
+            "--speculative-config {}: speculative decoding is still to come");
+  EXPECT_EQ(ErrorOf({"--enable-expert-parallel"}),
+            "--enable-expert-parallel: expert parallelism is still to come");
+
+  std::vector<std::string> notes;
+  FlagSet flags("x", "y");
+  AddFastDeployFlags(flags, &notes);
+  ASSERT_TRUE(flags.Parse({"--engine-worker-queue-port", "8182", "--enable-mm"}).ok());
+  EXPECT_EQ(notes.size(), 2u);
+}
+
+TEST(FlagSet, HelpHasEveryFlagOnceWithItsDefault) {
+  ModelFlags values;
+  FlagSet flags("fastdeploy serve [MODEL] [FLAGS]", "y");
+  AddModelFlags(flags, &values, true);
+  std::string help = flags.Help();
+  EXPECT_NE(help.find("Usage: fastdeploy serve [MODEL] [FLAGS]"), std::string::npos);
+  EXPECT_NE(help.find("--max-num-seqs N"), std::string::npos);
+  EXPECT_NE(help.find("[2048]"), std::string::npos);
+}
+
+TEST(ModelFlags, ModelIsTheFlagOrTheFirstWord) {
+  std::vector<std::string> words = {"dir", "prompt"};
+  std::string dir;
+  ASSERT_TRUE(TakeModel(&dir, &words).ok());
+  EXPECT_EQ(dir, "dir");
+  EXPECT_EQ(words, (std::vector<std::string>{"prompt"}));
+  ASSERT_TRUE(TakeModel(&dir, &words).ok());
+  EXPECT_EQ(words.size(), 1u);
+  dir.clear();
+  words.clear();
+  EXPECT_FALSE(TakeModel(&dir, &words).ok());
+  EXPECT_FALSE(CheckModelFolder("/no/such/folder").ok());
+  EXPECT_FALSE(CheckModelFolder("apps").ok());
+  EXPECT_TRUE(CheckModelFolder("models/ernie-4.5-vl-tiny").ok());
+}
+
+}  // namespace
+}  // namespace fd

@@ -1,0 +1,60 @@
+#include "model_flags.h"
+
+#include "base/files.h"
+#include "base/strings.h"
+
+namespace fd {
+
+void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
+  flags.Group("Model");
+  flags.Text("model", &values->model_dir, "The checkpoint's folder; also the first word", "DIR");
+  flags.Choice("dtype", &values->dtype, {"bfloat16", "float32"}, "Activations and key/value cache");
+  flags.Choice("load-format", &values->load_format, {"auto", "safetensors", "dummy"},
+               "dummy: random weights of config.json's shapes, no weight file is read");
+  flags.Integer("threads", &values->threads, {0, 1024, 2}, "Threads that compute", "all processors");
+  flags.Integer("max-model-len", &values->max_model_len, {16, int64_t{1} << 24, 4096},
+                "Tokens of a prompt and its answer", "what config.json allows");
+  flags.Integer("num-kv-pages", &values->num_kv_pages, {1, int64_t{1} << 32, 512},
+                "Pages of the key/value cache, 64 tokens each", "by memory");
+  flags.Integer("num-gpu-blocks-override", &values->num_kv_pages, {1, int64_t{1} << 32, 512},
+                "The same under FastDeploy's name", "by memory");
+  flags.Real("gpu-memory-utilization", &values->gpu_memory_utilization, {0.0, 1.0, 0.85, true},
+             "Share of the available memory that may be used");
+  flags.Switch("no-exif-orientation", &values->no_exif_orientation,
+               "Leave pictures as stored, not turned upright");
+  if (!scheduling) return;
+  flags.Group("Scheduling");
+  flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 256, 16}, "Sequences that run at once");
+  flags.Integer("max-num-batched-tokens", &values->max_num_batched_tokens, {1, 1 << 20, 384},
+                "Tokens of one step, a strict limit");
+}
+
+Status TakeModel(std::string* model_dir, std::vector<std::string>* words) {
+  if (!model_dir->empty()) return OkStatus();
+  if (words->empty()) {
+    return InvalidArgument(
+        "which model? Give its folder first or with --model, for example --model models/ernie-4.5-vl-tiny",
+        "--model");
+  }
+  *model_dir = words->front();
+  words->erase(words->begin());
+  if (model_dir->empty())
+    return InvalidArgument("the model's folder is empty; for example models/ernie-4.5-vl-tiny", "--model");
+  return OkStatus();
+}
+
+Status CheckModelFolder(const std::string& model_dir) {
+  if (!IsDirectory(model_dir)) {
+    return NotFound(
+        FileExists(model_dir)
+            ? StrCat(model_dir, " is no directory; --model takes a checkpoint's folder, not a file")
+            : StrCat("no such directory: ", model_dir,
+                     "; --model takes a checkpoint's folder on this machine (nothing is downloaded)"));
+  }
+  if (!FileExists(JoinPath(model_dir, "config.json"))) {
+    return NotFound(StrCat("no config.json in ", model_dir, "; --model takes a checkpoint's folder"));
+  }
+  return OkStatus();
+}
+
+}  // namespace fd

@@ -1,0 +1,33 @@
+// The flags that `serve`, `run` and `bench` share: which model, which numbers, how much memory.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "flag_set.h"
+
+namespace fd {
+
+struct ModelFlags {
+  std::string model_dir;
+  std::string dtype = "bfloat16";
+  std::string load_format = "auto";
+  int64_t threads = 0;        // 0: all the processor's
+  int64_t max_model_len = 0;  // 0: what config.json allows
+  int64_t max_num_seqs = 8;
+  int64_t max_num_batched_tokens = 2048;
+  int64_t num_kv_pages = 0;             // 0: a share of memory
+  double gpu_memory_utilization = 0.9;  // FastDeploy's name; without a GPU: of the memory that is available
+  bool no_exif_orientation = false;
+};
+
+// scheduling: also the flags that only make sense for many requests at once.
+void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling);
+
+// The model's folder: --model, or else the first word, which is taken out of `words`. Usage error without
+// either.
+Status TakeModel(std::string* model_dir, std::vector<std::string>* words);
+// The folder is there and holds a config.json.
+Status CheckModelFolder(const std::string& model_dir);
+
+}  // namespace fd

@@ -1,0 +1,21 @@
+// SIGINT and SIGTERM as a request to stop: the first one is told, the second ends the process at once.
+#pragma once
+
+namespace fd {
+
+class StopSignal {
+ public:
+  // Installs the handlers and ignores SIGPIPE. One object in a process, made before any thread that lives on.
+  StopSignal();
+  ~StopSignal();  // the handlers stay; a later signal ends the process
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+
+  // Until Arm, the first signal ends the process too: there is nothing to drain yet.
+  void Arm();
+  // Blocks until a signal has come, or timeout_ms have passed (-1: for ever). True: a signal has come.
+  bool Wait(int timeout_ms);
+  bool requested() const;
+};
+
+}  // namespace fd
