@@ -97,6 +97,7 @@ void FlagSet::Custom(const std::string& name, const std::string& value_name, con
       ->type_name(value_name)
       ->type_size(1)
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group(impl->group);
 }
@@ -178,6 +179,7 @@ void FlagSet::List(const std::string& name, std::vector<std::string>* values, co
       ->type_name(value_name)
       ->type_size(1)
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group(impl_->group);
 }
@@ -196,6 +198,7 @@ void FlagSet::Refuse(const std::string& name, bool takes_value, std::string reas
             flag, [refuse](const std::vector<std::string>& values) { refuse(values.back()); })
         ->type_size(1)
         ->expected(1)
+        ->allow_extra_args(false)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->group("");
   } else {
