@@ -2,6 +2,7 @@
 // original flat). Plain data, read by every tier above.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,6 +20,7 @@ struct MoeConfig {
   int64_t vision_intermediate_size = 0;  // width of a vision expert; 0 when there are none
   int64_t num_shared_experts = 0;        // one MLP of num_shared_experts * intermediate_size
   float norm_min = 1e-12f;
+  bool operator==(const MoeConfig&) const = default;
 };
 
 struct VisionConfig {
@@ -32,6 +34,10 @@ struct VisionConfig {
   int64_t temporal_merge_size = 2;
   float layer_norm_eps = 1e-6f;
   float rope_theta = 10000.0f;
+  // Pixels are normalised as (x / 255 - mean) / std per colour; from preprocessor_config.json where present.
+  std::array<float, 3> image_mean = {0.48145466f, 0.4578275f, 0.40821073f};
+  std::array<float, 3> image_std = {0.26862954f, 0.26130258f, 0.27577711f};
+  bool operator==(const VisionConfig&) const = default;
 };
 
 struct ModelConfig {
@@ -60,12 +66,17 @@ struct ModelConfig {
   std::optional<float> default_temperature;
   std::optional<float> default_top_p;
   std::optional<int32_t> default_top_k;
+  bool operator==(const ModelConfig&) const = default;
 };
 
-// From a checkpoint folder: config.json (another name through `config_name`) and generation_config.json.
-// Errors name the file, the key, the value and what is allowed; no later code has to check sizes again.
+// From a checkpoint folder: config.json (another name through `config_name`), generation_config.json and, for
+// a model with a vision tower, preprocessor_config.json. Errors name the file, the key, the value and what is
+// allowed; no later code has to check sizes again: no size exceeds 2^24, no product of two 2^48.
 StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir,
                                       const std::string& config_name = "config.json");
 StatusOr<ModelConfig> ParseModelConfig(const Json& config);
+
+// The families that config.json can name, as an error message lists them.
+std::vector<std::string> KnownFamilies();
 
 }  // namespace fd
