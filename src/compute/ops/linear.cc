@@ -1,0 +1,137 @@
+#include "compute/ops/linear.h"
+
+#include <algorithm>
+
+#include "compute/kernels/cpu/linear.h"
+#include "compute/ops/linear_cpu.h"
+
+namespace fd::ops {
+
+namespace {
+
+constexpr int64_t kPanel = cpu::kPanelFeatures;
+
+int64_t NumPanels(int64_t n) { return (n + kPanel - 1) / kPanel; }
+
+}  // namespace
+
+LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed) {
+  FD_CHECK(!parts.empty(), "a weight needs at least one part");
+  FD_CHECK(ctx.device.type == DeviceType::kCpu, "no kernels for this device");
+  const DType dtype = parts[0].dtype;
+  FD_CHECK(dtype == DType::kBFloat16 || dtype == DType::kFloat32, DTypeName(dtype));
+  LinearWeight weight;
+  weight.kind = dtype == DType::kBFloat16 ? WeightKind::kBFloat16 : WeightKind::kFloat32;
+  weight.k = parts[0].dim(transposed ? 0 : 1);
+  for (const TensorView& part : parts) {
+    FD_CHECK_EQ(part.rank(), 2);
+    FD_CHECK(part.dtype == dtype, "parts of one weight have one type");
+    FD_CHECK_EQ(part.dim(transposed ? 0 : 1), weight.k);
+    weight.n += part.dim(transposed ? 1 : 0);
+  }
+  const bool bf16 = dtype == DType::kBFloat16;
+  const int64_t padded_k = bf16 ? (weight.k + 1) / 2 * 2 : weight.k;
+  weight.data = Tensor(dtype, ctx.device, {NumPanels(weight.n), padded_k * kPanel});
+  int64_t first = 0;
+  for (const TensorView& part : parts) {
+    const int64_t rows = part.dim(transposed ? 1 : 0);
+    const int64_t row_stride = transposed ? 1 : part.row_stride,
+                  column_stride = transposed ? part.row_stride : 1;
+    // Chunks begin at multiples of a panel where the part does, so that whole panels take the fast path.
+    ctx.threads->ParallelFor(NumPanels(rows), 4, [&](int64_t begin, int64_t end) {
+      const int64_t from = begin * kPanel, count = std::min(end * kPanel, rows) - from;
+      if (bf16) {
+        cpu::PackBFloat16(weight.data.view().As<uint16_t>(), first + from,
+                          part.As<uint16_t>() + from * row_stride, count, weight.k, row_stride,
+                          column_stride);
+      } else {
+        cpu::PackFloat32(weight.data.view().As<float>(), first + from, part.As<float>() + from * row_stride,
+                         count, weight.k, row_stride, column_stride);
+      }
+    });
+    first += rows;
+  }
+  return weight;
+}
+
+LinearCpuTask LinearCpuPlan(const LinearWeight& weight, DType in) {
+  const cpu::LinearKernels& kernels = cpu::GetLinearKernels();
+  if (weight.kind == WeightKind::kFloat32) return {kernels.f32_f32, in == DType::kBFloat16};
+  if (in == DType::kFloat32) return {kernels.f32_bf16, false};
+  if (kernels.bf16_bf16 != nullptr) return {kernels.bf16_bf16, false};
+  return {kernels.f32_bf16, true};
+}
+
+void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
+            const TensorView& bias) {
+  FD_CHECK(ctx.device.type == DeviceType::kCpu, "no kernels for this device");
+  FD_CHECK(in.rank() == 2 && out.rank() == 2, in.shape.ToString(), " -> ", out.shape.ToString());
+  FD_CHECK(in.dtype == DType::kFloat32 || in.dtype == DType::kBFloat16, DTypeName(in.dtype));
+  FD_CHECK(out.dtype == DType::kFloat32 || out.dtype == in.dtype, DTypeName(out.dtype));
+  const int64_t m = in.dim(0);
+  FD_CHECK_EQ(out.dim(0), m);
+  FD_CHECK_EQ(in.dim(1), weight.k);
+  FD_CHECK_EQ(out.dim(1), weight.n);
+  const bool has_bias = bias.data != nullptr;
+  if (has_bias) {
+    FD_CHECK_EQ(bias.NumElements(), weight.n);
+    FD_CHECK(bias.dtype == DType::kFloat32 || bias.dtype == DType::kBFloat16, DTypeName(bias.dtype));
+  }
+  if (m == 0 || weight.n == 0) return;
+
+  const LinearCpuTask plan = LinearCpuPlan(weight, in.dtype);
+  const int64_t mark = ctx.workspace->Mark();
+  TensorView rows = in;
+  if (plan.widen_input) {
+    rows = ctx.workspace->Take(DType::kFloat32, {m, weight.k});
+    ctx.threads->ParallelFor(
+        m, std::max<int64_t>(1, 16384 / std::max<int64_t>(weight.k, 1)), [&](int64_t begin, int64_t end) {
+          for (int64_t r = begin; r < end; ++r) {
+            cpu::GetLinearKernels().widen(rows.As<float>() + r * weight.k,
+                                          in.As<uint16_t>() + r * in.row_stride, weight.k);
+          }
+        });
+  }
+  const int64_t panels = NumPanels(weight.n);
+  const int64_t row_blocks = (m + cpu::kMaxBlockRows - 1) / cpu::kMaxBlockRows;
+  // Balanced blocks: 130 rows are 65 + 65.
+  const int64_t block_rows = (m + row_blocks - 1) / row_blocks;
+  const int64_t group = LinearCpuGroup(weight, std::min(m, block_rows), ctx.threads->num_threads());
+  const int64_t groups = (panels + group - 1) / group;
+  const int64_t in_row_bytes = rows.row_stride * DTypeBytes(rows.dtype);
+  const int64_t out_row_bytes = out.row_stride * DTypeBytes(out.dtype);
+  const auto run = [&](int64_t begin, int64_t end) {
+    const void* in_rows[cpu::kMaxBlockRows];
+    void* out_rows[cpu::kMaxBlockRows];
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t first_row = task / groups * block_rows, first_panel = task % groups * group;
+      cpu::LinearBlock block;
+      block.m = std::min(block_rows, m - first_row);
+      if (block.m <= 0) continue;
+      for (int64_t r = 0; r < block.m; ++r) {
+        in_rows[r] = static_cast<const char*>(rows.data) + (first_row + r) * in_row_bytes;
+        out_rows[r] = static_cast<char*>(out.data) + (first_row + r) * out_row_bytes;
+      }
+      block.in_rows = in_rows;
+      block.out_rows = out_rows;
+      block.out_bf16 = out.dtype == DType::kBFloat16;
+      block.weight = weight.data.view().data;
+      block.n = weight.n;
+      block.k = weight.k;
+      block.first_panel = first_panel;
+      block.num_panels = std::min(group, panels - first_panel);
+      block.bias = has_bias ? bias.data : nullptr;
+      block.bias_bf16 = has_bias && bias.dtype == DType::kBFloat16;
+      plan.run(block);
+    }
+  };
+  const int64_t tasks = groups * row_blocks;
+  if (m * weight.n * weight.k < kMinParallelWork) {
+    run(0, tasks);
+  } else {
+    ctx.threads->ParallelFor(tasks, 1, run);
+  }
+  ctx.workspace->Release(mark);
+}
+
+}  // namespace fd::ops

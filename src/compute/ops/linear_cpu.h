@@ -1,0 +1,32 @@
+// How ops/linear and ops/moe cut their work into kernel calls on the CPU.
+#pragma once
+
+#include <algorithm>
+
+#include "compute/kernels/cpu/linear.h"
+#include "compute/ops/linear.h"
+
+namespace fd::ops {
+
+// Below so many multiply-adds waking another thread costs more than it saves.
+inline constexpr int64_t kMinParallelWork = 1 << 16;
+
+struct LinearCpuTask {
+  void (*run)(const cpu::LinearBlock& block) = nullptr;
+  bool widen_input = false;  // the kernel wants float32 rows and the input is bfloat16
+};
+// The kernel for this weight and input type on this machine.
+LinearCpuTask LinearCpuPlan(const LinearWeight& weight, DType in);
+
+// Panels in one task: about 128 KiB of weights for a few rows, so that a thread streams; less when there
+// would not be four tasks a thread. A multiple of 3, the kernels' tile, unless the weight is smaller.
+inline int64_t LinearCpuGroup(const LinearWeight& weight, int64_t rows, int num_threads) {
+  const int64_t panels = (weight.n + cpu::kPanelFeatures - 1) / cpu::kPanelFeatures;
+  const int64_t panel_bytes =
+      std::max<int64_t>(1, weight.k * cpu::kPanelFeatures * (weight.kind == WeightKind::kFloat32 ? 4 : 2));
+  const int64_t wanted = rows <= 8 ? (int64_t{128} << 10) / panel_bytes : 3;
+  const int64_t balanced = panels / (4 * num_threads);
+  return std::max<int64_t>(3, std::min(wanted, balanced) / 3 * 3);
+}
+
+}  // namespace fd::ops

@@ -1,0 +1,96 @@
+// What every parity test needs: random tensors, every instruction set of this machine, comparisons.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "compute/kernels/cpu/isa.h"
+#include "compute/ops/context.h"
+
+namespace fd::parity {
+
+// A context of its own threads and workspace.
+struct Cpu {
+  explicit Cpu(int num_threads = 2) : threads(num_threads), workspace(Device{}, 16 << 20) {
+    ctx.threads = &threads;
+    ctx.workspace = &workspace;
+  }
+  ThreadPool threads;
+  Workspace workspace;
+  ops::Context ctx;
+};
+
+inline std::vector<cpu::Isa> Isas() {
+  std::vector<cpu::Isa> out;
+  for (int i = 0; i <= static_cast<int>(cpu::BestIsa()); ++i) out.push_back(static_cast<cpu::Isa>(i));
+  return out;
+}
+
+// Runs fn once for each instruction set, then goes back to the best.
+template <typename Fn>
+void ForEachIsa(const Fn& fn) {
+  for (cpu::Isa isa : Isas()) {
+    SCOPED_TRACE(cpu::IsaName(isa));
+    cpu::SetIsa(isa);
+    fn();
+  }
+  cpu::SetIsa(cpu::BestIsa());
+}
+
+inline float Get(const TensorView& t, int64_t i) {
+  return t.dtype == DType::kFloat32 ? t.As<float>()[i] : ToFloat(t.As<BFloat16>()[i]);
+}
+inline void Set(const TensorView& t, int64_t i, float v) {
+  if (t.dtype == DType::kFloat32) {
+    t.As<float>()[i] = v;
+  } else {
+    t.As<BFloat16>()[i] = ToBFloat16(v);
+  }
+}
+
+// Normal random numbers times `scale`; contiguous.
+inline Tensor Random(std::mt19937& rng, DType dtype, Shape shape, float scale = 1.0f) {
+  Tensor t(dtype, Device{}, shape);
+  std::normal_distribution<float> normal(0.0f, scale);
+  for (int64_t i = 0; i < shape.NumElements(); ++i) Set(t, i, normal(rng));
+  return t;
+}
+
+inline std::vector<float> Values(const TensorView& t) {
+  std::vector<float> out;
+  const int64_t row = TensorView::RowElements(t.shape);
+  for (int64_t r = 0; r < t.dim(0); ++r)
+    for (int64_t i = 0; i < row; ++i) out.push_back(Get(t, r * t.row_stride + i));
+  return out;
+}
+
+// |found - expected| <= absolute + relative * |expected| everywhere.
+inline void ExpectClose(const TensorView& found, const TensorView& expected, double absolute,
+                        double relative) {
+  const std::vector<float> a = Values(found), b = Values(expected);
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) continue;
+    ASSERT_LE(std::abs(static_cast<double>(a[i]) - b[i]),
+              absolute + relative * std::abs(static_cast<double>(b[i])))
+        << "at " << i << ": found " << a[i] << ", expected " << b[i];
+  }
+}
+
+inline void ExpectSameBits(const TensorView& a, const TensorView& b) {
+  ASSERT_TRUE(a.shape == b.shape && a.dtype == b.dtype);
+  const int64_t row_bytes = TensorView::RowElements(a.shape) * DTypeBytes(a.dtype);
+  for (int64_t r = 0; r < a.dim(0); ++r) {
+    ASSERT_EQ(std::memcmp(a.Rows(r, 1).data, b.Rows(r, 1).data, row_bytes), 0) << "row " << r;
+  }
+}
+
+// One rounding to bfloat16 may fall either way when the float32 sum differs in its last bits.
+inline double RelativeTolerance(DType t) { return t == DType::kFloat32 ? 2e-6 : 8e-3; }
+
+}  // namespace fd::parity
