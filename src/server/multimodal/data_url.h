@@ -1,0 +1,24 @@
+// Media URLs of a request -> bytes. Pure; any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace fd {
+
+struct MediaBytes {
+  std::string media_type;  // lower case, without parameters: "image/png"; empty when the URL names none
+  std::string bytes;
+};
+
+// Decodes "data:image/png;base64,iVBORw0..." (RFC 2397). Scheme, type and "base64" in any case; parameters
+// are skipped; white space and percent-escapes inside the payload and missing padding are accepted, as
+// browsers do; without ";base64" the payload is percent-encoded bytes. More than max_bytes of result is
+// refused before anything is decoded. http(s) and file URLs are refused: fetching is still to come, and the
+// command line reads local files itself. Errors never repeat the payload.
+StatusOr<MediaBytes> ReadMediaUrl(std::string_view url, int64_t max_bytes);
+
+}  // namespace fd

@@ -1,0 +1,93 @@
+#include "server/multimodal/image.h"
+
+#include <new>
+
+#include "base/strings.h"
+#include "server/multimodal/codecs.h"
+#include "server/multimodal/exif.h"
+
+namespace fd {
+namespace {
+
+// The name of a format that people do send and that we do not read; empty when the bytes say nothing.
+std::string_view KnownOtherFormat(std::string_view b) {
+  auto has = [&](std::string_view mark, size_t at = 0) {
+    return b.size() >= at && b.substr(at).starts_with(mark);
+  };
+  if (has("ftypavif", 4) || has("ftypavis", 4)) return "an AVIF picture";
+  if (has("ftypheic", 4) || has("ftypheix", 4) || has("ftypmif1", 4) || has("ftyphevc", 4))
+    return "a HEIC picture";
+  if (has("ftyp", 4)) return "an MP4 video";
+  if (has("BM")) return "a BMP picture";
+  if (has(std::string_view("II*\0", 4)) || has(std::string_view("MM\0*", 4))) return "a TIFF picture";
+  if (has("<svg") || has("<?xml")) return "an SVG or XML document";
+  if (has("<!DOCTYPE") || has("<!doctype") || has("<html")) return "an HTML page";
+  if (has("%PDF")) return "a PDF document";
+  if (has("\x1a\x45\xdf\xa3")) return "a WebM or Matroska video";
+  if (has("\xff\x0a") || has(std::string_view("\0\0\0\x0cJXL ", 8))) return "a JPEG XL picture";
+  if (has(std::string_view("\0\0\0\x0cjP  ", 8))) return "a JPEG 2000 picture";
+  return {};
+}
+
+Status UnknownFormat(std::string_view bytes) {
+  constexpr std::string_view kSupported = "; PNG, JPEG, WebP and GIF are supported";
+  if (std::string_view name = KnownOtherFormat(bytes); !name.empty()) {
+    return {StatusCode::kUnsupportedMedia, StrCat("the data is ", name, kSupported)};
+  }
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string first;
+  for (size_t i = 0; i < bytes.size() && i < 8; ++i) {
+    uint8_t byte = static_cast<uint8_t>(bytes[i]);
+    if (i > 0) first += ' ';
+    first += kHex[byte >> 4];
+    first += kHex[byte & 15];
+  }
+  return {StatusCode::kUnsupportedMedia,
+          StrCat("the data is no picture: its first bytes are ", first, kSupported)};
+}
+
+StatusOr<RgbImage> DecodeByFormat(std::string_view bytes, const ImageLimits& limits) {
+  if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return DecodePng(bytes, limits);
+  if (bytes.starts_with("\xff\xd8\xff")) return DecodeJpeg(bytes, limits);
+  if (bytes.size() >= 12 && bytes.starts_with("RIFF") && bytes.substr(8, 4) == "WEBP") {
+    return DecodeWebp(bytes, limits);
+  }
+  if (bytes.starts_with("GIF87a") || bytes.starts_with("GIF89a")) return DecodeGif(bytes, limits);
+  return UnknownFormat(bytes);
+}
+
+}  // namespace
+
+Status CheckImageSize(std::string_view format, int64_t width, int64_t height, const ImageLimits& limits) {
+  if (width <= 0 || height <= 0) {
+    return InvalidArgument(
+        StrCat("the ", format, " picture's header says ", width, " x ", height, " pixels"));
+  }
+  std::string size = StrCat("the ", format, " picture is ", width, " x ", height, " pixels");
+  if (width > limits.max_side_pixels || height > limits.max_side_pixels) {
+    return {StatusCode::kPayloadTooLarge, StrCat(size, "; the limit is ", limits.max_side_pixels,
+                                                 " pixels a side (--max-image-side-pixels)")};
+  }
+  if (width > limits.max_pixels / height) {
+    return {StatusCode::kPayloadTooLarge, StrCat(size, ", ", width * height, " in all; the limit is ",
+                                                 limits.max_pixels, " (--max-image-pixels)")};
+  }
+  return OkStatus();
+}
+
+StatusOr<RgbImage> DecodeImage(std::string_view bytes, const ImageLimits& limits, bool apply_exif) {
+  if (bytes.empty()) return InvalidArgument("the picture is empty: 0 bytes");
+  if (static_cast<int64_t>(bytes.size()) > limits.max_file_bytes) {
+    return Status(StatusCode::kPayloadTooLarge,
+                  StrCat("the picture's file has ", bytes.size(), " bytes; the limit is ",
+                         limits.max_file_bytes, " (--max-image-bytes)"));
+  }
+  try {
+    FD_ASSIGN_OR_RETURN(RgbImage image, DecodeByFormat(bytes, limits));
+    return apply_exif ? TurnUpright(std::move(image), ExifOrientation(bytes)) : std::move(image);
+  } catch (const std::bad_alloc&) {
+    return Status(StatusCode::kResourceExhausted, "not enough memory to decode the picture; try again later");
+  }
+}
+
+}  // namespace fd
