@@ -19,7 +19,7 @@ enum class StatusCode {
   kPayloadTooLarge,    // 413
   kUnsupportedMedia,   // 415
   kResourceExhausted,  // 429: try again later
-  kUnimplemented,      // 501: known, still to come; the message says so
+  kUnimplemented,      // 400: known, still to come; the message says so
   kUnavailable,        // 503: starting, draining, device lost
   kInternal,           // 500: our own fault
 };

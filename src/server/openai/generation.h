@@ -7,7 +7,7 @@
 //   while (!generation->finished()) {                                                // one thread
 //     auto [choice, event] = queue.Take();
 //     Delta delta = generation->Push(choice, std::move(event));
-//     ... print delta.content, or send generation->ChunkJson(choice, delta)
+//     ... print delta.content, or send generation->ChunksJson(choice, delta)
 //   }
 #pragma once
 
@@ -54,9 +54,9 @@ class Generation {
   static StatusOr<std::unique_ptr<Generation>> Prepare(const Service& service, ApiEndpoint endpoint,
                                                        std::string_view body,
                                                        Clock::time_point arrived_at = Clock::now());
-  static StatusOr<std::unique_ptr<Generation>> Prepare(const Service& service, ApiEndpoint endpoint,
-                                                       Json body,
-                                                       Clock::time_point arrived_at = Clock::now());
+  static StatusOr<std::unique_ptr<Generation>> PrepareParsed(const Service& service, ApiEndpoint endpoint,
+                                                             Json body,
+                                                             Clock::time_point arrived_at = Clock::now());
   ~Generation();  // aborts what still runs
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
@@ -81,18 +81,20 @@ class Generation {
   Usage usage() const;
 
   // Complete JSON texts, without "data: " and newlines.
-  std::string FirstChunkJson(int choice) const;  // chat: the assistant's role; empty when there is none
-  std::string ChunkJson(int choice, const Delta& delta) const;
+  // The chunk before a choice's first delta (chat: the role; completions: the echo); "" when there is none.
+  std::string FirstChunkJson(int choice) const;
+  // One or two: the finish reason comes in a chunk of its own, as OpenAI sends it. None for an empty delta.
+  std::vector<std::string> ChunksJson(int choice, const Delta& delta) const;
   bool wants_usage_chunk() const { return include_usage_; }
   std::string UsageChunkJson() const;
   std::string ReplyJson() const;  // the reply of a request without "stream"
 
  private:
   struct Choice;
-  friend class RequestReader;  // request.cc: fills a Generation from JSON
   Generation(const Service& service, ApiEndpoint endpoint);
   std::string ChunkHead() const;
-  void Finish(Choice& choice, SequenceOutcome outcome);
+  void AppendText(Choice& choice, int32_t token_id, Delta& delta);
+  void End(Choice& choice, SequenceOutcome outcome);
 
   const Service* service_;
   ApiEndpoint endpoint_;
@@ -103,11 +105,14 @@ class Generation {
   bool include_usage_ = false;
   bool continuous_usage_ = false;
   bool return_token_ids_ = false;
-  bool reasoning_ = false;  // the parser runs: text begins as reasoning
+  bool echo_ = false;
+  int64_t prompt_tokens_ = 0;  // of all prompts
+  int64_t image_tokens_ = 0;
   int64_t tokens_per_chunk_ = 1;
   Clock::time_point arrived_at_;
   std::vector<std::unique_ptr<Choice>> choices_;  // by index
   int64_t unfinished_ = 0;
+  bool submitted_ = false;
   Status status_;
 };
 

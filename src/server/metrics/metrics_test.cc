@@ -1,0 +1,86 @@
+#include "server/metrics/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+namespace fd {
+namespace {
+
+using std::chrono::milliseconds;
+
+TEST(MetricsTest, GaugesShowTheEngine) {
+  Metrics metrics;
+  const std::string text = metrics.Text({.running = 3,
+                                         .waiting = 2,
+                                         .max_num_seqs = 8,
+                                         .free_pages = 5,
+                                         .cached_pages = 1,
+                                         .used_pages = 4,
+                                         .total_pages = 10});
+  EXPECT_NE(text.find("\nfastdeploy:num_requests_running 3"), std::string::npos) << text;
+  EXPECT_NE(text.find("\nfastdeploy:num_requests_waiting 2"), std::string::npos);
+  EXPECT_NE(text.find("\nfastdeploy:available_batch_size 5"), std::string::npos);
+  EXPECT_NE(text.find("\nfastdeploy:gpu_cache_usage_perc 0.4"), std::string::npos);
+  EXPECT_NE(text.find("\nfastdeploy:available_gpu_block_num 6"), std::string::npos);
+  EXPECT_NE(text.find("# TYPE fastdeploy:time_to_first_token_seconds histogram"), std::string::npos);
+}
+
+TEST(MetricsTest, OneSequence) {
+  Metrics metrics;
+  metrics.RequestReceived();
+  const auto t0 = Clock::now() - milliseconds(1000);
+  metrics.FirstToken(0.3);
+  metrics.NextTokens(0.2, 2);
+  metrics.SequenceFinished({.arrived_at = t0,
+                            .submitted_at = t0 + milliseconds(10),
+                            .scheduled_at = t0 + milliseconds(20),
+                            .first_token_at = t0 + milliseconds(300),
+                            .last_token_at = t0 + milliseconds(500),
+                            .prompt_tokens = 40,
+                            .generated_tokens = 3,
+                            .max_tokens = 16,
+                            .cached_tokens = 10},
+                           SequenceOutcome::kSuccess);
+  const std::string text = metrics.Text({});
+  EXPECT_NE(text.find("fastdeploy:requests_number_total 1"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:request_success_total 1"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:generation_tokens_total 3"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:prompt_tokens_total 40"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:hit_token_rate 0.25"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:time_to_first_token_seconds_bucket{le=\"0.25\"} 0"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:time_to_first_token_seconds_bucket{le=\"0.5\"} 1"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:time_per_output_token_seconds_count 2"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:request_decode_time_seconds_count 1"), std::string::npos);
+}
+
+// A sequence that left before its first step must not reach the histograms of phases it never saw.
+TEST(MetricsTest, AbortedWhileWaiting) {
+  Metrics metrics;
+  const auto t0 = Clock::now();
+  metrics.SequenceFinished({.arrived_at = t0, .submitted_at = t0, .prompt_tokens = 5, .max_tokens = 7},
+                           SequenceOutcome::kAborted);
+  const std::string text = metrics.Text({});
+  EXPECT_NE(text.find("fastdeploy:request_aborted_total 1"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:request_queue_time_seconds_count 0"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:prompt_tokens_total 0"), std::string::npos);
+}
+
+TEST(MetricsTest, HttpLabelsFromManyThreads) {
+  Metrics metrics;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 100; ++i) metrics.HttpResponse("GET", "/health", 200, 0.001);
+    });
+  }
+  for (auto& t : threads) t.join();
+  const std::string text = metrics.Text({});
+  EXPECT_NE(text.find("http_requests_total{method=\"GET\",path=\"/health\",status_code=\"200\"} 400"),
+            std::string::npos)
+      << text;
+}
+
+}  // namespace
+}  // namespace fd

@@ -1,0 +1,330 @@
+// The prompt of /v1/chat/completions: messages checked, media taken out and decoded, template, tokens.
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "base/strings.h"
+#include "server/openai/errors.h"
+#include "server/openai/fields.h"
+#include "server/openai/media_url.h"
+#include "server/openai/request.h"
+
+namespace fd {
+namespace {
+
+struct MediaUrl {
+  std::string where;  // "messages[0].content[1].image_url"
+  std::string url;
+};
+
+bool IsOneOf(std::string_view value, std::initializer_list<std::string_view> allowed) {
+  return std::find(allowed.begin(), allowed.end(), value) != allowed.end();
+}
+
+bool IsImagePart(std::string_view type) { return type == "image_url" || type == "image"; }
+bool IsVideoPart(std::string_view type) { return type == "video_url" || type == "video"; }
+
+// Takes the URL out of the part, so that megabytes of base64 never reach the template.
+StatusOr<std::string> TakeUrl(JsonObject& part, const std::string& where) {
+  Json* holder = part.Find("image_url");
+  if (holder == nullptr) holder = part.Find("image");
+  Json* url = holder != nullptr && holder->is_object() ? holder->as_object().Find("url") : holder;
+  if (url == nullptr || !url->is_string()) {
+    return InvalidArgument(StrCat(where,
+                                  " needs a URL; example: {\"type\": \"image_url\", \"image_url\": {\"url\": "
+                                  "\"data:image/png;base64,iVBORw0...\"}}"),
+                           "messages");
+  }
+  std::string taken = url->as_string();
+  *url = Json("");
+  return taken;
+}
+
+Status ReadPart(const Service& service, Json& part, const std::string& where, std::vector<MediaUrl>& images) {
+  if (!part.is_object())
+    return InvalidArgument(StrCat(where, " must be an object; got ", Shown(part)), "messages");
+  JsonObject& object = part.as_object();
+  const Json* type = object.Find("type");
+  if (type == nullptr || !type->is_string()) {
+    return InvalidArgument(StrCat(where, ".type is missing; allowed are \"text\" and \"image_url\""),
+                           "messages");
+  }
+  const std::string name = type->as_string();
+  if (name == "text") {
+    const Json* text = object.Find("text");
+    if (text == nullptr || !text->is_string()) {
+      return InvalidArgument(
+          StrCat(where, ".text must be a string", text ? StrCat("; got ", Shown(*text)) : ""), "messages");
+    }
+    return OkStatus();
+  }
+  if (IsImagePart(name)) {
+    if (!service.media) {
+      return InvalidArgument(StrCat(where, ": the model ", service.model_names.front(), " takes no pictures"),
+                             "messages");
+    }
+    const auto count = static_cast<int64_t>(images.size()) + 1;
+    if (count > service.limits.images_per_prompt) {
+      return InvalidArgument(StrCat("messages hold more than ", service.limits.images_per_prompt,
+                                    " pictures, the most that this server allows in a prompt "
+                                    "(--limit-mm-per-prompt '{\"image\": ",
+                                    service.limits.images_per_prompt, "}')"),
+                             "messages");
+    }
+    FD_ASSIGN_OR_RETURN(std::string url, TakeUrl(object, where));
+    images.push_back({where, std::move(url)});
+    return OkStatus();
+  }
+  if (IsVideoPart(name)) {
+    return Unimplemented(
+        StrCat(where, ": ", name, ": videos are still to come in this server; send pictures"), "messages");
+  }
+  return InvalidArgument(StrCat(where, ".type must be \"text\" or \"image_url\"; got ", Shown(*type)),
+                         "messages");
+}
+
+// Text models' templates expect a string; the parts are joined as other servers do it.
+void JoinTextParts(Json& content) {
+  std::string joined;
+  for (const Json& part : content.as_array()) {
+    if (!joined.empty()) joined += '\n';
+    joined += part.as_object().Find("text")->as_string();
+  }
+  content = Json(std::move(joined));
+}
+
+// OpenAI sends a call's arguments as JSON text; templates print them as an object.
+Status ReadToolCalls(Json& calls, const std::string& where) {
+  if (calls.is_null()) return OkStatus();
+  if (!calls.is_array())
+    return InvalidArgument(StrCat(where, " must be an array; got ", Shown(calls)), "messages");
+  for (size_t i = 0; i < calls.as_array().size(); ++i) {
+    const std::string here = StrCat(where, "[", i, "]");
+    Json& call = calls.as_array()[i];
+    Json* function = call.is_object() ? call.as_object().Find("function") : nullptr;
+    if (function == nullptr || !function->is_object()) {
+      return InvalidArgument(StrCat(here, " must be {\"function\": {\"name\": ..., \"arguments\": ...}}"),
+                             "messages");
+    }
+    const Json* name = function->Find("name");
+    if (name == nullptr || !name->is_string()) {
+      return InvalidArgument(StrCat(here, ".function.name must be a string"), "messages");
+    }
+    Json* arguments = function->as_object().Find("arguments");
+    if (arguments == nullptr || !arguments->is_string()) continue;
+    if (arguments->as_string().empty()) {
+      *arguments = JsonObject{};
+      continue;
+    }
+    StatusOr<Json> parsed = ParseJson(arguments->as_string());
+    if (!parsed.ok()) {
+      return InvalidArgument(StrCat(here, ".function.arguments is no JSON: ", parsed.status().message()),
+                             "messages");
+    }
+    *arguments = std::move(parsed).value();
+  }
+  return OkStatus();
+}
+
+Status ReadMessage(const Service& service, Json& message, const std::string& where,
+                   std::vector<MediaUrl>& images) {
+  if (!message.is_object()) {
+    return InvalidArgument(
+        StrCat(where, " must be an object such as {\"role\": \"user\", \"content\": \"Hello\"}; got ",
+               Shown(message)),
+        "messages");
+  }
+  JsonObject& object = message.as_object();
+  Json* role = object.Find("role");
+  if (role == nullptr || !role->is_string()) {
+    return InvalidArgument(StrCat(where, ".role is missing; allowed are system, user, assistant and tool"),
+                           "messages");
+  }
+  if (IsOneOf(role->as_string(), {"developer"})) *role = Json("system");
+  if (IsOneOf(role->as_string(), {"bot"})) *role = Json("assistant");
+  const std::string name = role->as_string();
+  if (!IsOneOf(name, {"system", "user", "assistant", "tool"})) {
+    return InvalidArgument(
+        StrCat(where, ".role must be one of system, user, assistant, tool; got ", Shown(*role)), "messages");
+  }
+  bool has_calls = false;
+  if (Json* calls = object.Find("tool_calls"); calls != nullptr && name == "assistant") {
+    FD_RETURN_IF_ERROR(ReadToolCalls(*calls, StrCat(where, ".tool_calls")));
+    has_calls = calls->is_array() && !calls->as_array().empty();
+  }
+  Json* content = object.Find("content");
+  if (content == nullptr || content->is_null()) {
+    // An assistant's turn may be nothing but calls; every other turn says something.
+    if (!has_calls) {
+      return InvalidArgument(StrCat(where, ".content is missing; it must be a string or an array of parts"),
+                             "messages");
+    }
+    object.Set("content", Json(""));
+    return OkStatus();
+  }
+  if (content->is_string()) return OkStatus();
+  if (!content->is_array()) {
+    return InvalidArgument(
+        StrCat(where, ".content must be a string or an array of parts; got ", Shown(*content)), "messages");
+  }
+  JsonArray& parts = content->as_array();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    FD_RETURN_IF_ERROR(ReadPart(service, parts[i], StrCat(where, ".content[", i, "]"), images));
+  }
+  if (!service.media) JoinTextParts(*content);
+  return OkStatus();
+}
+
+StatusOr<Json> ReadTools(const Service& service, JsonObject& body) {
+  Json* tools = body.Find("tools");
+  if (tools == nullptr || tools->is_null()) return Json();
+  if (!tools->is_array()) return BadField("tools", "an array", *tools);
+  const JsonArray& array = tools->as_array();
+  if (array.empty()) return Json();
+  if (static_cast<int64_t>(array.size()) > service.limits.max_tools) {
+    return InvalidArgument(StrCat("tools has ", array.size(), " entries; at most ", service.limits.max_tools,
+                                  " are allowed (--max-tools)"),
+                           "tools");
+  }
+  for (size_t i = 0; i < array.size(); ++i) {
+    const Json* type = array[i].Find("type");
+    const Json* function = array[i].Find("function");
+    const Json* name = function != nullptr ? function->Find("name") : nullptr;
+    if (type == nullptr || !type->is_string() || type->as_string() != "function" || name == nullptr ||
+        !name->is_string()) {
+      return InvalidArgument(
+          StrCat("tools[", i, "] must be {\"type\": \"function\", \"function\": {\"name\": ..., ...}}"),
+          "tools");
+    }
+    const Json* parameters = function->Find("parameters");
+    if (parameters != nullptr && !parameters->is_null() && !parameters->is_object()) {
+      return InvalidArgument(StrCat("tools[", i, "].function.parameters must be an object"), "tools");
+    }
+  }
+  if (const Json* choice = body.Find("tool_choice");
+      choice != nullptr && choice->is_string() && choice->as_string() == "none") {
+    return Json();
+  }
+  return std::move(*tools);
+}
+
+// FastDeploy's order: chat_template_kwargs.options.thinking_mode, chat_template_kwargs.enable_thinking,
+// metadata.enable_thinking, the model's default. The top-level field, which its guide shows and its code
+// ignores, stands between the second and the third.
+StatusOr<std::optional<bool>> ReadThinking(const Service& service, const JsonObject& body,
+                                           const JsonObject& kwargs) {
+  FD_ASSIGN_OR_RETURN(const JsonObject* options, ReadObject(kwargs, "options"));
+  if (options != nullptr) {
+    if (const Json* mode = options->Find("thinking_mode"); mode != nullptr && !mode->is_null()) {
+      if (mode->is_bool()) return std::optional<bool>(mode->as_bool());
+      if (!mode->is_string())
+        return BadField("chat_template_kwargs.options.thinking_mode", "a string", *mode);
+      return std::optional<bool>(!IsOneOf(mode->as_string(), {"close", "false"}));
+    }
+  }
+  FD_ASSIGN_OR_RETURN(auto from_kwargs, ReadBool(kwargs, "enable_thinking"));
+  if (from_kwargs) return from_kwargs;
+  FD_ASSIGN_OR_RETURN(auto top_level, ReadBool(body, "enable_thinking"));
+  if (top_level) return top_level;
+  FD_ASSIGN_OR_RETURN(const JsonObject* metadata, ReadObject(body, "metadata"));
+  if (metadata != nullptr) {
+    FD_ASSIGN_OR_RETURN(auto from_metadata, ReadBool(*metadata, "enable_thinking"));
+    if (from_metadata) return from_metadata;
+  }
+  return service.thinking_by_default;
+}
+
+// Where the template opened <think> last and did not close it, the answer begins as reasoning.
+bool BeginsAsReasoning(const std::vector<PromptPiece>& pieces, std::optional<bool> thinking) {
+  for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece) {
+    if (piece->from_user) continue;
+    const size_t open = piece->text.rfind("<think>");
+    const size_t close = piece->text.rfind("</think>");
+    if (close != std::string::npos && (open == std::string::npos || close > open)) return false;
+    if (open != std::string::npos) return true;
+    break;
+  }
+  return thinking.value_or(false);
+}
+
+Status CheckLength(const Service& service, int64_t tokens, const char* param) {
+  if (tokens == 0) return InvalidArgument(StrCat(param, " is empty: the prompt has no tokens"), param);
+  if (tokens >= service.max_model_len) return ContextLengthExceeded(tokens, service.max_model_len, param);
+  return OkStatus();
+}
+
+}  // namespace
+
+StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
+  Prompt prompt;
+  if (const Json* ids = body.Find("prompt_token_ids"); ids != nullptr && !ids->is_null()) {
+    FD_ASSIGN_OR_RETURN(prompt.expanded.token_ids,
+                        ReadTokenIds(*ids, "prompt_token_ids", "prompt_token_ids", service.vocab_size));
+    FD_RETURN_IF_ERROR(
+        CheckLength(service, static_cast<int64_t>(prompt.expanded.token_ids.size()), "prompt_token_ids"));
+    return prompt;
+  }
+  Json* messages = body.Find("messages");
+  if (messages == nullptr || messages->is_null()) {
+    return InvalidArgument(
+        "messages is missing; example: {\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}",
+        "messages");
+  }
+  if (!messages->is_array()) return BadField("messages", "an array", *messages);
+  if (messages->as_array().empty()) return InvalidArgument("messages is an empty array", "messages");
+  if (static_cast<int64_t>(messages->as_array().size()) > service.limits.max_messages) {
+    return InvalidArgument(StrCat("messages has ", messages->as_array().size(), " entries; at most ",
+                                  service.limits.max_messages, " are allowed (--max-messages)"),
+                           "messages");
+  }
+  if (!service.chat_template) {
+    return InvalidArgument(StrCat("the model ", service.model_names.front(), " has no chat template (",
+                                  service.chat_template_error, "); use /v1/completions"),
+                           "messages");
+  }
+  std::vector<MediaUrl> images;
+  for (size_t i = 0; i < messages->as_array().size(); ++i) {
+    FD_RETURN_IF_ERROR(ReadMessage(service, messages->as_array()[i], StrCat("messages[", i, "]"), images));
+  }
+  FD_ASSIGN_OR_RETURN(Json tools, ReadTools(service, body));
+  FD_ASSIGN_OR_RETURN(const JsonObject* given_kwargs, ReadObject(body, "chat_template_kwargs"));
+  JsonObject kwargs = given_kwargs != nullptr ? *given_kwargs : JsonObject{};
+  FD_ASSIGN_OR_RETURN(const std::optional<bool> thinking, ReadThinking(service, body, kwargs));
+  if (thinking) kwargs.Set("enable_thinking", Json(*thinking));
+
+  auto rendered = service.chat_template->Render(*messages, tools, kwargs, /*add_generation_prompt=*/true);
+  if (!rendered.ok()) {
+    const Status& s = rendered.status();
+    return s.param().empty() ? Status(s.code(), s.message(), "messages") : s;
+  }
+  const std::vector<PromptPiece>& pieces = *rendered;
+  prompt.reasoning = service.think_end_id >= 0 && BeginsAsReasoning(pieces, thinking);
+
+  if (service.media) {
+    std::vector<std::shared_ptr<MediaItem>> items;
+    for (MediaUrl& image : images) {
+      const auto at_fault = [&](const Status& s) {
+        return Status(s.code(), StrCat(image.where, ": ", s.message()), "messages");
+      };
+      StatusOr<std::string> bytes = FetchMedia(image.url);
+      if (!bytes.ok()) return at_fault(bytes.status());
+      image.url = std::string();  // megabytes that are no longer needed
+      auto item = MakeImageItem(*bytes, *service.media);
+      if (!item.ok()) return at_fault(item.status());
+      items.push_back(std::move(item).value());
+    }
+    auto expanded = ExpandPrompt(pieces, *service.tokenizer, *service.media, std::move(items), {});
+    if (!expanded.ok()) return Status(expanded.status().code(), expanded.status().message(), "messages");
+    prompt.expanded = std::move(expanded).value();
+  } else {
+    std::vector<TextSpan> spans;
+    spans.reserve(pieces.size());
+    for (const PromptPiece& piece : pieces) spans.push_back({piece.text, !piece.from_user});
+    prompt.expanded.token_ids = service.tokenizer->EncodeSpans(spans);
+  }
+  FD_RETURN_IF_ERROR(
+      CheckLength(service, static_cast<int64_t>(prompt.expanded.token_ids.size()), "messages"));
+  return prompt;
+}
+
+}  // namespace fd

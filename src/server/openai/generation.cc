@@ -1,0 +1,437 @@
+#include "server/openai/generation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/hash.h"
+#include "base/strings.h"
+#include "server/openai/request.h"
+
+namespace fd {
+namespace {
+
+// Unpredictable and unique: the key of KeyedHash is drawn from the kernel at start.
+Hash128 Fresh() {
+  const RequestId count = NextRequestId();
+  return KeyedHash(StrCat("fresh id ", count));
+}
+
+std::string Hex(const Hash128& h) {
+  std::string out;
+  for (uint64_t word : {h.high, h.low}) {
+    for (int shift = 60; shift >= 0; shift -= 4) out.push_back("0123456789abcdef"[word >> shift & 15]);
+  }
+  return out;
+}
+
+// FastDeploy's rule: a client's request_id is kept, with the prefix put before it if it is not there.
+std::string ReplyId(ApiEndpoint endpoint, const RequestFields& fields) {
+  const std::string prefix = endpoint == ApiEndpoint::kChat ? "chatcmpl-" : "cmpl-";
+  if (!fields.request_id.empty()) {
+    return fields.request_id.starts_with(prefix) ? fields.request_id : prefix + fields.request_id;
+  }
+  return StrCat(prefix, fields.user.empty() ? "" : fields.user + "-", Hex(Fresh()));
+}
+
+void AppendIds(std::string& out, const std::vector<int32_t>& ids) {
+  out += '[';
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) out += ',';
+    internal::AppendPiece(out, ids[i]);
+  }
+  out += ']';
+}
+
+void AppendUsage(std::string& out, const Usage& u) {
+  out += StrCat(
+      "{\"prompt_tokens\":", u.prompt_tokens, ",\"completion_tokens\":", u.completion_tokens,
+      ",\"total_tokens\":", u.prompt_tokens + u.completion_tokens,
+      ",\"prompt_tokens_details\":{\"cached_tokens\":", u.cached_tokens, ",\"image_tokens\":", u.image_tokens,
+      ",\"video_tokens\":0},\"completion_tokens_details\":{\"reasoning_tokens\":", u.reasoning_tokens,
+      ",\"image_tokens\":0}}");
+}
+
+}  // namespace
+
+struct Generation::Choice {
+  GenerateRequest request;  // moved away by Submit, but for its id
+  RequestId id = 0;
+  std::vector<int32_t> prompt_token_ids;  // kept with return_token_ids
+  std::string echo;
+
+  std::vector<std::string> stop;
+  bool include_stop = false;
+  bool skip_special = true;
+  std::optional<Detokenizer> detokenizer;
+  bool in_reasoning = false;
+  bool has_reasoning = false;
+  int64_t reasoning_tokens = 0;
+
+  // Kept for ReplyJson.
+  std::string reasoning_content;
+  std::string content;
+  std::vector<int32_t> token_ids;
+  std::string finish_reason;
+
+  Delta pending;  // with max_streaming_response_tokens
+  int64_t pending_tokens = 0;
+  SequenceTimes times;
+  bool ended = false;
+
+  void StartText(const Tokenizer* tokenizer) {
+    detokenizer.emplace(tokenizer, skip_special, stop, include_stop);
+  }
+};
+
+Generation::Generation(const Service& service, ApiEndpoint endpoint)
+    : service_(&service), endpoint_(endpoint) {}
+
+Generation::~Generation() {
+  if (!submitted_) return;
+  for (const auto& choice : choices_) {
+    if (choice->ended) continue;
+    service_->engine.abort(choice->id);
+    End(*choice, SequenceOutcome::kAborted);
+  }
+}
+
+StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service, ApiEndpoint endpoint,
+                                                          std::string_view body,
+                                                          Clock::time_point arrived_at) {
+  StatusOr<Json> json = ParseJson(body);
+  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
+  return PrepareParsed(service, endpoint, std::move(json).value(), arrived_at);
+}
+
+StatusOr<std::unique_ptr<Generation>> Generation::PrepareParsed(const Service& service, ApiEndpoint endpoint,
+                                                                Json body, Clock::time_point arrived_at) {
+  if (!body.is_object()) {
+    return InvalidArgument(StrCat("the request body must be a JSON object; got ", body.TypeName()));
+  }
+  FD_ASSIGN_OR_RETURN(RequestFields fields, ReadFields(service, endpoint, body.as_object()));
+  std::vector<Prompt> prompts;
+  if (endpoint == ApiEndpoint::kChat) {
+    FD_ASSIGN_OR_RETURN(Prompt prompt, ReadChatPrompt(service, body.as_object()));
+    prompts.push_back(std::move(prompt));
+  } else {
+    FD_ASSIGN_OR_RETURN(prompts, ReadCompletionPrompts(service, body.as_object()));
+  }
+  const int64_t num_choices = static_cast<int64_t>(prompts.size()) * fields.n;
+  if (num_choices > service.limits.max_choices) {
+    return InvalidArgument(
+        StrCat(prompts.size(), " prompts x n = ", fields.n, " are ", num_choices, " choices; at most ",
+               service.limits.max_choices, " are allowed (--max-choices)"),
+        "n");
+  }
+
+  std::unique_ptr<Generation> g(new Generation(service, endpoint));
+  g->id_ = ReplyId(endpoint, fields);
+  g->model_ = fields.model;
+  g->created_unix_s_ =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count();
+  g->stream_ = fields.stream;
+  g->include_usage_ = fields.include_usage;
+  g->continuous_usage_ = fields.continuous_usage;
+  g->return_token_ids_ = fields.return_token_ids;
+  g->echo_ = fields.echo;
+  g->tokens_per_chunk_ = fields.stream ? fields.tokens_per_chunk : 1;
+  g->arrived_at_ = arrived_at;
+  const auto submitted_at = Clock::now();
+  for (Prompt& prompt : prompts) {
+    const auto prompt_tokens = static_cast<int64_t>(prompt.expanded.token_ids.size());
+    g->prompt_tokens_ += prompt_tokens;
+    for (const auto& item : prompt.expanded.media) g->image_tokens_ += item->num_tokens;
+    for (int64_t k = 0; k < fields.n; ++k) {
+      auto choice = std::make_unique<Choice>();
+      GenerateRequest& r = choice->request;
+      r.id = choice->id = NextRequestId();
+      r.token_ids = prompt.expanded.token_ids;
+      r.positions = prompt.expanded.positions;
+      r.position_delta = prompt.expanded.position_delta;
+      r.vision_expert = prompt.expanded.vision_expert;
+      r.media = prompt.expanded.media;
+      r.sampling = fields.sampling;
+      // Choices of one request must differ, and one seed must give the same choices again.
+      r.sampling.seed = fields.seed ? *fields.seed + static_cast<uint64_t>(k) : Fresh().low;
+      const int64_t room = service.max_model_len - prompt_tokens;
+      r.sampling.max_tokens = std::min(fields.max_tokens.value_or(room), room);
+      r.arrived_at = arrived_at;
+
+      if (fields.return_token_ids) choice->prompt_token_ids = prompt.expanded.token_ids;
+      if (fields.echo) choice->echo = prompt.text;
+      choice->stop = fields.stop;
+      choice->include_stop = fields.include_stop;
+      choice->skip_special = fields.skip_special_tokens;
+      choice->in_reasoning = choice->has_reasoning = prompt.reasoning;
+      choice->StartText(service.tokenizer.get());
+      choice->times.arrived_at = arrived_at;
+      choice->times.submitted_at = submitted_at;
+      choice->times.prompt_tokens = prompt_tokens;
+      choice->times.max_tokens = r.sampling.max_tokens;
+      g->choices_.push_back(std::move(choice));
+    }
+  }
+  g->unfinished_ = static_cast<int64_t>(g->choices_.size());
+  return g;
+}
+
+Status Generation::Submit(Sink sink) {
+  FD_CHECK(!submitted_, "Submit is called once");
+  service_->metrics->RequestReceived();
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    choices_[i]->request.sink = [sink, index = static_cast<int>(i)](TokenEvent&& event) {
+      sink(index, std::move(event));
+    };
+    if (Status s = service_->engine.submit(std::move(choices_[i]->request)); !s.ok()) {
+      for (size_t k = 0; k < i; ++k) service_->engine.abort(choices_[k]->id);
+      for (const auto& choice : choices_) choice->ended = true;
+      unfinished_ = 0;
+      status_ = s;
+      return s;
+    }
+  }
+  submitted_ = true;
+  return OkStatus();
+}
+
+void Generation::Abort() {
+  for (const auto& choice : choices_) service_->engine.abort(choice->id);
+}
+
+void Generation::AppendText(Choice& choice, int32_t token_id, Delta& delta) {
+  if (choice.in_reasoning) {
+    ++choice.reasoning_tokens;
+    if (token_id == service_->think_end_id) {
+      delta.reasoning_content += choice.detokenizer->Flush();
+      choice.in_reasoning = false;
+      choice.StartText(service_->tokenizer.get());
+      return;
+    }
+  }
+  (choice.in_reasoning ? delta.reasoning_content : delta.content) += choice.detokenizer->Push(token_id);
+}
+
+Delta Generation::Push(int index, TokenEvent&& event) {
+  Choice& choice = *choices_[static_cast<size_t>(index)];
+  if (choice.ended) return {};
+  if (event.finish_reason == FinishReason::kError || event.finish_reason == FinishReason::kAborted) {
+    const bool failed = event.finish_reason == FinishReason::kError;
+    status_ = !failed            ? Unavailable("the request was ended because the server is shutting down")
+              : event.error.ok() ? Internal("the engine failed on this request")
+                                 : event.error;
+    End(choice, failed ? SequenceOutcome::kFailed : SequenceOutcome::kAborted);
+    return {};
+  }
+
+  Delta& delta = choice.pending;
+  SequenceTimes& times = choice.times;
+  const auto now = Clock::now();
+  if (!event.token_ids.empty()) {
+    const auto count = static_cast<int64_t>(event.token_ids.size());
+    if (times.generated_tokens == 0) {
+      times.first_token_at = now;
+      times.scheduled_at = event.scheduled_at;
+      times.cached_tokens = event.cached_tokens;
+      service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count());
+      service_->metrics->NextTokens(0, count - 1);
+    } else {
+      service_->metrics->NextTokens(std::chrono::duration<double>(now - times.last_token_at).count(), count);
+    }
+    times.last_token_at = now;
+  }
+
+  for (size_t i = 0; i < event.token_ids.size(); ++i) {
+    const int32_t token_id = event.token_ids[i];
+    ++times.generated_tokens;
+    ++choice.pending_tokens;
+    if (return_token_ids_) delta.token_ids.push_back(token_id);
+    if (event.stopped_by_end_token && i + 1 == event.token_ids.size()) break;
+    AppendText(choice, token_id, delta);
+    if (choice.detokenizer->stopped()) {
+      delta.finish_reason = "stop";
+      if (!event.finish_reason) service_->engine.abort(choice.id);
+      break;
+    }
+  }
+  if (!delta.finish_reason && event.finish_reason) {
+    (choice.in_reasoning ? delta.reasoning_content : delta.content) += choice.detokenizer->Flush();
+    delta.finish_reason = event.finish_reason == FinishReason::kLength ? "length" : "stop";
+  }
+  if (delta.finish_reason) {
+    choice.finish_reason = *delta.finish_reason;
+    End(choice, SequenceOutcome::kSuccess);
+  } else if (choice.pending_tokens < tokens_per_chunk_) {
+    return {};
+  }
+  choice.pending_tokens = 0;
+  Delta out = std::exchange(delta, {});
+  if (!stream_) {
+    choice.reasoning_content += out.reasoning_content;
+    choice.content += out.content;
+    choice.token_ids.insert(choice.token_ids.end(), out.token_ids.begin(), out.token_ids.end());
+  }
+  return out;
+}
+
+void Generation::End(Choice& choice, SequenceOutcome outcome) {
+  choice.ended = true;
+  --unfinished_;
+  service_->metrics->SequenceFinished(choice.times, outcome);
+}
+
+Usage Generation::usage() const {
+  Usage u;
+  u.prompt_tokens = prompt_tokens_;
+  u.image_tokens = image_tokens_;
+  for (const auto& choice : choices_) {
+    u.completion_tokens += choice->times.generated_tokens;
+    u.reasoning_tokens += choice->reasoning_tokens;
+    u.cached_tokens += choice->times.cached_tokens;
+  }
+  return u;
+}
+
+std::string Generation::ChunkHead() const {
+  std::string out = "{\"id\":";
+  AppendJsonString(out, id_);
+  out += endpoint_ == ApiEndpoint::kChat ? ",\"object\":\"chat.completion.chunk\",\"created\":"
+                                         : ",\"object\":\"text_completion\",\"created\":";
+  internal::AppendPiece(out, created_unix_s_);
+  out += ",\"model\":";
+  AppendJsonString(out, model_);
+  return out;
+}
+
+std::string Generation::FirstChunkJson(int index) const {
+  const Choice& choice = *choices_[static_cast<size_t>(index)];
+  if (endpoint_ == ApiEndpoint::kCompletions && !echo_ && !return_token_ids_) return "";
+  std::string out = ChunkHead();
+  out += StrCat(",\"choices\":[{\"index\":", index);
+  if (endpoint_ == ApiEndpoint::kChat) {
+    out += ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"";
+    if (choice.has_reasoning) out += ",\"reasoning_content\":\"\"";
+  } else {
+    out += ",\"text\":";
+    AppendJsonString(out, choice.echo);
+  }
+  if (return_token_ids_) {
+    out += ",\"prompt_token_ids\":";
+    AppendIds(out, choice.prompt_token_ids);
+  }
+  if (endpoint_ == ApiEndpoint::kChat) out += '}';
+  out += ",\"logprobs\":null,\"finish_reason\":null}]";
+  if (continuous_usage_) {
+    out += ",\"usage\":";
+    AppendUsage(out, usage());
+  } else if (include_usage_) {
+    out += ",\"usage\":null";
+  }
+  out += '}';
+  return out;
+}
+
+std::vector<std::string> Generation::ChunksJson(int index, const Delta& delta) const {
+  std::vector<std::string> chunks;
+  const auto add = [&](bool with_text, bool with_finish) {
+    std::string out = ChunkHead();
+    out += StrCat(",\"choices\":[{\"index\":", index);
+    const char* separator = "";
+    if (endpoint_ == ApiEndpoint::kChat) {
+      out += ",\"delta\":{";
+      if (with_text && !delta.reasoning_content.empty()) {
+        out += "\"reasoning_content\":";
+        AppendJsonString(out, delta.reasoning_content);
+        separator = ",";
+      }
+      if (with_text && !delta.content.empty()) {
+        out += StrCat(separator, "\"content\":");
+        AppendJsonString(out, delta.content);
+        separator = ",";
+      }
+    } else {
+      out += ",\"text\":";
+      AppendJsonString(out, with_text ? delta.content : "");
+      separator = ",";
+    }
+    if (with_text && return_token_ids_) {
+      out += StrCat(separator, "\"completion_token_ids\":");
+      AppendIds(out, delta.token_ids);
+    }
+    if (endpoint_ == ApiEndpoint::kChat) out += '}';
+    out += ",\"logprobs\":null,\"finish_reason\":";
+    if (with_finish) {
+      AppendJsonString(out, *delta.finish_reason);
+    } else {
+      out += "null";
+    }
+    out += "}]";
+    if (continuous_usage_) {
+      out += ",\"usage\":";
+      AppendUsage(out, usage());
+    } else if (include_usage_) {
+      out += ",\"usage\":null";
+    }
+    out += '}';
+    chunks.push_back(std::move(out));
+  };
+  if (!delta.content.empty() || !delta.reasoning_content.empty() || !delta.token_ids.empty())
+    add(true, false);
+  if (delta.finish_reason) add(false, true);
+  return chunks;
+}
+
+std::string Generation::UsageChunkJson() const {
+  std::string out = ChunkHead();
+  out += ",\"choices\":[],\"usage\":";
+  AppendUsage(out, usage());
+  out += '}';
+  return out;
+}
+
+std::string Generation::ReplyJson() const {
+  std::string out = "{\"id\":";
+  AppendJsonString(out, id_);
+  out += endpoint_ == ApiEndpoint::kChat ? ",\"object\":\"chat.completion\",\"created\":"
+                                         : ",\"object\":\"text_completion\",\"created\":";
+  internal::AppendPiece(out, created_unix_s_);
+  out += ",\"model\":";
+  AppendJsonString(out, model_);
+  out += ",\"choices\":[";
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    const Choice& choice = *choices_[i];
+    if (i > 0) out += ',';
+    out += StrCat("{\"index\":", i);
+    if (endpoint_ == ApiEndpoint::kChat) {
+      out += ",\"message\":{\"role\":\"assistant\",\"content\":";
+      AppendJsonString(out, choice.content);
+      out += ",\"reasoning_content\":";
+      if (choice.has_reasoning) {
+        AppendJsonString(out, choice.reasoning_content);
+      } else {
+        out += "null";
+      }
+      out += ",\"tool_calls\":null";
+    } else {
+      out += ",\"text\":";
+      AppendJsonString(out, choice.echo + choice.content);
+    }
+    if (return_token_ids_) {
+      out += ",\"prompt_token_ids\":";
+      AppendIds(out, choice.prompt_token_ids);
+      out += ",\"completion_token_ids\":";
+      AppendIds(out, choice.token_ids);
+    }
+    if (endpoint_ == ApiEndpoint::kChat) out += '}';
+    out += ",\"logprobs\":null,\"finish_reason\":";
+    AppendJsonString(out, choice.finish_reason);
+    out += '}';
+  }
+  out += "],\"usage\":";
+  AppendUsage(out, usage());
+  out += '}';
+  return out;
+}
+
+}  // namespace fd

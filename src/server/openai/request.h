@@ -1,0 +1,55 @@
+// A request's JSON, field by field, into plain structs. Internal to this folder; generation.h is the door.
+// Pure functions on a worker thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/status.h"
+#include "engine/plan/request.h"
+#include "server/multimodal/processor.h"
+#include "server/openai/generation.h"
+#include "server/openai/service.h"
+
+namespace fd {
+
+// Everything but the prompt.
+struct RequestFields {
+  std::string model;  // the name for the reply
+  std::string request_id;
+  std::string user;
+  int64_t n = 1;
+  SamplingParams sampling;  // seed and max_tokens are set per choice
+  std::optional<uint64_t> seed;
+  std::optional<int64_t> max_tokens;
+  std::vector<std::string> stop;
+  bool include_stop = false;
+  bool skip_special_tokens = true;
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+  bool return_token_ids = false;
+  int64_t tokens_per_chunk = 1;
+  bool echo = false;  // completions
+};
+
+// One prompt, ready for the engine.
+struct Prompt {
+  ExpandedPrompt expanded;
+  std::string text;        // what echo gives back
+  bool reasoning = false;  // the answer begins as reasoning
+};
+
+// Checks every field that is not part of the prompt, and refuses by name what is still to come.
+StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint, const JsonObject& body);
+
+// messages (or prompt_token_ids), tools, chat_template_kwargs. Moves the media URLs out of `body`.
+StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body);
+
+// prompt: a string, strings, token ids, or lists of them (or prompt_token_ids).
+StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, const JsonObject& body);
+
+}  // namespace fd
