@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "server/multimodal/data_url.h"
 #include "server/openai/errors.h"
 #include "server/openai/fields.h"
-#include "server/openai/media_url.h"
 #include "server/openai/request.h"
 
 namespace fd {
@@ -306,10 +306,10 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
       const auto at_fault = [&](const Status& s) {
         return Status(s.code(), StrCat(image.where, ": ", s.message()), "messages");
       };
-      StatusOr<std::string> bytes = FetchMedia(image.url);
-      if (!bytes.ok()) return at_fault(bytes.status());
+      auto media = ReadMediaUrl(image.url, service.media->limits.max_file_bytes);
+      if (!media.ok()) return at_fault(media.status());
       image.url = std::string();  // megabytes that are no longer needed
-      auto item = MakeImageItem(*bytes, *service.media);
+      auto item = MakeImageItem(media->bytes, *service.media);
       if (!item.ok()) return at_fault(item.status());
       items.push_back(std::move(item).value());
     }

@@ -101,11 +101,11 @@ StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service
                                                           Clock::time_point arrived_at) {
   StatusOr<Json> json = ParseJson(body);
   if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
-  return PrepareParsed(service, endpoint, std::move(json).value(), arrived_at);
+  return Prepare(service, endpoint, std::move(json).value(), arrived_at);
 }
 
-StatusOr<std::unique_ptr<Generation>> Generation::PrepareParsed(const Service& service, ApiEndpoint endpoint,
-                                                                Json body, Clock::time_point arrived_at) {
+StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service, ApiEndpoint endpoint,
+                                                          Json body, Clock::time_point arrived_at) {
   if (!body.is_object()) {
     return InvalidArgument(StrCat("the request body must be a JSON object; got ", body.TypeName()));
   }

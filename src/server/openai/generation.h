@@ -54,9 +54,9 @@ class Generation {
   static StatusOr<std::unique_ptr<Generation>> Prepare(const Service& service, ApiEndpoint endpoint,
                                                        std::string_view body,
                                                        Clock::time_point arrived_at = Clock::now());
-  static StatusOr<std::unique_ptr<Generation>> PrepareParsed(const Service& service, ApiEndpoint endpoint,
-                                                             Json body,
-                                                             Clock::time_point arrived_at = Clock::now());
+  static StatusOr<std::unique_ptr<Generation>> Prepare(const Service& service, ApiEndpoint endpoint,
+                                                       Json body,
+                                                       Clock::time_point arrived_at = Clock::now());
   ~Generation();  // aborts what still runs
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
