@@ -2,7 +2,9 @@
 // thread.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/text/tokenizer.h"
@@ -11,7 +13,9 @@ namespace fd {
 
 class Detokenizer {
  public:
-  // stop: strings that end the text; kept out of it unless include_stop. The tokenizer must outlive this.
+  // stop: strings that end the text; kept out of it unless include_stop. The one that is complete first
+  // counts, of those that end together the longest: borders between tokens make no difference. Empty ones are
+  // left out. The tokenizer must outlive this.
   Detokenizer(const Tokenizer* tokenizer, bool skip_special, std::vector<std::string> stop = {},
               bool include_stop = false);
 
@@ -25,11 +29,20 @@ class Detokenizer {
   const std::string& stop_found() const { return stop_found_; }
 
  private:
+  // A stop string and how much of it the shown-or-held text ends with (Knuth, Morris and Pratt).
+  struct Stop {
+    std::string text;
+    std::vector<size_t> fallback;  // after i + 1 matched bytes: the longest proper prefix that is a suffix
+    size_t matched = 0;
+  };
   std::string Release(bool at_end);
+  // Appends to held_; true when a stop string is complete.
+  bool Hold(std::string_view text);
+
   const Tokenizer* tokenizer_;
   bool skip_special_;
   bool include_stop_;
-  std::vector<std::string> stop_;
+  std::vector<Stop> stops_;
   bool first_ = true;
   bool stopped_ = false;
   std::string stop_found_;

@@ -40,6 +40,10 @@ class Tokenizer {
   // its byte). Special tokens give their text when !skip_special, else nothing. Unknown ids give nothing.
   virtual std::string TokenBytes(int32_t id, bool skip_special) const = 0;
 
+  // Whether a decoded text loses one leading space, because encoding put it there (Llama 2, SentencePiece
+  // with a dummy prefix). Decode and Detokenizer do it; TokenBytes does not.
+  virtual bool strips_leading_space() const { return false; }
+
   virtual int64_t vocab_size() const = 0;  // largest id + 1
   // The id of an added token or piece spelled exactly so.
   virtual std::optional<int32_t> TokenId(std::string_view token) const = 0;
