@@ -7,6 +7,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   constexpr int64_t kMaxBytes = 300;
   fd::StatusOr<fd::MediaBytes> media =
       fd::ReadMediaUrl({reinterpret_cast<const char*>(data), size}, kMaxBytes);
-  if (media.ok() && (media->bytes.empty() || static_cast<int64_t>(media->bytes.size()) > kMaxBytes)) std::abort();
+  if (media.ok() && (media->bytes.empty() || static_cast<int64_t>(media->bytes.size()) > kMaxBytes))
+    std::abort();
   return 0;
 }

@@ -21,8 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::abort();
   }
   auto item = fd::MakeImageItem(bytes, config);
-  if (item.ok() && static_cast<int64_t>((*item)->patch_rows.size()) !=
-                       int64_t{588} * (*item)->grid_h * (*item)->grid_w) {
+  if (item.ok() &&
+      static_cast<int64_t>((*item)->patch_rows.size()) != int64_t{588} * (*item)->grid_h * (*item)->grid_w) {
     std::abort();
   }
   return 0;
