@@ -30,17 +30,6 @@ std::string WithDefault(const std::string& help, const std::string& default_text
 
 std::string RealText(double value) { return StrCat(value); }
 
-StatusOr<int64_t> ParseInteger(const std::string& name, const std::string& text, IntegerRange range) {
-  int64_t value = 0;
-  const char* end = text.data() + text.size();
-  auto [stop, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc() || stop != end || value < range.min || value > range.max) {
-    return InvalidArgument(StrCat("must be a whole number from ", range.min, " to ", range.max,
-                                  ", for example --", name, " ", range.example));
-  }
-  return value;
-}
-
 StatusOr<double> ParseReal(const std::string& name, const std::string& text, RealRange range) {
   double value = 0;
   const char* end = text.data() + text.size();
@@ -57,6 +46,17 @@ StatusOr<double> ParseReal(const std::string& name, const std::string& text, Rea
 }
 
 }  // namespace
+
+StatusOr<int64_t> ParseInteger(const std::string& name, const std::string& text, IntegerRange range) {
+  int64_t value = 0;
+  const char* end = text.data() + text.size();
+  auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end || value < range.min || value > range.max) {
+    return InvalidArgument(StrCat("must be a whole number from ", range.min, " to ", range.max,
+                                  ", for example --", name, " ", range.example));
+  }
+  return value;
+}
 
 struct FlagSet::Impl {
   explicit Impl(std::string summary) : app(std::move(summary), "fastdeploy") {}

@@ -74,6 +74,9 @@ class FlagSet {
   std::vector<std::string> words_;
 };
 
+// For Custom: errors say the range and an example.
+StatusOr<int64_t> ParseInteger(const std::string& name, const std::string& text, IntegerRange range);
+
 // The candidate nearest to `text`, or empty when none is near.
 std::string DidYouMean(std::string_view text, const std::vector<std::string>& candidates);
 

@@ -1,0 +1,45 @@
+// From flags to something that answers: thread pool, model, memory plan, engine, service. Made by main,
+// before any request.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/thread_pool.h"
+#include "compute/tensor/tensor.h"
+#include "engine/engine.h"
+#include "engine/plan/memory_plan.h"
+#include "model_flags.h"
+#include "server/openai/service.h"
+
+namespace fd {
+
+// A value of ServiceFlags::reasoning_parser: ernie-45-vl where the vocabulary has </think>, else none.
+inline constexpr const char* kReasoningParserIfKnown = "if-known";
+
+struct ServiceFlags {
+  std::vector<std::string> served_model_names;  // empty: the folder's name, and requests may say any
+  std::string reasoning_parser;
+  RequestLimits limits;
+  int64_t max_waiting_requests = 1024;
+};
+
+// Members are destroyed from the last to the first: the engine before what it uses.
+struct LoadedModel {
+  std::unique_ptr<ThreadPool> threads;
+  MemoryPlan memory;
+  std::shared_ptr<Service> service;
+  std::unique_ptr<Engine> engine;  // started
+};
+
+using LoadProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
+
+// Errors name the file, the flag and the numbers.
+StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, const ServiceFlags& service_flags,
+                                                   const LoadProgress& progress);
+
+// Model, memory and limits as log lines.
+void LogModel(const LoadedModel& model);
+
+}  // namespace fd
