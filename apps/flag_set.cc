@@ -69,7 +69,7 @@ struct FlagSet::Impl {
 FlagSet::FlagSet(std::string usage, std::string summary) : impl_(std::make_unique<Impl>(std::move(summary))) {
   impl_->app.formatter(std::make_shared<HelpFormatter>(std::move(usage)));
   impl_->app.allow_extras();
-  impl_->app.get_help_ptr()->group("Other");
+  impl_->app.get_help_ptr()->group("Help");
   impl_->names.push_back("--help");
 }
 
