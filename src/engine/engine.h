@@ -22,6 +22,7 @@ struct EngineStats {
   int64_t steps = 0;
   int64_t prompt_tokens = 0;     // computed, since start
   int64_t generated_tokens = 0;  // since start
+  int64_t preemptions = 0;       // since start
   int64_t last_step_tokens = 0;
   int64_t max_step_tokens = 0;  // the largest step since start
 };
@@ -34,12 +35,14 @@ class Engine {
 
   void Start();
   // Any thread. Refuses at once (nothing is queued, the sink is never called) a prompt that can never fit,
-  // with both numbers, and a full queue (kResourceExhausted).
+  // with both numbers, a malformed request (request_check.h), a full queue (kResourceExhausted) and, once
+  // draining, everything (kUnavailable).
   Status Submit(GenerateRequest request);
   // Any thread. The sequence leaves within one step and its sink gets kAborted; unknown or finished ids are
   // ignored.
   void Abort(RequestId id);
-  // No new requests; returns when all that run have finished, or aborts them at the deadline.
+  // No new requests; returns when all that run or wait have finished, or aborts them at the deadline. Every
+  // sink has then got its last event.
   void Drain(Clock::time_point deadline);
   EngineStats Stats() const;
   // Time since the loop last turned, with work or without: /health looks at it.

@@ -21,9 +21,14 @@ struct EngineOptions {
   // Encoder outputs kept between steps, in tokens; negative: max_num_batched_tokens. What the current step
   // needs is kept in any case.
   int64_t max_encoder_cache_tokens = -1;
+  // Ids at or above it are never drawn (a model may have more logits than its tokenizer has tokens); 0: all.
+  int64_t sampled_vocab_size = 0;
 
   // Prompt and output of the longest sequence that can ever run.
   int64_t MaxSequenceTokens() const { return std::min(max_model_len, num_kv_pages * kKvPageTokens); }
+  int64_t EncoderCacheTokens() const {
+    return max_encoder_cache_tokens < 0 ? max_num_batched_tokens : max_encoder_cache_tokens;
+  }
   // Sequences that can be in one step: each has at least one token of it.
   int64_t MaxStepSequences() const { return std::min(max_num_seqs, max_num_batched_tokens); }
 };

@@ -1,0 +1,309 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <unordered_set>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "engine/executor/executor.h"
+#include "engine/request_check.h"
+#include "engine/scheduler/scheduler.h"
+
+namespace fd {
+namespace {
+
+// How long an idle loop sleeps at most before it shows that it is alive (last_heartbeat).
+constexpr auto kIdleTurn = std::chrono::milliseconds(250);
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(std::unique_ptr<Model> model_in, const ops::Context& ctx, const EngineOptions& options_in)
+      : model(std::move(model_in)),
+        options(options_in),
+        scheduler(options),
+        executor(*model, ctx, options),
+        heartbeat(Clock::now()) {
+    UpdateStats(0);
+  }
+
+  // Engine thread.
+  void Loop();
+  bool Receive(bool may_sleep);
+  void Publish(const StepPlan& plan, const StepResult& result);
+  void FailRunning(const Status& status);
+  void AbortAll();
+  void Append(Sequence& sequence, const StepResult::Token& token);
+  void End(Sequence& sequence, FinishReason reason, Status error = OkStatus());
+  void UpdateStats(int64_t step_tokens);
+  void SendEvents();
+
+  const std::unique_ptr<Model> model;
+  const EngineOptions options;
+
+  // Engine thread alone.
+  Scheduler scheduler;
+  Executor executor;
+  std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
+  EngineStats working_stats;
+
+  // The inbox: everything under its mutex.
+  std::mutex inbox_mutex;
+  std::condition_variable inbox_changed;  // the engine thread waits here
+  std::condition_variable request_left;   // Drain waits here
+  std::vector<GenerateRequest> submitted;
+  std::vector<RequestId> aborted;
+  std::unordered_set<RequestId> live;  // submitted and its last event not yet sent
+  bool draining = false;
+  bool abort_all = false;
+  bool stopping = false;
+
+  mutable std::mutex stats_mutex;
+  EngineStats stats;
+  std::atomic<Clock::time_point> heartbeat;
+  std::thread thread;
+};
+
+// One turn of the loop is one step. Everything a request can cause happens in here, in this order.
+void Engine::Impl::Loop() {
+  bool rested = true;  // the last turn had nothing to do
+  while (Receive(rested)) {
+    StepPlan plan = scheduler.Schedule();
+    StepResult result = executor.Execute(plan);
+    Publish(plan, result);
+    rested = plan.sequences.empty();
+    if (rested) scheduler.CheckIdle();
+  }
+  AbortAll();
+}
+
+// Takes what arrived since the last turn; sleeps when there is nothing to do. False: the engine stops.
+bool Engine::Impl::Receive(bool may_sleep) {
+  std::vector<GenerateRequest> new_requests;
+  std::vector<RequestId> to_abort;
+  bool all = false;
+  {
+    std::unique_lock lock(inbox_mutex);
+    auto has_work = [&] { return stopping || abort_all || !submitted.empty() || !aborted.empty(); };
+    while (may_sleep && !has_work()) {
+      heartbeat = Clock::now();
+      inbox_changed.wait_for(lock, kIdleTurn);
+    }
+    if (stopping) return false;
+    new_requests.swap(submitted);
+    to_abort.swap(aborted);
+    all = std::exchange(abort_all, false);
+  }
+  heartbeat = Clock::now();
+  for (GenerateRequest& request : new_requests) scheduler.Add(std::move(request));
+  for (RequestId id : to_abort) {
+    if (Sequence* sequence = scheduler.Find(id)) End(*sequence, FinishReason::kAborted);
+  }
+  if (all) {
+    for (RequestId id : scheduler.AllIds()) End(*scheduler.Find(id), FinishReason::kAborted);
+  }
+  if (!outbox.empty()) {  // who was aborted need not wait for the next step to end
+    UpdateStats(working_stats.last_step_tokens);
+    SendEvents();
+  }
+  return true;
+}
+
+// Commits the step, ends what has ended, and tells everybody: stats first, so that who gets a last event sees
+// numbers without it.
+void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
+  if (!plan.sequences.empty()) {
+    for (const SequenceStep& step : plan.sequences) {
+      Sequence& sequence = *scheduler.Find(step.request_id);
+      const int64_t prompt_done = std::min(step.context_tokens, sequence.prompt_tokens);
+      working_stats.prompt_tokens += std::max<int64_t>(prompt_done - sequence.counted_prompt_tokens, 0);
+      sequence.counted_prompt_tokens = std::max(sequence.counted_prompt_tokens, prompt_done);
+    }
+    if (result.status.ok()) {
+      scheduler.Commit(plan);
+      for (const StepResult::Token& token : result.tokens) Append(*scheduler.Find(token.request_id), token);
+    } else {
+      FailRunning(result.status);
+    }
+    ++working_stats.steps;
+  }
+  UpdateStats(plan.num_tokens);
+  SendEvents();
+}
+
+void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
+  if (token.token_id < 0) {
+    LogError("request ", sequence.request.id, ": the logits of token ", sequence.num_tokens(),
+             " are not numbers; the request ends with an error");
+    End(sequence, FinishReason::kError,
+        Internal(StrCat("the model gave no valid logits for token ", sequence.num_tokens())));
+    return;
+  }
+  sequence.tokens.push_back(token.token_id);
+  ++working_stats.generated_tokens;
+  const SamplingParams& sampling = sequence.request.sampling;
+  auto contains = [&](const std::vector<int32_t>& ids) {
+    return std::find(ids.begin(), ids.end(), token.token_id) != ids.end();
+  };
+  TokenEvent event;
+  event.request_id = sequence.request.id;
+  event.token_ids = {token.token_id};
+  event.logprobs = {token.logprob};
+  event.scheduled_at = sequence.scheduled_at;
+  event.stopped_by_end_token =
+      contains(sampling.stop_token_ids) || (!sampling.ignore_eos && contains(model->config().eos_token_ids));
+  if (event.stopped_by_end_token) {
+    event.finish_reason = FinishReason::kStop;
+  } else if (sequence.generated_tokens() >= sampling.max_tokens) {
+    event.finish_reason = FinishReason::kLength;
+  }
+  outbox.emplace_back(sequence.request.sink, std::move(event));
+  if (outbox.back().second.finish_reason) scheduler.Remove(sequence.request.id);
+}
+
+// Ends a sequence without a token.
+void Engine::Impl::End(Sequence& sequence, FinishReason reason, Status error) {
+  TokenEvent event;
+  event.request_id = sequence.request.id;
+  event.finish_reason = reason;
+  event.error = std::move(error);
+  event.scheduled_at = sequence.scheduled_at;
+  outbox.emplace_back(std::move(sequence.request.sink), std::move(event));
+  scheduler.Remove(event.request_id);
+}
+
+void Engine::Impl::FailRunning(const Status& status) {
+  LogError(status.message(), "; ", scheduler.num_running(), " running requests end with an error");
+  for (RequestId id : scheduler.RunningIds()) End(*scheduler.Find(id), FinishReason::kError, status);
+}
+
+// The engine stops: nothing may be left without its last event.
+void Engine::Impl::AbortAll() {
+  {
+    std::lock_guard lock(inbox_mutex);
+    for (GenerateRequest& request : submitted) scheduler.Add(std::move(request));
+    submitted.clear();
+    aborted.clear();
+  }
+  for (RequestId id : scheduler.AllIds()) End(*scheduler.Find(id), FinishReason::kAborted);
+  scheduler.Schedule();  // lets go of the pictures
+  scheduler.CheckIdle();
+  UpdateStats(0);
+  SendEvents();
+}
+
+void Engine::Impl::UpdateStats(int64_t step_tokens) {
+  EngineStats& s = working_stats;
+  s.running = scheduler.num_running();
+  s.waiting = scheduler.num_waiting();
+  s.free_pages = scheduler.pages().free_pages();
+  s.cached_pages = scheduler.pages().cached_pages();
+  s.used_pages = scheduler.pages().used_pages();
+  s.total_pages = scheduler.pages().total_pages();
+  s.preemptions = scheduler.num_preemptions();
+  s.last_step_tokens = step_tokens;
+  s.max_step_tokens = std::max(s.max_step_tokens, step_tokens);
+  std::lock_guard lock(stats_mutex);
+  stats = s;
+}
+
+void Engine::Impl::SendEvents() {
+  if (outbox.empty()) return;
+  std::vector<RequestId> finished;
+  for (auto& [sink, event] : outbox) {
+    if (event.finish_reason) finished.push_back(event.request_id);
+    if (sink) sink(std::move(event));
+  }
+  outbox.clear();
+  if (finished.empty()) return;
+  std::lock_guard lock(inbox_mutex);
+  for (RequestId id : finished) live.erase(id);
+  request_left.notify_all();
+}
+
+Engine::Engine(std::unique_ptr<Model> model, const ops::Context& ctx, const EngineOptions& options)
+    : impl_(std::make_unique<Impl>(std::move(model), ctx, options)) {}
+
+Engine::~Engine() {
+  {
+    std::lock_guard lock(impl_->inbox_mutex);
+    impl_->stopping = true;
+  }
+  impl_->inbox_changed.notify_all();
+  if (impl_->thread.joinable()) {
+    impl_->thread.join();
+  } else {
+    impl_->AbortAll();  // never started
+  }
+}
+
+void Engine::Start() {
+  FD_CHECK(!impl_->thread.joinable(), "started twice");
+  impl_->thread = std::thread([impl = impl_.get()] { impl->Loop(); });
+}
+
+Status Engine::Submit(GenerateRequest request) {
+  FD_RETURN_IF_ERROR(CheckRequest(request, config(), options()));
+  {
+    std::lock_guard lock(impl_->inbox_mutex);
+    if (impl_->stopping || impl_->draining) return Unavailable("the server is shutting down");
+    const int64_t live = static_cast<int64_t>(impl_->live.size());
+    if (live >= options().max_num_seqs + options().max_waiting_requests) {
+      return {StatusCode::kResourceExhausted,
+              StrCat("the queue is full: ", live, " requests run or wait, the limit is ",
+                     options().max_num_seqs, " running (--max-num-seqs) and ", options().max_waiting_requests,
+                     " waiting (--max-waiting-requests); try again later")};
+    }
+    if (!impl_->live.insert(request.id).second)
+      return Internal(StrCat("request id ", request.id, " is in use"));
+    impl_->submitted.push_back(std::move(request));
+  }
+  impl_->inbox_changed.notify_one();
+  return OkStatus();
+}
+
+void Engine::Abort(RequestId id) {
+  {
+    std::lock_guard lock(impl_->inbox_mutex);
+    if (!impl_->live.contains(id)) return;
+    impl_->aborted.push_back(id);
+  }
+  impl_->inbox_changed.notify_one();
+}
+
+void Engine::Drain(Clock::time_point deadline) {
+  std::unique_lock lock(impl_->inbox_mutex);
+  impl_->draining = true;
+  auto empty = [&] { return impl_->live.empty(); };
+  if (impl_->thread.joinable() && impl_->request_left.wait_until(lock, deadline, empty)) return;
+  impl_->abort_all = true;
+  if (!impl_->thread.joinable()) {  // never started: this thread stands in for it
+    lock.unlock();
+    impl_->AbortAll();
+    return;
+  }
+  impl_->inbox_changed.notify_all();
+  impl_->request_left.wait(lock, empty);
+}
+
+EngineStats Engine::Stats() const {
+  EngineStats stats;
+  {
+    std::lock_guard lock(impl_->stats_mutex);
+    stats = impl_->stats;
+  }
+  std::lock_guard lock(impl_->inbox_mutex);
+  stats.waiting += static_cast<int64_t>(impl_->submitted.size());
+  return stats;
+}
+
+Clock::time_point Engine::last_heartbeat() const { return impl_->heartbeat; }
+const ModelConfig& Engine::config() const { return impl_->model->config(); }
+const EngineOptions& Engine::options() const { return impl_->options; }
+
+}  // namespace fd

@@ -1,0 +1,117 @@
+#include "engine/plan/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace fd {
+namespace {
+
+constexpr int64_t kMb = 1000 * 1000;
+
+MemoryNeeds Needs(int64_t available) {
+  MemoryNeeds n;
+  n.available_bytes = available;
+  n.utilization = 0.5;
+  n.weight_bytes = 100 * kMb;
+  n.page_bytes = kMb;
+  n.executor_bytes = 20 * kMb;
+  n.workspace_bytes = 30 * kMb;
+  return n;
+}
+
+TEST(PlanMemory, NeverMoreThanTheLimitsCanUse) {
+  EngineOptions o;
+  o.max_model_len = 1000;  // 16 pages
+  o.max_num_seqs = 4;
+  auto plan = PlanMemory(Needs(1000 * 1000 * kMb), o);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->num_kv_pages, 64);
+  EXPECT_EQ(plan->total_bytes(), 214 * kMb);
+  EXPECT_DOUBLE_EQ(plan->full_sequences, 4.0);
+  EXPECT_NE(plan->Summary().find("64 pages"), std::string::npos) << plan->Summary();
+  EXPECT_NE(plan->Summary().find("214.0 MB"), std::string::npos) << plan->Summary();
+}
+
+TEST(PlanMemory, TheShareOfMemoryBinds) {
+  EngineOptions o;
+  o.max_model_len = 1000;
+  o.max_num_seqs = 4;
+  auto plan = PlanMemory(Needs(380 * kMb), o);  // half is 190, 150 are taken
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->num_kv_pages, 40);
+  EXPECT_EQ(plan->total_bytes(), 190 * kMb);
+}
+
+TEST(PlanMemory, SaysWhatWouldHelp) {
+  EngineOptions o;
+  o.max_model_len = 1000;
+  auto plan = PlanMemory(Needs(320 * kMb), o);  // leaves 10 pages, one sequence needs 16
+  ASSERT_FALSE(plan.ok());
+  const std::string& m = plan.status().message();
+  EXPECT_NE(m.find("--max-model-len to at most 640"), std::string::npos) << m;
+  EXPECT_NE(m.find("16.0 MB"), std::string::npos) << m;
+  plan = PlanMemory(Needs(100 * kMb), o);
+  ASSERT_FALSE(plan.ok());
+  EXPECT_EQ(plan.status().message().find("at most"), std::string::npos) << plan.status().message();
+}
+
+TEST(PlanMemory, NumKvPagesIsTakenAsItIs) {
+  EngineOptions o;
+  o.max_model_len = 1000;
+  o.num_kv_pages = 3;
+  auto plan = PlanMemory(Needs(320 * kMb), o);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->num_kv_pages, 3);
+  o.num_kv_pages = 171;
+  plan = PlanMemory(Needs(320 * kMb), o);
+  ASSERT_FALSE(plan.ok());
+  EXPECT_NE(plan.status().message().find("at most 170"), std::string::npos) << plan.status().message();
+  o.num_kv_pages = INT64_MAX / 2;
+  EXPECT_FALSE(PlanMemory(Needs(320 * kMb), o).ok());
+}
+
+class AvailableMemory : public testing::Test {
+ protected:
+  void SetUp() override {
+    root_ = testing::TempDir() + "/fd_available_memory";
+    std::filesystem::remove_all(root_);
+    Write("/proc/meminfo", "MemTotal:       1000 kB\nMemAvailable:    800 kB\n");
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  void Write(const std::string& path, const std::string& text) {
+    std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
+    std::ofstream(root_ + path) << text;
+  }
+  std::string root_;
+};
+
+TEST_F(AvailableMemory, MemInfoWithoutGroups) { EXPECT_EQ(AvailableMemoryBytes(root_), 800 * 1024); }
+
+TEST_F(AvailableMemory, VersionTwoWithParents) {
+  Write("/proc/self/cgroup", "0::/a/b\n");
+  Write("/sys/fs/cgroup/a/b/memory.max", "max\n");
+  Write("/sys/fs/cgroup/a/b/memory.current", "1000\n");
+  EXPECT_EQ(AvailableMemoryBytes(root_), 800 * 1024);
+  Write("/sys/fs/cgroup/a/memory.max", "500000\n");
+  Write("/sys/fs/cgroup/a/memory.current", "300000\n");
+  Write("/sys/fs/cgroup/a/memory.stat", "anon 5\ninactive_file 100000\nactive_file 7\n");
+  EXPECT_EQ(AvailableMemoryBytes(root_), 300000);
+}
+
+TEST_F(AvailableMemory, VersionOneAtTheMountOfAContainer) {
+  Write("/proc/self/cgroup", "5:cpu,cpuacct:/x\n4:memory:/docker/abc\n0::/\n");
+  Write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "400000\n");
+  Write("/sys/fs/cgroup/memory/memory.usage_in_bytes", "450000\n");
+  Write("/sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 100000\n");
+  EXPECT_EQ(AvailableMemoryBytes(root_), 50000);
+}
+
+TEST(AvailableMemoryHere, IsPlausible) {
+  EXPECT_GT(AvailableMemoryBytes(), int64_t{1} << 20);
+  EXPECT_EQ(AvailableMemoryBytes("/no/such/root"), 0);
+}
+
+}  // namespace
+}  // namespace fd
