@@ -73,6 +73,12 @@ class Model {
   TensorProbe probe;
 };
 
+// Upper bounds of what a step takes from ctx.workspace, so that it can be sized before the first step:
+// Forward with so many tokens and wanted rows; Encode with so many patch rows in all, `frame_rows` of them in
+// the largest picture or frame. act: the activation type.
+int64_t ForwardScratchBytes(const ModelConfig& config, DType act, int64_t tokens, int64_t outputs);
+int64_t EncodeScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows, int64_t frame_rows);
+
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay bfloat16 as stored
   Device device;
@@ -81,6 +87,8 @@ struct LoadOptions {
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 };
 // Reads config and weights of a checkpoint folder and builds the model of its family (families/registry.cc).
+// ctx needs threads and a workspace, here and in every call; the model keeps no reference to it. A wrong
+// checkpoint is an error that names tensors, expected and found shapes.
 StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::string& model_dir,
                                            const LoadOptions& options);
 

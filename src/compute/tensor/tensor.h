@@ -60,7 +60,8 @@ struct TensorView {
   int rank() const { return shape.rank; }
   int64_t NumElements() const { return shape.NumElements(); }
   bool IsContiguous() const { return row_stride == RowElements(shape) || dim(0) <= 1; }
-  bool empty() const { return NumElements() == 0; }
+  // Also true for a view of nothing, as a default argument is (its shape has rank 0 and counts one element).
+  bool empty() const { return data == nullptr || NumElements() == 0; }
 
   template <typename T>
   T* As() const {

@@ -1,0 +1,53 @@
+// The vision tower (reference 5.1): patches of pictures and frames -> one vector a patch. A frame sees only
+// itself.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compute/ops/linear.h"
+#include "model/layers/rope_table.h"
+#include "model/model.h"
+#include "model/weights/weight_loader.h"
+
+namespace fd {
+
+struct Norm {  // LayerNorm
+  Tensor weight;
+  Tensor bias;
+};
+struct BiasedLinear {
+  ops::LinearWeight weight;
+  Tensor bias;
+};
+// "NAME.weight" and "NAME.bias".
+Norm LoadNorm(WeightLoader& loader, const std::string& name, int64_t n);
+BiasedLinear LoadBiasedLinear(WeightLoader& loader, const std::string& name, int64_t out_features,
+                              int64_t in_features);
+
+struct VitBlock {
+  Norm norm1, norm2;
+  BiasedLinear qkv;   // [3 * hidden, hidden]: all heads of q, then k, then v
+  BiasedLinear proj;  // [hidden, hidden]
+  BiasedLinear fc1;   // [intermediate, hidden]
+  BiasedLinear fc2;   // [hidden, intermediate]
+};
+struct VitWeights {
+  ops::LinearWeight patch_embed;  // [hidden, 3 * patch * patch]
+  std::vector<VitBlock> blocks;
+  Norm final_norm;
+};
+VitWeights LoadVit(WeightLoader& loader, const VisionConfig& config);
+
+// One picture or frame.
+struct VitFrame {
+  int64_t h = 0, w = 0;  // in patches
+};
+// out [rows, hidden] act; patch_rows uint8 [rows, 3 * patch * patch], frames one after another. Scratch grows
+// with rows. `host` holds the positions while they are uploaded; reused from call to call.
+void Vit(const ops::Context& ctx, const TensorView& out, const TensorView& patch_rows,
+         const std::vector<VitFrame>& frames, const VitWeights& weights, const VisionConfig& config,
+         const RopeTable& rope, std::vector<int32_t>& host);
+int64_t VitScratchBytes(const VisionConfig& config, DType act, int64_t rows, int64_t frames);
+
+}  // namespace fd

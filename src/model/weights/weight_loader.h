@@ -1,0 +1,95 @@
+// Takes a model's tensors out of a checkpoint, or makes random ones, and packs them for the device. A family
+// walks its tensor names twice through the same code: first to check every name, shape and type without
+// reading a weight, then to load. So a wrong checkpoint is refused within milliseconds, with its problems
+// listed together.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "compute/ops/linear.h"
+#include "model/weights/checkpoint.h"
+
+namespace fd {
+
+// One thread. Results of a checking pass are empty; with problems found, so may be those of a loading pass.
+class WeightLoader {
+ public:
+  enum class Pass { kCheck, kLoad };
+
+  // `checkpoint` null: random weights of the shapes asked for, scaled like trained ones; the same for a name
+  // every time. act: type of norms and biases.
+  WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act);
+
+  void Begin(Pass pass) { pass_ = pass; }
+  std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
+
+  // False for random weights: what is optional is then absent.
+  bool Has(const std::string& name) const;
+  // The first of `prefixes` under which `name` exists, else the first.
+  std::string Prefix(const std::vector<std::string>& prefixes, const std::string& name) const;
+
+  struct Part {
+    std::string name;
+    int64_t rows;  // output features
+  };
+  // Parts [rows_i, k] ([k, rows_i] if transposed) of one type, bfloat16 or float32, stacked into one weight.
+  ops::LinearWeight Linear(const std::vector<Part>& parts, int64_t k, bool transposed = false);
+  // [n] in the activation type: norms and biases.
+  Tensor Vector(const std::string& name, int64_t n);
+  // [rows, columns] in the type it is stored in: embeddings.
+  Tensor Table(const std::string& name, int64_t rows, int64_t columns);
+  // float32 [rows, columns]; with one row also stored as [columns].
+  Tensor Float32(const std::string& name, int64_t rows, int64_t columns);
+
+  // Notes a problem when two of these tensors, claimed before, differ in type.
+  void RequireSameType(const std::vector<std::string>& names);
+
+  // After a checking pass: tensors that nobody asked for are problems too, but for those that `ignored` says
+  // are known. OK, or an error that lists the first problems and counts the rest.
+  Status Finish(const std::function<bool(std::string_view name)>& ignored);
+  // Of the checking pass: bytes that a loading pass reads or makes.
+  int64_t total_bytes() const { return total_bytes_; }
+  // Of the loading pass: bytes of what it returned.
+  int64_t packed_bytes() const { return packed_bytes_; }
+
+ private:
+  // A tensor as the file holds it, or made up; `data` lies in host memory and is aligned.
+  struct Source {
+    TensorView view;
+    CheckpointTensor from{nullptr, nullptr};
+    std::vector<uint8_t> storage;
+    // Its pages of the mapped file need not stay in memory.
+    void Release() const {
+      if (from.info != nullptr) from.file->Release(*from.info);
+    }
+  };
+  // Checks that the type is loadable and the shape one of `shapes`, and counts bytes; null and a problem
+  // noted when wrong.
+  const CheckpointTensor* Claim(const std::string& name, const std::vector<std::vector<int64_t>>& shapes);
+  Source Open(const std::string& name, const CheckpointTensor& tensor, const Shape& shape, int64_t fan_in);
+  void Done(int64_t read_bytes, int64_t packed_bytes);
+  void Problem(std::string text);
+
+  const ops::Context& ctx_;
+  const Checkpoint* checkpoint_;
+  DType act_;
+  Pass pass_ = Pass::kCheck;
+  CheckpointTensor claimed_{nullptr, nullptr};
+  std::unordered_set<std::string> taken_;
+  std::vector<std::string> problems_;  // the first few
+  int64_t num_problems_ = 0;
+  int64_t total_bytes_ = 0;
+  int64_t done_bytes_ = 0;
+  int64_t packed_bytes_ = 0;
+};
+
+// bfloat16 values uniform in [-scale, scale], a function of (key, index) alone.
+void FillRandom(ThreadPool* threads, uint16_t* out, int64_t n, uint64_t key, int64_t first_index,
+                float scale);
+
+}  // namespace fd
