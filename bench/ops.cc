@@ -1,0 +1,109 @@
+// Linear layers at the shapes of a model: time, bytes, operations and the share of the roofline measured in
+// the same run.
+//   build/release/bench/bench_ops [--threads N] [hidden intermediate heads kv_heads head_dim vocab]
+// Default: ERNIE-4.5-0.3B. A shape whose bytes take longer than its operations is judged by bandwidth, else
+// by the dot-product peak.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "compute/kernels/cpu/isa.h"
+#include "compute/kernels/cpu/roofline.h"
+#include "compute/ops/linear.h"
+
+namespace {
+
+using namespace fd;
+
+struct Machine {
+  ops::Context ctx;
+  cpu::Roofline roofline;
+};
+
+void Fill(const TensorView& t) {
+  std::mt19937 rng(1);
+  for (int64_t i = 0; i < t.NumElements(); ++i) {
+    const float v = static_cast<float>(static_cast<int32_t>(rng())) * 1e-10f;
+    if (t.dtype == DType::kFloat32) {
+      t.As<float>()[i] = v;
+    } else {
+      t.As<BFloat16>()[i] = ToBFloat16(v);
+    }
+  }
+}
+
+// Weights are cycled through enough copies that none is in a cache, as in a model whose layers follow each
+// other.
+void BenchLinear(const Machine& machine, const char* name, int64_t n, int64_t k) {
+  const ops::Context& ctx = machine.ctx;
+  Tensor source(DType::kBFloat16, Device{}, {n, k});
+  Fill(source);
+  const int64_t copies = std::max<int64_t>(1, (int64_t{256} << 20) / (2 * n * k));
+  std::vector<ops::LinearWeight> weights;
+  for (int64_t i = 0; i < copies; ++i) weights.push_back(ops::PackLinear(ctx, {source}));
+  for (int64_t m : {1, 4, 16, 64, 512, 2048}) {
+    if (m > 64 && n > 50000) continue;  // logits are wanted for the last row of a prompt only
+    Tensor in(DType::kBFloat16, Device{}, {m, k}), out(DType::kBFloat16, Device{}, {m, n});
+    Fill(in);
+    const double flop = 2.0 * m * n * k;
+    const double bytes = 2.0 * (static_cast<double>(n) * k + m * k + m * n);
+    const int rounds = static_cast<int>(std::max(3.0, 3e10 / std::max(flop, bytes * 10)));
+    double best = 1e30;
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      const auto start = std::chrono::steady_clock::now();
+      for (int i = 0; i < rounds; ++i) ops::Linear(ctx, out, in, weights[i % copies]);
+      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+      best = std::min(best, took.count() / rounds);
+    }
+    const double byte_floor = bytes / machine.roofline.read_bytes_per_s;
+    const double flop_floor = flop / machine.roofline.bf16_flop_per_s;
+    std::printf("%-10s %5ld %7ld %6ld  %9.1f  %8.2f  %8.2f  %6.1f  %7.1f  %3.0f %% of %s\n", name,
+                static_cast<long>(m), static_cast<long>(n), static_cast<long>(k), best * 1e6, bytes / 1e6,
+                flop / 1e9, bytes / best / 1e9, flop / best / 1e9,
+                100 * std::max(byte_floor, flop_floor) / best,
+                byte_floor > flop_floor ? "bandwidth" : "bf16 peak");
+    std::fflush(stdout);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int num_threads = 0;
+  std::vector<int64_t> sizes;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
+      num_threads = std::atoi(argv[++i]);
+    } else {
+      sizes.push_back(std::atoll(argv[i]));
+    }
+  }
+  if (sizes.empty()) sizes = {1024, 3072, 16, 2, 128, 103424};
+  if (sizes.size() != 6 || *std::min_element(sizes.begin(), sizes.end()) < 1) {
+    std::fprintf(stderr,
+                 "usage: bench_ops [--threads N] [hidden intermediate heads kv_heads head_dim vocab]\n");
+    return 2;
+  }
+  ThreadPool threads(num_threads);
+  Workspace workspace(Device{}, 64 << 20);
+  Machine machine;
+  machine.ctx.threads = &threads;
+  machine.ctx.workspace = &workspace;
+  machine.roofline = cpu::MeasureRoofline(threads);
+  std::printf("%s, %d threads: read %.1f GB/s, bf16 dot %.0f GFLOP/s, fp32 FMA %.0f GFLOP/s\n",
+              cpu::IsaName(cpu::CurrentIsa()), threads.num_threads(), machine.roofline.read_bytes_per_s / 1e9,
+              machine.roofline.bf16_flop_per_s / 1e9, machine.roofline.fp32_flop_per_s / 1e9);
+  std::printf("%-10s %5s %7s %6s  %9s  %8s  %8s  %6s  %7s  share\n", "linear", "m", "n", "k", "us", "MB",
+              "GFLOP", "GB/s", "GFLOP/s");
+  const int64_t hidden = sizes[0], heads = sizes[2] * sizes[4];
+  BenchLinear(machine, "qkv", heads + 2 * sizes[3] * sizes[4], hidden);
+  BenchLinear(machine, "o", hidden, heads);
+  BenchLinear(machine, "gate_up", 2 * sizes[1], hidden);
+  BenchLinear(machine, "down", hidden, sizes[1]);
+  BenchLinear(machine, "lm_head", sizes[5], hidden);
+  return 0;
+}
