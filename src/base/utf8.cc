@@ -1,11 +1,12 @@
 #include "base/utf8.h"
 
+#include <cstring>
+
 namespace fd {
 
-Utf8Char DecodeUtf8(std::string_view text) {
+Utf8Char DecodeNonAscii(std::string_view text) {
   auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   unsigned char lead = byte(0);
-  if (lead < 0x80) return {lead, 1, true, false};
   // Allowed range of the second byte: it excludes overlong forms, surrogates and values above U+10FFFF.
   int length = 0;
   unsigned char low = 0x80, high = 0xBF;
@@ -57,6 +58,14 @@ void AppendUtf8(std::string& out, char32_t c) {
 
 bool IsValidUtf8(std::string_view text) {
   while (!text.empty()) {
+    uint64_t word;
+    if (text.size() >= sizeof(word)) {  // eight ASCII bytes at once
+      std::memcpy(&word, text.data(), sizeof(word));
+      if ((word & 0x8080808080808080u) == 0) {
+        text.remove_prefix(sizeof(word));
+        continue;
+      }
+    }
     Utf8Char c = DecodeUtf8(text);
     if (!c.well_formed) return false;
     text.remove_prefix(static_cast<size_t>(c.length_bytes));

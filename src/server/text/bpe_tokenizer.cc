@@ -187,8 +187,7 @@ void BpeTokenizer::EncodeWord(std::string_view word, BpeScratch& scratch, std::v
   auto& symbols = scratch.symbols;
   symbols.clear();
   for (size_t at = 0; at < word.size();) {
-    const uint32_t length =
-        json_.byte_level ? 1 : static_cast<uint32_t>(DecodeUtf8(word.substr(at)).length_bytes);
+    const uint32_t length = json_.byte_level ? 1 : static_cast<uint32_t>(WellFormedLength(word.substr(at)));
     AddCharacter(word, static_cast<uint32_t>(at), length, symbols);
     at += length;
   }

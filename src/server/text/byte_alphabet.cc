@@ -3,8 +3,6 @@
 #include <array>
 #include <cstdint>
 
-#include "base/utf8.h"
-
 namespace fd {
 namespace {
 
@@ -25,11 +23,16 @@ constexpr std::array<int16_t, 0x144> kByteOf = MakeTable();
 
 bool AlphabetToBytes(std::string_view text, std::string& bytes) {
   bytes.clear();
-  while (!text.empty()) {
-    const Utf8Char c = DecodeUtf8(text);
-    if (!c.well_formed || c.code_point >= kByteOf.size() || kByteOf[c.code_point] < 0) return false;
-    bytes.push_back(static_cast<char>(kByteOf[c.code_point]));
-    text.remove_prefix(static_cast<size_t>(c.length_bytes));
+  for (size_t i = 0; i < text.size(); ++i) {
+    // The alphabet's characters have one or two bytes.
+    uint32_t c = static_cast<uint8_t>(text[i]);
+    if (c >= 0xC2 && c <= 0xC5 && i + 1 < text.size() && (static_cast<uint8_t>(text[i + 1]) & 0xC0) == 0x80) {
+      c = (c & 0x1F) << 6 | (static_cast<uint8_t>(text[++i]) & 0x3Fu);
+    } else if (c >= 0x80) {
+      return false;
+    }
+    if (c >= kByteOf.size() || kByteOf[c] < 0) return false;
+    bytes.push_back(static_cast<char>(kByteOf[c]));
   }
   return true;
 }

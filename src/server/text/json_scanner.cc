@@ -102,13 +102,13 @@ StatusOr<int64_t> JsonScanner::Int() {
 }
 
 Status JsonScanner::SkipString() {
-  for (++at_; at_ < text_.size(); ++at_) {
-    if (text_[at_] == '\\') {
-      ++at_;
-    } else if (text_[at_] == '"') {
-      ++at_;
-      return OkStatus();
-    }
+  const size_t begin = at_ + 1;
+  for (size_t quote = text_.find('"', begin); quote != text_.npos; quote = text_.find('"', quote + 1)) {
+    size_t backslashes = 0;
+    while (quote - backslashes > begin && text_[quote - backslashes - 1] == '\\') ++backslashes;
+    if (backslashes % 2 != 0) continue;
+    at_ = quote + 1;
+    return OkStatus();
   }
   at_ = text_.size();
   return Error("the text ends inside a string");

@@ -53,21 +53,25 @@ void PieceTable::Set(int32_t id, std::string_view bytes) {
 bool PieceTable::Index(int32_t id) {
   if (SlotsFor(indexed_ + 1) > slots_.size()) Grow(SlotsFor(indexed_ + 1));
   const std::string_view bytes = Bytes(id);
+  const uint64_t hash = Hash(bytes);
+  const uint32_t tag = static_cast<uint32_t>(hash >> 32);
   const size_t mask = slots_.size() - 1;
-  size_t at = Hash(bytes) & mask;
-  for (; slots_[at] != kNone; at = (at + 1) & mask) {
-    if (Bytes(slots_[at]) == bytes) return false;
+  size_t at = hash & mask;
+  for (; slots_[at].id != kNone; at = (at + 1) & mask) {
+    if (slots_[at].tag == tag && Bytes(slots_[at].id) == bytes) return false;
   }
-  slots_[at] = id;
+  slots_[at] = {tag, id};
   ++indexed_;
   return true;
 }
 
 int32_t PieceTable::Find(std::string_view bytes) const {
   if (slots_.empty()) return kNone;
+  const uint64_t hash = Hash(bytes);
+  const uint32_t tag = static_cast<uint32_t>(hash >> 32);
   const size_t mask = slots_.size() - 1;
-  for (size_t at = Hash(bytes) & mask; slots_[at] != kNone; at = (at + 1) & mask) {
-    if (Bytes(slots_[at]) == bytes) return slots_[at];
+  for (size_t at = hash & mask; slots_[at].id != kNone; at = (at + 1) & mask) {
+    if (slots_[at].tag == tag && Bytes(slots_[at].id) == bytes) return slots_[at].id;
   }
   return kNone;
 }
@@ -78,13 +82,13 @@ std::string_view PieceTable::Bytes(int32_t id) const {
 }
 
 void PieceTable::Grow(size_t slots) {
-  std::vector<int32_t> old = std::move(slots_);
-  slots_.assign(slots, kNone);
-  for (int32_t id : old) {
-    if (id == kNone) continue;
-    size_t at = Hash(Bytes(id)) & (slots - 1);
-    while (slots_[at] != kNone) at = (at + 1) & (slots - 1);
-    slots_[at] = id;
+  std::vector<Slot> old = std::move(slots_);
+  slots_.assign(slots, {});
+  for (const Slot& slot : old) {
+    if (slot.id == kNone) continue;
+    size_t at = Hash(Bytes(slot.id)) & (slots - 1);
+    while (slots_[at].id != kNone) at = (at + 1) & (slots - 1);
+    slots_[at] = slot;
   }
 }
 

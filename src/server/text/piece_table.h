@@ -33,7 +33,12 @@ class PieceTable {
   void Grow(size_t slots);
   std::string arena_;
   std::vector<Entry> entries_;
-  std::vector<int32_t> slots_;  // a power of two of them, at most half full
+  // Half of the hash beside the id: most lookups end without touching the piece.
+  struct Slot {
+    uint32_t tag = 0;
+    int32_t id = kNone;
+  };
+  std::vector<Slot> slots_;  // a power of two of them, at most half full
   size_t indexed_ = 0;
 };
 

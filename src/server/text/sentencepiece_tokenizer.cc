@@ -170,7 +170,7 @@ std::string SentencePieceTokenizer::Normalize(std::string_view text) const {
       chars = match.replacement;
     }
     if (length == 0) {
-      length = static_cast<size_t>(DecodeUtf8(text).length_bytes);
+      length = WellFormedLength(text);
       chars = text.substr(0, length);
     }
     text.remove_prefix(length);
@@ -218,7 +218,7 @@ void SentencePieceTokenizer::EncodeSegment(std::string_view text, std::vector<in
       run_begin = at;
     }
     after_space = is_space;
-    at += static_cast<size_t>(DecodeUtf8(all.substr(at)).length_bytes);
+    at += WellFormedLength(all.substr(at));
   }
   EncodeRun(all.substr(run_begin), pass, ids);
 }
@@ -227,7 +227,7 @@ void SentencePieceTokenizer::EncodeRun(std::string_view run, Pass& pass, std::ve
   auto& symbols = pass.scratch.symbols;
   symbols.clear();
   for (size_t at = 0; at < run.size();) {
-    const uint32_t length = static_cast<uint32_t>(DecodeUtf8(run.substr(at)).length_bytes);
+    const uint32_t length = static_cast<uint32_t>(WellFormedLength(run.substr(at)));
     symbols.push_back({static_cast<uint32_t>(at), length, table_.Find(run.substr(at, length))});
     at += length;
   }
@@ -242,8 +242,8 @@ void SentencePieceTokenizer::EncodeRun(std::string_view run, Pass& pass, std::ve
   for (const BpeSymbol& s : symbols) EmitSymbol(run.substr(s.begin, s.length), s.id, pass, ids);
 }
 
-// Unused pieces are taken apart again; characters without a piece become bytes, or one unknown token for a
-// row of them.
+// Unused pieces are taken apart again, down to what is in use; characters without a piece become bytes, or
+// one unknown token for a row of them.
 void SentencePieceTokenizer::EmitSymbol(std::string_view text, int32_t id, Pass& pass,
                                         std::vector<int32_t>& ids) const {
   if (id >= 0 && types_[id] == Type::kUnused) {
@@ -256,8 +256,7 @@ void SentencePieceTokenizer::EmitSymbol(std::string_view text, int32_t id, Pass&
       if (part_id < 0 || types_[part_id] != Type::kUnused) {
         EmitSymbol(part, part_id, pass, ids);
       } else if (made_of == pass.unused_left_bytes.end()) {
-        ids.push_back(part_id);
-        pass.after_unknown = false;
+        EmitSymbol(part, -1, pass, ids);
       } else {
         open.push_back(part.substr(made_of->second));
         open.push_back(part.substr(0, made_of->second));

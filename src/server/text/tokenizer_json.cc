@@ -273,30 +273,29 @@ Status VisitMembers(JsonScanner& scanner, const Visit& visit) {
     FD_RETURN_IF_ERROR(scanner.String(key));
     if (!seen.insert(key).second) return scanner.Error(StrCat("\"", key, "\" stands twice"));
     FD_RETURN_IF_ERROR(scanner.Expect(':'));
-    scanner.Peek();
-    const size_t offset = scanner.offset();
-    FD_ASSIGN_OR_RETURN(const std::string_view raw, scanner.Raw());
-    FD_RETURN_IF_ERROR(visit(key, raw, offset));
+    FD_RETURN_IF_ERROR(visit(key));
   }
 }
 
-Status ParseModel(std::string_view raw, size_t base, TokenizerJson& out) {
-  JsonScanner scanner(raw, base);
-  FD_RETURN_IF_ERROR(
-      VisitMembers(scanner, [&](const std::string& key, std::string_view value, size_t offset) -> Status {
-        if (key == "vocab") {
-          out.vocab = value;
-          out.vocab_offset = offset;
-          return OkStatus();
-        }
-        if (key == "merges") {
-          out.merges = value;
-          out.merges_offset = offset;
-          return OkStatus();
-        }
-        FD_ASSIGN_OR_RETURN(const Json json, ParseJson(value));
-        return ParseModelMember(key, json, out);
-      }));
+Status ParseModel(JsonScanner& scanner, TokenizerJson& out) {
+  FD_RETURN_IF_ERROR(VisitMembers(scanner, [&](const std::string& key) -> Status {
+    scanner.Peek();
+    const size_t offset = scanner.offset();
+    FD_ASSIGN_OR_RETURN(const std::string_view raw, scanner.Raw());
+    if (key == "vocab") {
+      out.vocab = raw;
+      out.vocab_offset = offset;
+      return OkStatus();
+    }
+    if (key == "merges") {
+      out.merges = raw;
+      out.merges_offset = offset;
+      return OkStatus();
+    }
+    StatusOr<Json> json = ParseJson(raw);
+    if (!json.ok()) return json.status().WithContext("model." + key);
+    return ParseModelMember(key, *json, out);
+  }));
   if (out.vocab.empty() || out.merges.empty())
     return NotSupported("model", "one without vocab and merges (not BPE)");
   return OkStatus();
@@ -309,21 +308,24 @@ StatusOr<TokenizerJson> ParseTokenizerJson(std::string_view file) {
   Json normalizer, pre_tokenizer, post_processor, decoder, added;
   bool has_model = false;
   JsonScanner scanner(file);
-  FD_RETURN_IF_ERROR(
-      VisitMembers(scanner, [&](const std::string& key, std::string_view raw, size_t offset) -> Status {
-        if (key == "model") {
-          has_model = true;
-          return ParseModel(raw, offset, out);
-        }
-        StatusOr<Json> json = ParseJson(raw);
-        if (!json.ok()) return json.status().WithContext(key);
-        if (key == "normalizer") normalizer = *json;
-        if (key == "pre_tokenizer") pre_tokenizer = *json;
-        if (key == "post_processor") post_processor = *json;
-        if (key == "decoder") decoder = *json;
-        if (key == "added_tokens") added = *json;
-        return OkStatus();
-      }));
+  FD_RETURN_IF_ERROR(VisitMembers(scanner, [&](const std::string& key) -> Status {
+    if (key == "model") {
+      has_model = true;
+      return ParseModel(scanner, out);
+    }
+    FD_ASSIGN_OR_RETURN(const std::string_view raw, scanner.Raw());
+    StatusOr<Json> json = ParseJson(raw);
+    if (!json.ok()) return json.status().WithContext(key);
+    const std::pair<const char*, Json*> parts[] = {{"normalizer", &normalizer},
+                                                   {"pre_tokenizer", &pre_tokenizer},
+                                                   {"post_processor", &post_processor},
+                                                   {"decoder", &decoder},
+                                                   {"added_tokens", &added}};
+    for (const auto& [name, part] : parts) {
+      if (key == name) *part = std::move(json).value();
+    }
+    return OkStatus();
+  }));
   if (scanner.Peek() != '\0') return scanner.Error("more text after the object");
   if (!has_model) return InvalidArgument("there is no \"model\"");
   FD_RETURN_IF_ERROR(ParseAdded(added, out));
