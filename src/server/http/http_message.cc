@@ -1,0 +1,94 @@
+#include "server/http/http_message.h"
+
+#include "base/strings.h"
+#include "server/openai/errors.h"
+
+namespace fd {
+
+HttpResponse ErrorResponse(const Status& status) {
+  const ApiError error = ToApiError(status);
+  HttpResponse response{.status = error.http_status, .body = ErrorJson(error)};
+  if (error.http_status == 429 || error.http_status == 503) response.headers.push_back({"Retry-After", "1"});
+  if (error.http_status == 401) response.headers.push_back({"WWW-Authenticate", "Bearer"});
+  return response;
+}
+
+HttpResponse ErrorResponse(int http_status, const std::string& code, const std::string& message) {
+  return {.status = http_status,
+          .body = ErrorJson(ApiError{.http_status = http_status,
+                                     .type = http_status >= 500 ? "server_error" : "invalid_request_error",
+                                     .code = code,
+                                     .message = message})};
+}
+
+const char* ReasonPhrase(int status) {
+  switch (status) {
+    case 200:
+      return "OK";
+    case 204:
+      return "No Content";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 413:
+      return "Content Too Large";
+    case 415:
+      return "Unsupported Media Type";
+    case 417:
+      return "Expectation Failed";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 503:
+      return "Service Unavailable";
+    default:
+      return "Unknown";
+  }
+}
+
+std::string ResponseHead(const HttpResponse& response, bool keep_alive) {
+  std::string out = StrCat("HTTP/1.1 ", response.status, " ", ReasonPhrase(response.status), "\r\n");
+  if (response.status != 204) {
+    if (!response.body.empty()) out += StrCat("Content-Type: ", response.content_type, "\r\n");
+    out += StrCat("Content-Length: ", response.body.size(), "\r\n");
+  }
+  for (const auto& [name, value] : response.headers) out += StrCat(name, ": ", value, "\r\n");
+  out += keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
+  return out;
+}
+
+std::string StreamHead(const HttpRequest& request) {
+  // X-Accel-Buffering: nginx would otherwise collect the stream before it passes it on.
+  return StrCat(
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
+      "X-Accel-Buffering: no\r\n",
+      request.is_http11 ? "Transfer-Encoding: chunked\r\n" : "",
+      request.keep_alive && request.is_http11 ? "Connection: keep-alive\r\n\r\n"
+                                              : "Connection: close\r\n\r\n");
+}
+
+void AppendEvent(std::string& out, std::string_view json, bool chunked) {
+  constexpr std::string_view kBegin = "data: ";
+  constexpr std::string_view kEnd = "\n\n";
+  if (chunked) {
+    char hex[20];
+    auto r = std::to_chars(hex, hex + sizeof(hex), kBegin.size() + json.size() + kEnd.size(), 16);
+    out.append(hex, r.ptr).append("\r\n");
+  }
+  out.append(kBegin).append(json).append(kEnd);
+  if (chunked) out.append("\r\n");
+}
+
+}  // namespace fd

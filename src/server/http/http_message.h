@@ -1,0 +1,51 @@
+// Requests and responses as plain values, and the bytes of a response. Knows no sockets and no Beast.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "engine/plan/request.h"
+
+namespace fd {
+
+// One request as read from a connection.
+struct HttpRequest {
+  std::string method;  // "GET"
+  std::string path;    // without the query, not percent-decoded
+  std::string host;    // Host header; empty when absent
+  std::string origin;
+  std::string authorization;
+  std::string content_encoding;
+  std::string expect;
+  bool has_body = false;
+  bool is_http11 = true;
+  bool keep_alive = true;
+  std::string body;
+  Clock::time_point arrived_at{};
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;  // besides length, type and connection
+};
+
+HttpResponse ErrorResponse(const Status& status);
+HttpResponse ErrorResponse(int http_status, const std::string& code, const std::string& message);
+
+const char* ReasonPhrase(int status);
+// Status line and headers of a response with a length. HEAD gets the length and no body.
+std::string ResponseHead(const HttpResponse& response, bool keep_alive);
+// Status line and headers of an event stream; chunked in HTTP/1.1, until the connection closes in 1.0.
+std::string StreamHead(const HttpRequest& request);
+// "data: <json>\n\n" in a chunk of its own (chunked), or bare.
+void AppendEvent(std::string& out, std::string_view json, bool chunked);
+inline constexpr std::string_view kLastChunk = "0\r\n\r\n";
+inline constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+
+}  // namespace fd

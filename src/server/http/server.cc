@@ -1,0 +1,225 @@
+// Listeners, threads, drain and stop.
+#include <sys/resource.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <thread>
+#include <vector>
+
+#include "base/log.h"
+#include "base/strings.h"
+#include "server/http/http_message.h"
+#include "server/http/server_state.h"
+
+namespace fd {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+
+namespace {
+
+constexpr int kBacklog = 4096;
+constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+constexpr std::chrono::milliseconds kAcceptPause{50};
+constexpr std::chrono::seconds kStopGrace{3};
+
+StatusOr<tcp::acceptor> Listen(asio::io_context& context, const std::string& host, int port,
+                               const char* flag) {
+  error_code ec;
+  const std::string address_text = host == "localhost" ? "127.0.0.1" : host;
+  const asio::ip::address address = asio::ip::make_address(address_text, ec);
+  if (ec) {
+    return InvalidArgument(StrCat("--host ", host, " is no IP address; examples: 127.0.0.1, 0.0.0.0, ::1"),
+                           "--host");
+  }
+  if (port < 0 || port > 65535) {
+    return InvalidArgument(StrCat(flag, " ", port, " is no port; allowed are 1 to 65535"), flag);
+  }
+  const tcp::endpoint endpoint(address, static_cast<unsigned short>(port));
+  tcp::acceptor acceptor(context);
+  const auto failed = [&](const error_code& why) {
+    std::string message = StrCat("cannot listen on ", host, ":", port, " (", flag, "): ", why.message());
+    if (why == asio::error::address_in_use) message += "; stop the other program or choose another port";
+    return Status(StatusCode::kUnavailable, std::move(message), flag);
+  };
+  acceptor.open(endpoint.protocol(), ec);
+  if (ec) return failed(ec);
+  acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
+  acceptor.bind(endpoint, ec);
+  if (ec) return failed(ec);
+  acceptor.listen(kBacklog, ec);
+  if (ec) return failed(ec);
+  return acceptor;
+}
+
+// Every connection is a file descriptor; the soft limit of 1024 would stop the server early.
+void RaiseFileLimit(int64_t connections) {
+  const auto wanted = static_cast<rlim_t>(connections + 256);
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = limit.rlim_max == RLIM_INFINITY ? wanted : std::min(wanted, limit.rlim_max);
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
+  if (limit.rlim_cur < wanted) {
+    LogWarning("the system allows ", limit.rlim_cur, " open files; --max-connections ", connections,
+               " needs about ", wanted, " (ulimit -n)");
+  }
+}
+
+}  // namespace
+
+struct HttpServer::Impl {
+  // Members are destroyed from the last to the first: the loops, and with them all connections, go before the
+  // state that the connections point to.
+  std::unique_ptr<ServerState> state;
+  std::vector<std::unique_ptr<Loop>> loops;
+  std::vector<asio::executor_work_guard<asio::io_context::executor_type>> guards;
+  std::vector<std::unique_ptr<tcp::acceptor>> acceptors;
+  std::vector<std::thread> threads;
+  std::mutex threads_mutex;
+  std::condition_variable thread_ended;
+  size_t threads_ended = 0;
+  int port = 0;
+  int metrics_port = 0;
+  bool stopped = false;
+  size_t next_loop = 0;  // of the accepting thread
+
+  asio::awaitable<void> Accept(tcp::acceptor& acceptor, Listener listener);
+  void OnEveryLoop(void (*act)(Loop&)) {
+    for (auto& loop : loops) {
+      asio::post(loop->context, [act, l = loop.get()] { act(*l); });
+    }
+  }
+};
+
+asio::awaitable<void> HttpServer::Impl::Accept(tcp::acceptor& acceptor, Listener listener) {
+  asio::steady_timer pause(acceptor.get_executor());
+  while (!state->stopping) {
+    Loop& loop = *loops[next_loop++ % loops.size()];
+    tcp::socket socket(loop.context);
+    const auto [ec] = co_await acceptor.async_accept(socket, kToken);
+    if (ec == asio::error::operation_aborted || ec == asio::error::bad_descriptor) co_return;
+    if (ec) {  // out of descriptors, mostly: it passes
+      LogWarning("a connection could not be accepted: ", ec.message());
+      pause.expires_after(kAcceptPause);
+      co_await pause.async_wait(kToken);
+      continue;
+    }
+    if (state->connections >= state->options.max_connections) {
+      const std::string reply = [&] {
+        const HttpResponse response =
+            ErrorResponse(Unavailable(StrCat("the server has ", state->options.max_connections,
+                                             " connections, its limit (--max-connections)")));
+        return ResponseHead(response, /*keep_alive=*/false) + response.body;
+      }();
+      error_code ignored;
+      socket.non_blocking(true, ignored);
+      socket.write_some(asio::buffer(reply), ignored);
+      socket.shutdown(tcp::socket::shutdown_send, ignored);
+      continue;
+    }
+    asio::post(loop.context, [s = state.get(), &loop, listener, socket = std::move(socket)]() mutable {
+      if (!s->stopping) StartSession(*s, loop, std::move(socket), listener);
+    });
+  }
+}
+
+StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(std::shared_ptr<const Service> service,
+                                                        const HttpOptions& options) {
+  FD_CHECK(service != nullptr && service->metrics != nullptr && !service->model_names.empty());
+  FD_CHECK_GE(options.io_threads, 1);
+  FD_CHECK_GE(options.worker_threads, 1);
+  RaiseFileLimit(options.max_connections);
+  auto impl = std::make_unique<Impl>();
+  impl->state = std::make_unique<ServerState>(std::move(service), options);
+  for (int i = 0; i < options.io_threads; ++i) {
+    impl->loops.push_back(std::make_unique<Loop>());
+    impl->guards.push_back(asio::make_work_guard(impl->loops.back()->context));
+  }
+  asio::io_context& first = impl->loops.front()->context;
+  const auto listen = [&](int port, const char* flag) -> StatusOr<int> {
+    FD_ASSIGN_OR_RETURN(tcp::acceptor acceptor, Listen(first, options.host, port, flag));
+    impl->acceptors.push_back(std::make_unique<tcp::acceptor>(std::move(acceptor)));
+    return static_cast<int>(impl->acceptors.back()->local_endpoint().port());
+  };
+  FD_ASSIGN_OR_RETURN(impl->port, listen(options.port, "--port"));
+  const bool two = options.metrics_port >= 0 && (options.metrics_port != options.port || options.port == 0);
+  if (two) {
+    FD_ASSIGN_OR_RETURN(impl->metrics_port, listen(options.metrics_port, "--metrics-port"));
+  } else {
+    impl->metrics_port = impl->port;
+    impl->state->metrics_on_main = true;
+  }
+  for (size_t i = 0; i < impl->acceptors.size(); ++i) {
+    asio::co_spawn(first, impl->Accept(*impl->acceptors[i], i == 0 ? Listener::kMain : Listener::kMetrics),
+                   asio::detached);
+  }
+  for (auto& loop : impl->loops) {
+    impl->threads.emplace_back([impl = impl.get(), l = loop.get()] {
+      l->context.run();
+      std::lock_guard lock(impl->threads_mutex);
+      ++impl->threads_ended;
+      impl->thread_ended.notify_all();
+    });
+  }
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+HttpServer::~HttpServer() { Stop(); }
+
+int HttpServer::port() const { return impl_->port; }
+int HttpServer::metrics_port() const { return impl_->metrics_port; }
+
+std::string HttpServer::url() const {
+  const std::string& host = impl_->state->options.host;
+  return StrCat("http://", host.find(':') != std::string::npos ? StrCat("[", host, "]") : host, ":",
+                impl_->port);
+}
+
+void HttpServer::BeginDrain() {
+  if (impl_->state->draining.exchange(true)) return;
+  impl_->OnEveryLoop(DrainSessions);
+}
+
+bool HttpServer::WaitIdle(Clock::time_point deadline) {
+  ServerState& state = *impl_->state;
+  std::unique_lock lock(state.mutex);
+  return state.idle.wait_until(lock, deadline, [&] { return state.in_flight == 0; });
+}
+
+void HttpServer::Stop() {
+  if (impl_->stopped) return;
+  impl_->stopped = true;
+  ServerState& state = *impl_->state;
+  state.draining = true;
+  state.stopping = true;
+  asio::post(impl_->loops.front()->context, [this] {
+    for (auto& acceptor : impl_->acceptors) {
+      error_code ignored;
+      acceptor->close(ignored);
+    }
+  });
+  impl_->OnEveryLoop(StopSessions);
+  impl_->guards.clear();  // a loop ends when its last connection does
+  {
+    std::unique_lock lock(impl_->threads_mutex);
+    impl_->thread_ended.wait_for(lock, kStopGrace,
+                                 [&] { return impl_->threads_ended == impl_->threads.size(); });
+  }
+  for (auto& loop : impl_->loops) loop->context.stop();
+  for (std::thread& thread : impl_->threads) thread.join();
+  state.workers.join();
+  for (auto& loop : impl_->loops) CutSessions(*loop);
+  impl_->acceptors.clear();
+  impl_->loops.clear();
+}
+
+}  // namespace fd

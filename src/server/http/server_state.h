@@ -1,0 +1,55 @@
+// What the listeners and all connections share. Internal to this folder.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <set>
+
+#include "server/http/http_server.h"
+#include "server/http/routes.h"
+
+namespace fd {
+
+class Session;
+
+// One thread's share. `sessions` belongs to that thread, and outlives `context`, whose end ends the sessions.
+struct Loop {
+  std::set<Session*> sessions;
+  boost::asio::io_context context{1};
+};
+
+struct ServerState {
+  std::shared_ptr<const Service> service;
+  HttpOptions options;
+  Gate gate;
+  bool metrics_on_main = false;
+  boost::asio::thread_pool workers;
+  std::atomic<bool> draining{false};
+  std::atomic<bool> stopping{false};
+  std::atomic<int64_t> connections{0};
+
+  // Requests that are being answered; WaitIdle waits for none.
+  std::mutex mutex;
+  std::condition_variable idle;
+  int64_t in_flight = 0;
+  std::atomic<int64_t> generating{0};
+
+  ServerState(std::shared_ptr<const Service> s, const HttpOptions& o)
+      : service(std::move(s)), options(o), gate(o), workers(static_cast<size_t>(o.worker_threads)) {}
+};
+
+// Serves one connection on its loop until it ends. Called on the loop's thread.
+void StartSession(ServerState& state, Loop& loop, boost::asio::ip::tcp::socket socket, Listener listener);
+// On the loop's thread. Idle connections close.
+void DrainSessions(Loop& loop);
+// On the loop's thread: every connection ends soon; streams say why.
+void StopSessions(Loop& loop);
+// After the loop's thread has been joined: no engine event reaches the loop any more.
+void CutSessions(Loop& loop);
+
+}  // namespace fd

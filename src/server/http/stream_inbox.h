@@ -1,0 +1,60 @@
+// Events from the engine thread to a connection's thread. Any thread may Add; one thread takes.
+#pragma once
+
+#include <functional>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "engine/plan/request.h"
+
+namespace fd {
+
+class StreamInbox {
+ public:
+  // wake is called under the lock, from the engine thread, when the first event arrives after a Take; it must
+  // only post. max_tokens: how many tokens may lie here.
+  StreamInbox(std::function<void()> wake, int64_t max_tokens)
+      : wake_(std::move(wake)), max_tokens_(max_tokens) {}
+
+  void Add(int choice, TokenEvent&& event) {
+    std::lock_guard lock(mutex_);
+    if (closed_) return;
+    tokens_ += static_cast<int64_t>(event.token_ids.size());
+    events_.emplace_back(choice, std::move(event));
+    if (std::exchange(notified_, true)) return;
+    wake_();
+  }
+  std::vector<std::pair<int, TokenEvent>> Take() {
+    std::lock_guard lock(mutex_);
+    notified_ = false;
+    tokens_ = 0;
+    return std::exchange(events_, {});
+  }
+  bool empty() const {
+    std::lock_guard lock(mutex_);
+    return events_.empty();
+  }
+  // The reader is so far behind that it must be cut off: memory is bounded whatever a client does.
+  bool overflowed() const {
+    std::lock_guard lock(mutex_);
+    return tokens_ > max_tokens_;
+  }
+  // After it wake is never called again.
+  void Close() {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    events_.clear();
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::function<void()> wake_;
+  const int64_t max_tokens_;
+  std::vector<std::pair<int, TokenEvent>> events_;
+  int64_t tokens_ = 0;
+  bool notified_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace fd
