@@ -28,6 +28,7 @@ struct ServiceFlags {
 // Members are destroyed from the last to the first: the engine before what it uses.
 struct LoadedModel {
   std::unique_ptr<ThreadPool> threads;
+  std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
   std::shared_ptr<Service> service;
   std::unique_ptr<Engine> engine;  // started

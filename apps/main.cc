@@ -11,6 +11,8 @@ namespace fd {
 namespace {
 
 constexpr Command kCommands[] = {
+    {"serve", "serve a model behind the OpenAI API", RunServe},
+    {"run", "ask a model one question from the terminal", RunRun},
     {"inspect", "print what is in a checkpoint", RunInspect},
 };
 

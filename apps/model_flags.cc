@@ -22,6 +22,12 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
              "Share of the available memory that may be used");
   flags.Switch("no-exif-orientation", &values->no_exif_orientation,
                "Leave pictures as stored, not turned upright");
+  flags.Integer("max-image-bytes", &values->image_limits.max_file_bytes, {1, int64_t{1} << 32, 20971520},
+                "Bytes of a picture's file");
+  flags.Integer("max-image-pixels", &values->image_limits.max_pixels, {1, int64_t{1} << 32, 67108864},
+                "Pixels of a picture");
+  flags.Integer("max-image-side-pixels", &values->image_limits.max_side_pixels, {1, 1 << 20, 16384},
+                "Width and height of a picture");
   if (!scheduling) return;
   flags.Group("Scheduling");
   flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 256, 16}, "Sequences that run at once");

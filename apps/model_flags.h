@@ -5,6 +5,7 @@
 #include <string>
 
 #include "flag_set.h"
+#include "server/multimodal/image.h"
 
 namespace fd {
 
@@ -19,6 +20,7 @@ struct ModelFlags {
   int64_t num_kv_pages = 0;             // 0: a share of memory
   double gpu_memory_utilization = 0.9;  // FastDeploy's name; without a GPU: of the memory that is available
   bool no_exif_orientation = false;
+  ImageLimits image_limits;
 };
 
 // scheduling: also the flags that only make sense for many requests at once.

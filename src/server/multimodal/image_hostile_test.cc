@@ -217,41 +217,6 @@ TEST(HostileImage, GifFrameOutsideTheScreen) {
   EXPECT_EQ(DecodeError(TinyGif(1, 1, 65535, 65535, false)).code(), StatusCode::kPayloadTooLarge);
 }
 
-// A canvas of width x height with one still picture at (2 x, 2 y) as its only frame.
-std::string AnimatedWebp(uint32_t width, uint32_t height, uint32_t x, uint32_t y, uint32_t frame_w,
-                         uint32_t frame_h) {
-  auto little24 = [](uint32_t v) { return Little32(v).substr(0, 3); };
-  std::string still = MustRead(std::string(kImages) + "lossy.webp").substr(12);
-  std::string frame = little24(x) + little24(y) + little24(frame_w - 1) + little24(frame_h - 1) +
-                      little24(100) + std::string(1, '\0') + still;
-  std::string body = "WEBPVP8X" + Little32(10) + Little32(2) + little24(width - 1) + little24(height - 1) +
-                     "ANIM" + Little32(6) + std::string(6, '\0') + "ANMF" +
-                     Little32(static_cast<uint32_t>(frame.size())) + frame;
-  return "RIFF" + Little32(static_cast<uint32_t>(body.size())) + body;
-}
-
-TEST(HostileImage, AnimatedWebpShowsItsFirstFrameOnWhite) {
-  StatusOr<RgbImage> still = DecodeImage(MustRead(std::string(kImages) + "lossy.webp"), {}, false);
-  ASSERT_TRUE(still.ok());  // 60 x 44
-  StatusOr<RgbImage> whole = DecodeImage(AnimatedWebp(60, 44, 0, 0, 60, 44), {}, false);
-  ASSERT_TRUE(whole.ok()) << whole.status().message();
-  EXPECT_EQ(whole->pixels, still->pixels);
-  StatusOr<RgbImage> placed = DecodeImage(AnimatedWebp(70, 50, 2, 1, 60, 44), {}, false);
-  ASSERT_TRUE(placed.ok()) << placed.status().message();
-  ASSERT_EQ(placed->width, 70);
-  ASSERT_EQ(placed->height, 50);
-  for (size_t y = 0; y < 50; ++y) {
-    for (size_t x = 0; x < 70; ++x) {
-      bool inside = x >= 4 && x < 64 && y >= 2 && y < 46;
-      uint8_t expected = inside ? still->pixels[3 * ((y - 2) * 60 + x - 4)] : 255;
-      ASSERT_EQ(placed->pixels[3 * (y * 70 + x)], expected) << x << " " << y;
-    }
-  }
-  EXPECT_EQ(DecodeError(AnimatedWebp(1 << 24, 1 << 24, 0, 0, 60, 44)).ok(), false);
-  EXPECT_EQ(DecodeError(AnimatedWebp(60, 44, 50, 0, 60, 44)).ok(), false);
-  EXPECT_EQ(DecodeError(AnimatedWebp(16384, 16384, 0, 0, 60, 44)).code(), StatusCode::kPayloadTooLarge);
-}
-
 std::string Tiff(const std::string& entries, uint32_t count, uint32_t offset = 8) {
   return std::string("II*\0", 4) + Little32(offset) + Little16(count) + entries;
 }

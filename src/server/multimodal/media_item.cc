@@ -17,14 +17,6 @@ StatusOr<std::vector<uint8_t>> FrameRows(const RgbImage& frame, const MediaConfi
   FD_ASSIGN_OR_RETURN(
       ImageSize size,
       SmartResize(frame.height, frame.width, config.patch_size * config.merge_size, min_pixels, max_pixels));
-  // Long, thin pictures cannot go below one block a side, so SmartResize may pass the largest area, for which
-  // the encoder's workspace is planned.
-  if (size.height * size.width > max_pixels) {
-    return InvalidArgument(StrCat("a picture of ", frame.width, " x ", frame.height,
-                                  " pixels would be resized to ", size.width, " x ", size.height, ", ",
-                                  size.width * size.height, " pixels in all; the model's largest area is ",
-                                  max_pixels));
-  }
   item->grid_h = static_cast<int32_t>(size.height / config.patch_size);
   item->grid_w = static_cast<int32_t>(size.width / config.patch_size);
   return PatchRows(ResizeBicubic(frame, size), config.patch_size, config.merge_size);

@@ -254,16 +254,6 @@ TEST(MediaItem, HashSeesPixelsAndShape) {
   EXPECT_FALSE(MakeVideoItem({frame, other}, config, 1, 1 << 20).ok());
 }
 
-TEST(MediaItem, NeverExceedsTheLargestArea) {
-  RgbImage frame{30, 5000, std::vector<uint8_t>(3 * 30 * 5000)};
-  auto item = MakeVideoItem({frame, frame}, MediaConfig(), 3136, 12544);
-  ASSERT_FALSE(item.ok());
-  EXPECT_EQ(
-      item.status().message(),
-      "a picture of 5000 x 30 pixels would be resized to 1428 x 28, 39984 pixels in all; the model's largest "
-      "area is 12544");
-}
-
 TEST(MediaItem, ErrorsOfAPicture) {
   MediaConfig config = GoldenConfig();
   EXPECT_EQ(MakeImageItem("garbage!", config).status().code(), StatusCode::kUnsupportedMedia);

@@ -1,0 +1,201 @@
+"""The command line of `serve`: the guide's launch command, refusals, wrong values, broken checkpoints."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import BINARY, MODEL, ROOT, ask, free_port, thinking
+
+
+def serve(*flags, model=("--model", MODEL), timeout=60):
+    """For commands that must not start a server."""
+    return subprocess.run([BINARY, "serve", *model, *flags], capture_output=True, text=True, timeout=timeout, cwd=ROOT)
+
+
+def test_launch_command_of_the_guide(start_server):
+    metrics_port = free_port()
+    server = start_server("--engine-worker-queue-port", str(free_port()), "--tensor-parallel-size", "1", "--max-model-len", "4096",
+                          "--max-num-seqs", "16", "--limit-mm-per-prompt", '{"image": 100, "video": 100}', "--reasoning-parser",
+                          "ernie-45-vl", "--gpu-memory-utilization", "0.85", "--max-num-batched-tokens", "384",
+                          metrics_port=metrics_port)
+    reply = server.client.chat.completions.create(model="default", messages=ask("Compute 45 + 11."), temperature=0,
+                                                  extra_body=thinking(False))
+    assert reply.choices[0].message.content == "56"
+    assert server.client.models.list().data[0].max_model_len == 4096
+    assert server.metrics()["fastdeploy:max_batch_size"] == 16
+    log = server.log_text()
+    assert "engine-worker-queue-port" in log  # accepted, and it is said that it opens nothing
+    assert f"127.0.0.1:{server.port}" in log and str(metrics_port) in log
+    assert "memory" in log and "31.5 MB" in log and "4096 tokens" in log
+    assert '"level":"info"' in log  # one JSON object a line where there is no terminal
+    assert all(json.loads(line)["message"] for line in log.splitlines())
+
+
+def test_launch_command_with_quantization_is_refused():
+    result = serve("--port", str(free_port()), "--max-model-len", "4096", "--quantization", "wint4")
+    assert result.returncode == 2
+    assert "--quantization wint4" in result.stderr and "still to come" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--tensor-parallel-size", "8"], ["--tensor-parallel-size 8", "still to come"]),
+    (["-tp", "2"], ["--tensor-parallel-size 2", "still to come"]),
+    (["--quantization", '{"dense_quant_type": "wint8"}'], ["--quantization", "still to come"]),
+    (["--speculative-config", '{"method": "mtp"}'], ["--speculative-config", "still to come"]),
+    (["--enable-prefix-caching"], ["--enable-prefix-caching", "still to come"]),
+    (["--splitwise-role", "prefill"], ["--splitwise-role prefill", "still to come"]),
+    (["--tool-call-parser", "ernie-45-vl"], ["--tool-call-parser", "still to come"]),
+    (["--guided-decoding-backend", "xgrammar"], ["--guided-decoding-backend xgrammar", "still to come"]),
+    (["--data-parallel-size=2"], ["--data-parallel-size 2", "still to come"]),
+    (["--max-num-seq", "16"], ["unknown flag --max-num-seq", "did you mean --max-num-seqs?"]),
+    (["--prot", "16"], ["unknown flag --prot", "did you mean --port?"]),
+    (["--xyzzy-plugh"], ["unknown flag --xyzzy-plugh"]),
+    (["-x"], ["unknown flag -x"]),
+    (["--port", "99999"], ["--port 99999", "65535", "--port 8180"]),
+    (["--port", "-1"], ["--port -1", "65535"]),
+    (["--port", "http"], ["--port http", "65535"]),
+    (["--port"], ["--port", "needs a value"]),
+    (["--max-num-seqs", "0"], ["--max-num-seqs 0", "from 1 to 256", "--max-num-seqs 16"]),
+    (["--max-num-seqs", "257"], ["--max-num-seqs 257", "from 1 to 256"]),
+    (["--max-model-len", "8"], ["--max-model-len 8", "from 16"]),
+    (["--max-num-batched-tokens", "0"], ["--max-num-batched-tokens 0", "from 1"]),
+    (["--gpu-memory-utilization", "1.5"], ["--gpu-memory-utilization 1.5", "at most 1", "0.85"]),
+    (["--gpu-memory-utilization", "0"], ["--gpu-memory-utilization 0", "above 0"]),
+    (["--dtype", "fp16"], ["--dtype fp16", "bfloat16, float32"]),
+    (["--load-format", "gguf"], ["--load-format gguf", "safetensors"]),
+    (["--limit-mm-per-prompt", "{image: 1}"], ["--limit-mm-per-prompt", '{"image": 100'] ),
+    (["--limit-mm-per-prompt", '{"picture": 1}'], ["--limit-mm-per-prompt", "picture", "image"]),
+    (["--limit-mm-per-prompt", '{"image": -1}'], ["--limit-mm-per-prompt", "image"]),
+    (["--header-timeout", "0"], ["--header-timeout 0", "0.01", "86400"]),
+    (["one", "word"], ["unexpected word 'one'"]),
+])
+def test_wrong_flags(flags, words):
+    result = serve(*flags)
+    assert result.returncode == 2, result.stderr
+    for word in words:
+        assert word in result.stderr, result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_no_model():
+    result = serve(model=())
+    assert result.returncode == 2
+    assert "--model" in result.stderr
+
+
+def test_model_as_first_word_and_underscores(start_server):
+    server = start_server("--max_model_len", "512", "--max_num_seqs=2")
+    assert server.client.models.list().data[0].max_model_len == 512
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--max-model-len", "100000"], ["--max-model-len 100000", "8192"]),
+    (["--num-kv-pages", "4000000000"], ["--num-kv-pages", "memory"]),
+    (["--reasoning-parser", "qwen3"], ["--reasoning-parser", "qwen3", "ernie-45-vl"]),
+    (["--host", "999.1.1.1"], ["--host", "999.1.1.1"]),
+])
+def test_values_that_the_model_or_machine_refuses(flags, words):
+    result = serve("--port", "0", *flags)
+    assert result.returncode in (1, 2), result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("fastdeploy serve:")]
+    assert len(errors) == 1, result.stderr
+    for word in words:
+        assert word in errors[0]
+
+
+def test_public_address_warns(start_server):
+    server = start_server("--host", "0.0.0.0")
+    assert '"level":"warning"' in server.log_text()
+    assert "--api-key" in server.log_text()
+
+
+def copy_of_model(tmp_path):
+    target = tmp_path / "model"
+    shutil.copytree(MODEL, target)
+    return target
+
+
+def fails(model, *words):
+    result = serve("--port", "0", model=("--model", str(model)))
+    assert result.returncode == 1, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("fastdeploy serve:")]
+    assert len(errors) == 1, result.stderr
+    for word in words:
+        assert word in errors[0], errors[0]
+
+
+def test_no_such_directory(tmp_path):
+    fails(tmp_path / "nothing", "no such directory", "nothing")
+    fails("baidu/ERNIE-4.5-VL-28B-A3B-PT", "no such directory", "downloaded")
+    fails(os.path.join(MODEL, "config.json"), "config.json", "no directory")
+    fails(tmp_path, "config.json")
+
+
+def test_missing_tokenizer(tmp_path):
+    model = copy_of_model(tmp_path)
+    (model / "tokenizer.model").unlink()
+    fails(model, "tokenizer.model", "tokenizer.json")
+
+
+def test_missing_weights(tmp_path):
+    model = copy_of_model(tmp_path)
+    (model / "model-00002-of-00003.safetensors").unlink()
+    fails(model, "model-00002-of-00003.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 1000, 11_000_000])
+def test_truncated_weights(tmp_path, keep):
+    model = copy_of_model(tmp_path)
+    with open(model / "model-00001-of-00003.safetensors", "r+b") as f:
+        f.truncate(keep)
+    fails(model, "model-00001-of-00003.safetensors")
+
+
+def test_hostile_header(tmp_path):
+    model = copy_of_model(tmp_path)
+    with open(model / "model-00001-of-00003.safetensors", "r+b") as f:
+        f.write((2**64 - 8).to_bytes(8, "little"))
+    fails(model, "model-00001-of-00003.safetensors")
+
+
+def test_config_that_does_not_fit_the_weights(tmp_path):
+    model = copy_of_model(tmp_path)
+    config = json.loads((model / "config.json").read_text())
+    target = config.get("text_config", config)
+    target["intermediate_size"] = 512
+    (model / "config.json").write_text(json.dumps(config))
+    fails(model, "mlp", "768", "512")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model_type": "gpt9"}'])
+def test_broken_config(tmp_path, text):
+    model = copy_of_model(tmp_path)
+    (model / "config.json").write_text(text)
+    fails(model, "config.json")
+
+
+def test_dummy_weights_need_no_files(start_server, tmp_path):
+    model = copy_of_model(tmp_path)
+    for file in model.glob("*.safetensors*"):
+        file.unlink()
+    server = start_server("--load-format", "dummy", model=model)
+    reply = server.client.chat.completions.create(model="default", messages=ask("Compute 45 + 11."), max_tokens=4)
+    assert reply.usage.completion_tokens >= 1
+
+
+def test_float32(start_server):
+    server = start_server("--dtype", "float32")
+    reply = server.client.chat.completions.create(model="default", messages=ask("Compute 45 + 11."), temperature=0,
+                                                  extra_body=thinking(False))
+    assert reply.choices[0].message.content == "56"
+
+
+def test_one_thread_answers_the_same(start_server):
+    server = start_server("--threads", "1", "--max-num-batched-tokens", "1", "--max-num-seqs", "1")
+    reply = server.client.chat.completions.create(model="default", messages=ask("Compute 45 + 11."), temperature=0,
+                                                  extra_body=thinking(False))
+    assert reply.choices[0].message.content == "56"
