@@ -68,6 +68,13 @@ Status BpeTokenizer::Init(TokenizerConfig config) {
     if (unk_id_ < 0)
       return InvalidArgument(StrCat("model.unk_token: \"", json_.unk_token, "\" is not in the vocabulary"));
   }
+  for (const std::vector<int32_t>* ids : {&json_.prefix_ids, &json_.suffix_ids}) {
+    for (int32_t id : *ids) {
+      if (id >= vocab_size()) {
+        return InvalidArgument(StrCat("post_processor: token id ", id, " of ", vocab_size(), " tokens"));
+      }
+    }
+  }
   prefix_ids_ = json_.prefix_ids;
   suffix_ids_ = json_.suffix_ids;
   json_.vocab = json_.merges = {};

@@ -29,7 +29,7 @@ struct TokenizerConfig {
 };
 
 // Ids of any kind are below this: arrays are sized by the largest one.
-inline constexpr int64_t kMaxTokenId = int64_t{1} << 24;
+inline constexpr int64_t kMaxTokenId = int64_t{1} << 22;
 
 // An entry of added_tokens (tokenizer.json) or added_tokens_decoder. `where` names it in errors.
 StatusOr<AddedToken> ParseAddedToken(const Json& entry, int64_t id, const std::string& where);
