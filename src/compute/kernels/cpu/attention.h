@@ -1,0 +1,60 @@
+// Flash-style attention of a tile of query rows that share one kv head.
+//
+// The keys of a sequence are walked in fixed partitions: blocks of 64 tokens (a page), kSplitBlocks blocks a
+// split. Inside a split the softmax is online, block by block; splits are merged in ascending order. A row's
+// arithmetic depends on its own query and on the keys it sees, not on the tile, the chunk or the thread.
+#pragma once
+
+#include <cstdint>
+
+#include "compute/tensor/dtype.h"
+
+namespace fd::cpu {
+
+inline constexpr int64_t kBlockTokens = 64;
+inline constexpr int64_t kSplitBlocks = 8;
+inline constexpr int64_t kSplitTokens = kBlockTokens * kSplitBlocks;
+
+// Row r of the tile is token r / group, head r % group. Strides in elements.
+struct AttentionTile {
+  const void* q;  // token i, head h: q + i * q_stride + h * head_dim
+  void* out;
+  int64_t q_stride;
+  int64_t out_stride;
+  int64_t tokens;
+  int64_t group;
+  int64_t head_dim;
+  int64_t first_visible;  // keys that token 0 sees
+  int64_t visible_step;   // 1: token i sees i more (causal); 0: all see the same
+  // Keys of block b: k + (blocks == nullptr ? b : blocks[b]) * k_block_stride, then k_stride per token.
+  const void* k;
+  const void* v;
+  const int32_t* blocks;
+  int64_t k_block_stride;
+  int64_t v_block_stride;
+  int64_t k_stride;
+  int64_t v_stride;
+  float scale;
+
+  int64_t rows() const { return tokens * group; }
+  int64_t max_visible() const { return first_visible + (tokens - 1) * visible_step; }
+  int64_t splits() const { return (max_visible() + kSplitTokens - 1) / kSplitTokens; }
+};
+
+struct AttentionKernels {
+  // Bytes of scratch for one thread, for tiles of at most `rows`.
+  int64_t (*scratch_bytes)(int64_t rows, int64_t head_dim);
+  // Floats of the partial result of one split.
+  int64_t (*partial_floats)(int64_t rows, int64_t head_dim);
+  // All splits; writes tile.out. scratch: 64-byte aligned.
+  void (*attend)(const AttentionTile& tile, void* scratch);
+  // One split into `partial`; then, once all are there, `merge` of [splits][partial_floats] writes tile.out.
+  // Together the same result as `attend`, bit by bit.
+  void (*attend_split)(const AttentionTile& tile, int64_t split, float* partial, void* scratch);
+  void (*merge)(const AttentionTile& tile, const float* partials, void* scratch);
+};
+
+// The table of the current instruction set for float32 or bfloat16.
+const AttentionKernels& GetAttentionKernels(DType act);
+
+}  // namespace fd::cpu

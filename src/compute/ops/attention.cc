@@ -1,0 +1,246 @@
+#include "compute/ops/attention.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <vector>
+
+#include "compute/kernels/cpu/attention.h"
+#include "compute/ops/row_ranges.h"
+
+namespace fd::ops {
+namespace {
+
+static_assert(kPageTokens == cpu::kBlockTokens);
+
+// Query rows of a tile: enough that packing a block of keys costs little beside using it.
+constexpr int64_t kTileRows = 128;
+
+// [tokens, heads, head_dim] of an activation type.
+void CheckHeads(const TensorView& t, const char* name, DType dtype, int64_t tokens, int64_t heads,
+                int64_t head_dim) {
+  FD_CHECK(t.rank() == 3 && t.dim(0) == tokens && t.dim(1) == heads && t.dim(2) == head_dim, name, " is ",
+           t.shape.ToString(), ", expected [", tokens, ", ", heads, ", ", head_dim, "]");
+  FD_CHECK(t.dtype == dtype, name, " is ", DTypeName(t.dtype), ", expected ", DTypeName(dtype));
+}
+
+// The k-th head of row i.
+char* HeadAt(const TensorView& t, int64_t row, int64_t head) {
+  return RowAt(t, row) + head * t.dim(2) * DTypeBytes(t.dtype);
+}
+
+// Tokens per tile. Results do not depend on it, so small batches are cut finer to occupy all threads.
+int64_t TileTokens(const Context& ctx, int64_t total_tokens, int64_t group, int64_t kv_heads) {
+  const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
+  int64_t tokens = std::max<int64_t>(1, kTileRows / group);
+  while (tokens > 1 && tokens * group > 16 && total_tokens * kv_heads / tokens < 4 * threads) {
+    tokens = (tokens + 1) / 2;
+  }
+  return tokens;
+}
+
+// fn(item, scratch) for every item, handed out in order; one scratch block per thread.
+template <typename Fn>
+void ForItems(const Context& ctx, int64_t items, const TensorView& scratch, const Fn& fn) {
+  std::atomic<int64_t> next{0};
+  auto work = [&](int thread) {
+    char* mine = RowAt(scratch, thread);
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < items;) fn(i, mine);
+  };
+  if (ctx.threads == nullptr || items <= 1) {
+    work(0);
+  } else {
+    ctx.threads->Run(work);
+  }
+}
+
+// Runs the tiles, long ones first. Where there are too few to occupy the threads, the splits of a tile become
+// items of their own.
+void RunTiles(const Context& ctx, DType act, std::vector<cpu::AttentionTile>& tiles) {
+  if (tiles.empty()) return;
+  FD_CHECK(ctx.workspace != nullptr, "attention needs a workspace");
+  const cpu::AttentionKernels& kernels = cpu::GetAttentionKernels(act);
+  std::stable_sort(tiles.begin(), tiles.end(), [](const cpu::AttentionTile& a, const cpu::AttentionTile& b) {
+    return a.max_visible() * a.rows() > b.max_visible() * b.rows();
+  });
+  const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
+  int64_t max_rows = 0;
+  for (const cpu::AttentionTile& tile : tiles) max_rows = std::max(max_rows, tile.rows());
+  const int64_t head_dim = tiles[0].head_dim;
+  const int64_t mark = ctx.workspace->Mark();
+  const TensorView scratch = ctx.workspace->Take(
+      DType::kUInt8, {threads, (kernels.scratch_bytes(max_rows, head_dim) + 63) / 64 * 64});
+
+  const int64_t count = static_cast<int64_t>(tiles.size());
+  if (threads == 1 || count >= 4 * threads) {
+    ForItems(ctx, count, scratch, [&](int64_t i, char* mine) { kernels.attend(tiles[i], mine); });
+    ctx.workspace->Release(mark);
+    return;
+  }
+  struct Item {
+    int64_t tile;
+    int64_t split;
+    int64_t offset;  // floats
+  };
+  std::vector<Item> items;
+  std::vector<int64_t> first_offset(tiles.size());
+  int64_t floats = 0;
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t splits = tiles[t].splits();
+    first_offset[t] = floats;
+    for (int64_t s = 0; s < splits; ++s) {
+      items.push_back({t, s, floats});
+      if (splits > 1) floats += kernels.partial_floats(tiles[t].rows(), head_dim);
+    }
+  }
+  const TensorView partials = ctx.workspace->Take(DType::kFloat32, {std::max<int64_t>(floats, 1)});
+  ForItems(ctx, static_cast<int64_t>(items.size()), scratch, [&](int64_t i, char* mine) {
+    const cpu::AttentionTile& tile = tiles[items[i].tile];
+    if (tile.splits() == 1) {
+      kernels.attend(tile, mine);
+    } else {
+      kernels.attend_split(tile, items[i].split, partials.As<float>() + items[i].offset, mine);
+    }
+  });
+  if (floats > 0) {
+    ForItems(ctx, count, scratch, [&](int64_t t, char* mine) {
+      if (tiles[t].splits() > 1) kernels.merge(tiles[t], partials.As<float>() + first_offset[t], mine);
+    });
+  }
+  ctx.workspace->Release(mark);
+}
+
+}  // namespace
+
+void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_pages, const TensorView& k,
+             const TensorView& v, const TensorView& slots) {
+  CheckCpu(ctx);
+  CheckAct(k, "k");
+  FD_CHECK(k.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
+               v_pages.IsContiguous() && k_pages.dtype == k.dtype && v_pages.dtype == k.dtype,
+           k_pages.shape.ToString(), " ", v_pages.shape.ToString());
+  const int64_t tokens = k.dim(0), heads = k.dim(1), head_dim = k.dim(2);
+  FD_CHECK(k_pages.dim(1) == heads && k_pages.dim(2) == kPageTokens && k_pages.dim(3) == head_dim,
+           k_pages.shape.ToString());
+  CheckHeads(v, "v", k.dtype, tokens, heads, head_dim);
+  CheckVector(slots, "slots", DType::kInt32, tokens);
+  const int64_t bytes = head_dim * DTypeBytes(k.dtype);
+  ForRowRanges(ctx, tokens, 2 * heads * head_dim, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t slot = slots.As<int32_t>()[t], page = slot / kPageTokens, offset = slot % kPageTokens;
+      FD_CHECK(slot >= 0 && page < k_pages.dim(0), "slot ", slot, " of ", k_pages.dim(0), " pages");
+      for (int64_t h = 0; h < heads; ++h) {
+        const int64_t to = ((page * heads + h) * kPageTokens + offset) * bytes;
+        std::memcpy(k_pages.As<char>() + to, HeadAt(k, t, h), static_cast<size_t>(bytes));
+        std::memcpy(v_pages.As<char>() + to, HeadAt(v, t, h), static_cast<size_t>(bytes));
+      }
+    }
+  });
+}
+
+void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
+                    const TensorView& v_pages, const AttentionBatch& batch, float scale) {
+  CheckCpu(ctx);
+  CheckAct(q, "q");
+  FD_CHECK(q.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
+               v_pages.IsContiguous() && k_pages.dtype == q.dtype && v_pages.dtype == q.dtype,
+           k_pages.shape.ToString(), " ", v_pages.shape.ToString());
+  const int64_t heads = q.dim(1), head_dim = q.dim(2), kv_heads = k_pages.dim(1);
+  CheckHeads(out, "out", q.dtype, q.dim(0), heads, head_dim);
+  FD_CHECK(k_pages.dim(2) == kPageTokens && k_pages.dim(3) == head_dim && heads % kv_heads == 0,
+           k_pages.shape.ToString(), " with ", heads, " heads of ", head_dim);
+  const int64_t seqs = batch.context_tokens.NumElements(), group = heads / kv_heads;
+  CheckVector(batch.context_tokens, "context_tokens", DType::kInt32, seqs);
+  CheckVector(batch.query_offsets, "query_offsets", DType::kInt32, seqs + 1);
+  FD_CHECK(batch.block_tables.rank() == 2 && batch.block_tables.dim(0) == seqs &&
+               batch.block_tables.dtype == DType::kInt32,
+           batch.block_tables.shape.ToString());
+
+  const int64_t tile_tokens = TileTokens(ctx, q.dim(0), group, kv_heads);
+  const int64_t page_elements = kPageTokens * head_dim;
+  std::vector<cpu::AttentionTile> tiles;
+  for (int64_t s = 0; s < seqs; ++s) {
+    const int64_t first = batch.query_offsets.As<int32_t>()[s];
+    const int64_t queries = batch.query_offsets.As<int32_t>()[s + 1] - first;
+    const int64_t context = batch.context_tokens.As<int32_t>()[s];
+    if (queries == 0) continue;
+    FD_CHECK(queries > 0 && first >= 0 && first + queries <= q.dim(0), "queries ", first, " + ", queries,
+             " of ", q.dim(0));
+    FD_CHECK(context >= queries && (context + kPageTokens - 1) / kPageTokens <= batch.block_tables.dim(1),
+             context, " tokens, ", queries, " of them new, ", batch.block_tables.dim(1), " pages");
+    const int32_t* table = batch.block_tables.As<int32_t>() + s * batch.block_tables.row_stride;
+    for (int64_t b = 0; b * kPageTokens < context; ++b) {
+      FD_CHECK(table[b] >= 0 && table[b] < k_pages.dim(0), "page ", table[b], " of ", k_pages.dim(0));
+    }
+    for (int64_t kv = 0; kv < kv_heads; ++kv) {
+      for (int64_t t = 0; t < queries; t += tile_tokens) {
+        cpu::AttentionTile tile;
+        tile.q = HeadAt(q, first + t, kv * group);
+        tile.out = HeadAt(out, first + t, kv * group);
+        tile.q_stride = q.row_stride;
+        tile.out_stride = out.row_stride;
+        tile.tokens = std::min(tile_tokens, queries - t);
+        tile.group = group;
+        tile.head_dim = head_dim;
+        tile.first_visible = context - queries + t + 1;
+        tile.visible_step = 1;
+        const int64_t head_bytes = kv * page_elements * DTypeBytes(q.dtype);
+        tile.k = k_pages.As<char>() + head_bytes;
+        tile.v = v_pages.As<char>() + head_bytes;
+        tile.blocks = table;
+        tile.k_block_stride = tile.v_block_stride = kv_heads * page_elements;
+        tile.k_stride = tile.v_stride = head_dim;
+        tile.scale = scale;
+        tiles.push_back(tile);
+      }
+    }
+  }
+  RunTiles(ctx, q.dtype, tiles);
+}
+
+void SegmentAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k,
+                      const TensorView& v, const TensorView& segment_offsets, int64_t max_segment_rows,
+                      float scale) {
+  CheckCpu(ctx);
+  CheckAct(q, "q");
+  FD_CHECK_EQ(q.rank(), 3);
+  const int64_t rows = q.dim(0), heads = q.dim(1), head_dim = q.dim(2);
+  CheckHeads(out, "out", q.dtype, rows, heads, head_dim);
+  CheckHeads(k, "k", q.dtype, rows, heads, head_dim);
+  CheckHeads(v, "v", q.dtype, rows, heads, head_dim);
+  const int64_t segments = segment_offsets.NumElements() - 1;
+  CheckVector(segment_offsets, "segment_offsets", DType::kInt32, segments + 1);
+  const int64_t tile_rows = TileTokens(ctx, rows, 1, heads);
+  std::vector<cpu::AttentionTile> tiles;
+  for (int64_t s = 0; s < segments; ++s) {
+    const int64_t begin = segment_offsets.As<int32_t>()[s], end = segment_offsets.As<int32_t>()[s + 1];
+    FD_CHECK(begin >= 0 && begin <= end && end <= rows && end - begin <= max_segment_rows, "segment ", begin,
+             " to ", end, " of ", rows, " rows, longest ", max_segment_rows);
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t t = begin; t < end; t += tile_rows) {
+        cpu::AttentionTile tile;
+        tile.q = HeadAt(q, t, h);
+        tile.out = HeadAt(out, t, h);
+        tile.q_stride = q.row_stride;
+        tile.out_stride = out.row_stride;
+        tile.tokens = std::min(tile_rows, end - t);
+        tile.group = 1;
+        tile.head_dim = head_dim;
+        tile.first_visible = end - begin;
+        tile.visible_step = 0;
+        tile.k = HeadAt(k, begin, h);
+        tile.v = HeadAt(v, begin, h);
+        tile.blocks = nullptr;
+        tile.k_block_stride = kPageTokens * k.row_stride;
+        tile.v_block_stride = kPageTokens * v.row_stride;
+        tile.k_stride = k.row_stride;
+        tile.v_stride = v.row_stride;
+        tile.scale = scale;
+        tiles.push_back(tile);
+      }
+    }
+  }
+  RunTiles(ctx, q.dtype, tiles);
+}
+
+}  // namespace fd::ops

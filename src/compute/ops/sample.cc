@@ -1,0 +1,91 @@
+#include "compute/ops/sample.h"
+
+#include <cmath>
+#include <limits>
+
+#include "base/rng.h"
+#include "compute/kernels/cpu/sample.h"
+#include "compute/ops/row_ranges.h"
+
+namespace fd::ops {
+namespace {
+
+void CheckParams(const TensorView& logits, const SampleParams& params, int64_t valid_vocab) {
+  FD_CHECK_EQ(logits.rank(), 2);
+  FD_CHECK(logits.dtype == DType::kFloat32, DTypeName(logits.dtype));
+  FD_CHECK(valid_vocab > 0 && valid_vocab <= logits.dim(1), valid_vocab, " of ", logits.dim(1), " columns");
+  const int64_t rows = logits.dim(0);
+  CheckVector(params.temperature, "temperature", DType::kFloat32, rows);
+  CheckVector(params.top_k, "top_k", DType::kInt32, rows);
+  CheckVector(params.top_p, "top_p", DType::kFloat32, rows);
+  CheckVector(params.min_p, "min_p", DType::kFloat32, rows);
+}
+
+cpu::RowSampling RowParams(const SampleParams& params, int64_t row) {
+  return {params.temperature.As<float>()[row], params.top_k.As<int32_t>()[row], params.top_p.As<float>()[row],
+          params.min_p.As<float>()[row]};
+}
+
+}  // namespace
+
+void Sample(const Context& ctx, const TensorView& token_ids, const TensorView& logprobs,
+            const TensorView& logits, const SampleParams& params, int64_t valid_vocab) {
+  CheckCpu(ctx);
+  CheckParams(logits, params, valid_vocab);
+  const int64_t rows = logits.dim(0);
+  CheckVector(token_ids, "token_ids", DType::kInt32, rows);
+  CheckVector(logprobs, "logprobs", DType::kFloat32, rows);
+  CheckVector(params.seed, "seed", DType::kInt64, rows);
+  CheckVector(params.position, "position", DType::kInt64, rows);
+  FD_CHECK(ctx.workspace != nullptr, "Sample needs a workspace");
+  const int64_t mark = ctx.workspace->Mark();
+  const TensorView weights = ctx.workspace->Take(DType::kFloat32, {rows, valid_vocab});
+  ForRowRanges(ctx, rows, kMinForkElements, [&](int64_t begin, int64_t end) {
+    const cpu::SampleKernels& kernels = cpu::GetSampleKernels();
+    for (int64_t r = begin; r < end; ++r) {
+      const float* row = reinterpret_cast<const float*>(RowAt(logits, r));
+      float* weight = weights.As<float>() + r * valid_vocab;
+      const cpu::RowSampling sampling = RowParams(params, r);
+      int32_t token;
+      const double total = cpu::WeighRow(weight, row, valid_vocab, sampling, &token);
+      if (token < 0) {
+        token_ids.As<int32_t>()[r] = -1;
+        logprobs.As<float>()[r] = std::numeric_limits<float>::quiet_NaN();
+        continue;
+      }
+      const float largest = std::fmin(row[token], std::numeric_limits<float>::max());
+      if (sampling.temperature > 0) {
+        const float u = UniformFloat(static_cast<uint64_t>(params.seed.As<int64_t>()[r]),
+                                     static_cast<uint64_t>(params.position.As<int64_t>()[r]));
+        token = cpu::DrawToken(weight, valid_vocab, total, static_cast<double>(u));
+      }
+      const double all = kernels.weigh(nullptr, row, valid_vocab, largest, 1.0);
+      token_ids.As<int32_t>()[r] = token;
+      logprobs.As<float>()[r] = static_cast<float>(std::fmin(row[token], std::numeric_limits<float>::max()) -
+                                                   static_cast<double>(largest) - std::log(all));
+    }
+  });
+  ctx.workspace->Release(mark);
+}
+
+void SampleProbs(const Context& ctx, const TensorView& probs, const TensorView& logits,
+                 const SampleParams& params, int64_t valid_vocab) {
+  CheckCpu(ctx);
+  CheckParams(logits, params, valid_vocab);
+  const int64_t rows = logits.dim(0), vocab = logits.dim(1);
+  CheckRows(probs, "probs", DType::kFloat32, rows, vocab);
+  ForRowRanges(ctx, rows, kMinForkElements, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      float* out = reinterpret_cast<float*>(RowAt(probs, r));
+      int32_t largest;
+      const double total = cpu::WeighRow(out, reinterpret_cast<const float*>(RowAt(logits, r)), valid_vocab,
+                                         RowParams(params, r), &largest);
+      for (int64_t i = 0; i < valid_vocab; ++i) {
+        out[i] = total > 0 ? static_cast<float>(static_cast<double>(out[i]) / total) : 0.0f;
+      }
+      for (int64_t i = valid_vocab; i < vocab; ++i) out[i] = 0;
+    }
+  });
+}
+
+}  // namespace fd::ops
