@@ -1,0 +1,247 @@
+// Events to text and reply objects: reasoning, stop strings, usage, shapes.
+#include "server/openai/generation.h"
+
+#include <gtest/gtest.h>
+
+#include "base/utf8.h"
+#include "server/openai/fakes_for_tests.h"
+
+namespace fd {
+namespace {
+
+TokenEvent Tokens(std::vector<int32_t> ids) {
+  TokenEvent e;
+  e.token_ids = std::move(ids);
+  return e;
+}
+TokenEvent Text(std::string_view text) {
+  TokenEvent e;
+  for (char c : text) e.token_ids.push_back(static_cast<uint8_t>(c));
+  return e;
+}
+TokenEvent Ended(TokenEvent e, FinishReason reason, bool by_end_token = false) {
+  e.finish_reason = reason;
+  e.stopped_by_end_token = by_end_token;
+  return e;
+}
+
+class GenerationTest : public ::testing::Test {
+ protected:
+  // The engine stays silent; events come from the test.
+  void SetUp() override { engine_.SetSilent(true); }
+  std::unique_ptr<Generation> Start(ApiEndpoint endpoint, std::string_view body) {
+    auto g = Generation::Prepare(*service_, endpoint, body);
+    FD_CHECK(g.ok(), g.status().message());
+    FD_CHECK((*g)->Submit([](int, TokenEvent&&) {}).ok());
+    return std::move(g).value();
+  }
+  std::unique_ptr<Generation> Complete(const std::string& fields) {
+    return Start(ApiEndpoint::kCompletions, "{\"prompt\":\"ab\"" + fields + "}");
+  }
+  std::unique_ptr<Generation> Chat(const std::string& fields) {
+    return Start(ApiEndpoint::kChat, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]" + fields + "}");
+  }
+  static Json Parsed(const std::string& text) {
+    auto json = ParseJson(text);
+    FD_CHECK(json.ok(), text);
+    return std::move(json).value();
+  }
+
+  ScriptedEngine engine_{"hello"};
+  std::shared_ptr<Service> service_ = TestService(engine_);
+};
+
+TEST_F(GenerationTest, CompletionReply) {
+  auto g = Complete(R"(,"max_tokens":9)");
+  EXPECT_EQ(g->Push(0, Text("hel")).content, "hel");
+  EXPECT_FALSE(g->finished());
+  auto last = Text("lo");
+  last.token_ids.push_back(ByteTokenizer::kEnd);
+  last.cached_tokens = 1;
+  const Delta delta = g->Push(0, Ended(last, FinishReason::kStop, true));
+  EXPECT_EQ(delta.content, "lo");
+  EXPECT_EQ(delta.finish_reason, "stop");
+  EXPECT_TRUE(g->finished());
+  const Json reply = Parsed(g->ReplyJson());
+  EXPECT_TRUE(reply.Find("id")->as_string().starts_with("cmpl-"));
+  EXPECT_EQ(reply.Find("object")->as_string(), "text_completion");
+  EXPECT_EQ(reply.Find("model")->as_string(), "tiny");
+  const Json& choice = reply.Find("choices")->as_array()[0];
+  EXPECT_EQ(choice.Find("text")->as_string(), "hello");
+  EXPECT_EQ(choice.Find("finish_reason")->as_string(), "stop");
+  EXPECT_TRUE(choice.Find("logprobs")->is_null());
+  const Json* usage = reply.Find("usage");
+  EXPECT_EQ(usage->Find("prompt_tokens")->as_int(), 2);
+  EXPECT_EQ(usage->Find("completion_tokens")->as_int(), 6);
+  EXPECT_EQ(usage->Find("total_tokens")->as_int(), 8);
+  EXPECT_NE(usage->Find("prompt_tokens_details")->Find("cached_tokens"), nullptr);
+}
+
+TEST_F(GenerationTest, LengthFlushesWhatWasHeld) {
+  auto g = Complete(R"(,"stop":"xyz","max_tokens":3)");
+  EXPECT_EQ(g->Push(0, Text("ax")).content, "a");
+  const Delta delta = g->Push(0, Ended(Text("y"), FinishReason::kLength));
+  EXPECT_EQ(delta.content, "xy");
+  EXPECT_EQ(delta.finish_reason, "length");
+}
+
+TEST_F(GenerationTest, StopStringEndsTheSequenceInTheEngine) {
+  auto g = Complete(R"(,"stop":["STOP"])");
+  ASSERT_TRUE(engine_.WaitRunning(1));
+  EXPECT_EQ(g->Push(0, Text("one ST")).content, "one ");
+  const Delta delta = g->Push(0, Text("OP two"));
+  EXPECT_EQ(delta.content, "");
+  EXPECT_EQ(delta.finish_reason, "stop");
+  EXPECT_TRUE(g->finished());
+  EXPECT_TRUE(engine_.WaitRunning(0));
+  EXPECT_EQ(engine_.aborts(), 1);
+  EXPECT_TRUE(g->Push(0, Ended({}, FinishReason::kAborted)).empty());
+  EXPECT_TRUE(g->status().ok());
+  EXPECT_EQ(g->usage().completion_tokens, 8);  // up to the stop string's last token
+}
+
+TEST_F(GenerationTest, StopStringInTheOutput) {
+  auto g = Complete(R"(,"stop":"STOP","include_stop_str_in_output":true)");
+  EXPECT_EQ(g->Push(0, Text("oneSTOPtwo")).content, "oneSTOP");
+}
+
+TEST_F(GenerationTest, ReasoningIsSplitAtItsToken) {
+  ASSERT_TRUE(SetReasoningParser(*service_, "ernie-45-vl").ok());
+  auto g = Chat(R"(,"chat_template_kwargs":{"enable_thinking":true})");
+  Delta d = g->Push(0, Text("think"));
+  EXPECT_EQ(d.reasoning_content, "think");
+  EXPECT_EQ(d.content, "");
+  auto both = Text("ing");
+  both.token_ids.push_back(ByteTokenizer::kThinkEnd);
+  both.token_ids.push_back('A');
+  d = g->Push(0, std::move(both));
+  EXPECT_EQ(d.reasoning_content, "ing");
+  EXPECT_EQ(d.content, "A");
+  d = g->Push(0, Ended(Text("ns"), FinishReason::kLength));
+  EXPECT_EQ(d.content, "ns");
+  const Json reply = Parsed(g->ReplyJson());
+  const Json* message = reply.Find("choices")->as_array()[0].Find("message");
+  EXPECT_EQ(message->Find("role")->as_string(), "assistant");
+  EXPECT_EQ(message->Find("reasoning_content")->as_string(), "thinking");
+  EXPECT_EQ(message->Find("content")->as_string(), "Ans");
+  EXPECT_EQ(reply.Find("usage")->Find("completion_tokens_details")->Find("reasoning_tokens")->as_int(), 9);
+}
+
+TEST_F(GenerationTest, ReasoningThatNeverEndsIsReasoning) {
+  ASSERT_TRUE(SetReasoningParser(*service_, "ernie-45-vl").ok());
+  auto g = Chat(R"(,"enable_thinking":true)");
+  g->Push(0, Ended(Text("hmm"), FinishReason::kLength));
+  const Json reply = Parsed(g->ReplyJson());
+  const Json* message = reply.Find("choices")->as_array()[0].Find("message");
+  EXPECT_EQ(message->Find("reasoning_content")->as_string(), "hmm");
+  EXPECT_EQ(message->Find("content")->as_string(), "");
+}
+
+TEST_F(GenerationTest, WithoutThinkingOrParserAllIsContent) {
+  ASSERT_TRUE(SetReasoningParser(*service_, "ernie-45-vl").ok());
+  EXPECT_EQ(Chat("")->Push(0, Text("x")).content, "x");
+  ASSERT_TRUE(SetReasoningParser(*service_, "").ok());
+  EXPECT_EQ(Chat(R"(,"enable_thinking":true)")->Push(0, Text("x")).content, "x");
+}
+
+TEST_F(GenerationTest, ChatChunks) {
+  auto g = Chat(R"(,"stream":true,"stream_options":{"include_usage":true},"request_id":"abc")");
+  EXPECT_TRUE(g->stream());
+  EXPECT_EQ(g->id(), "chatcmpl-abc");
+  const Json first = Parsed(g->FirstChunkJson(0));
+  EXPECT_EQ(first.Find("object")->as_string(), "chat.completion.chunk");
+  EXPECT_EQ(first.Find("choices")->as_array()[0].Find("delta")->Find("role")->as_string(), "assistant");
+  EXPECT_TRUE(first.Find("usage")->is_null());
+  const Delta delta = g->Push(0, Ended(Text("x\"y"), FinishReason::kLength));
+  const auto chunks = g->ChunksJson(0, delta);
+  ASSERT_EQ(chunks.size(), 2u);  // text, then the finish reason with an empty delta
+  const Json text = Parsed(chunks[0]), finish = Parsed(chunks[1]);
+  EXPECT_EQ(text.Find("choices")->as_array()[0].Find("delta")->Find("content")->as_string(), "x\"y");
+  EXPECT_TRUE(text.Find("choices")->as_array()[0].Find("finish_reason")->is_null());
+  EXPECT_EQ(finish.Find("choices")->as_array()[0].Find("finish_reason")->as_string(), "length");
+  EXPECT_TRUE(finish.Find("choices")->as_array()[0].Find("delta")->as_object().empty());
+  ASSERT_TRUE(g->wants_usage_chunk());
+  const Json usage = Parsed(g->UsageChunkJson());
+  EXPECT_TRUE(usage.Find("choices")->as_array().empty());
+  EXPECT_EQ(usage.Find("usage")->Find("completion_tokens")->as_int(), 3);
+}
+
+TEST_F(GenerationTest, ContinuousUsageAndGroupedTokens) {
+  auto g = Complete(R"(,"stream":true,"stream_options":{"continuous_usage_stats":true},
+                       "max_streaming_response_tokens":3)");
+  EXPECT_TRUE(g->Push(0, Text("a")).empty());
+  EXPECT_TRUE(g->Push(0, Text("b")).empty());
+  const Delta delta = g->Push(0, Text("c"));
+  EXPECT_EQ(delta.content, "abc");
+  const Json chunk = Parsed(g->ChunksJson(0, delta).at(0));
+  EXPECT_EQ(chunk.Find("usage")->Find("completion_tokens")->as_int(), 3);
+  EXPECT_EQ(g->Push(0, Ended(Text("d"), FinishReason::kLength)).content, "d");
+}
+
+TEST_F(GenerationTest, EchoAndTokenIds) {
+  auto g = Complete(R"(,"stream":true,"echo":true,"return_token_ids":true)");
+  const Json first = Parsed(g->FirstChunkJson(0));
+  const Json& choice = first.Find("choices")->as_array()[0];
+  EXPECT_EQ(choice.Find("text")->as_string(), "ab");
+  EXPECT_EQ(WriteJson(*choice.Find("prompt_token_ids")), "[97,98]");
+  const Delta delta = g->Push(0, Ended(Tokens({'x', ByteTokenizer::kEnd}), FinishReason::kStop, true));
+  const Json chunk = Parsed(g->ChunksJson(0, delta).at(0));
+  EXPECT_EQ(WriteJson(*chunk.Find("choices")->as_array()[0].Find("completion_token_ids")), "[120,256]");
+}
+
+TEST_F(GenerationTest, CharactersAreNeverCut) {
+  auto g = Complete(R"(,"stream":true)");
+  const std::string text = "\xf0\x9f\x98\x80 \xe4\xbd\xa0";
+  std::string all;
+  for (char c : text) {
+    const std::string part = g->Push(0, Text(std::string(1, c))).content;
+    EXPECT_TRUE(IsValidUtf8(part));
+    all += part;
+  }
+  EXPECT_EQ(all, text);
+  const Delta delta = g->Push(0, Ended(Text("\xe4\xbd"), FinishReason::kLength));
+  EXPECT_EQ(delta.content, "\xef\xbf\xbd");
+}
+
+TEST_F(GenerationTest, SeveralChoicesAreIndependent) {
+  auto g = Complete(R"(,"n":2)");
+  g->Push(1, Ended(Text("second"), FinishReason::kLength));
+  EXPECT_FALSE(g->finished());
+  g->Push(0, Ended(Text("first"), FinishReason::kStop));
+  EXPECT_TRUE(g->finished());
+  const Json reply = Parsed(g->ReplyJson());
+  EXPECT_EQ(reply.Find("choices")->as_array()[0].Find("text")->as_string(), "first");
+  EXPECT_EQ(reply.Find("choices")->as_array()[1].Find("text")->as_string(), "second");
+  EXPECT_EQ(reply.Find("usage")->Find("prompt_tokens")->as_int(), 2);
+}
+
+TEST_F(GenerationTest, EngineErrorsAndAborts) {
+  auto failed = Complete("");
+  TokenEvent event = Ended({}, FinishReason::kError);
+  event.error = Internal("the logits held a NaN");
+  failed->Push(0, std::move(event));
+  EXPECT_EQ(failed->status().code(), StatusCode::kInternal);
+  EXPECT_EQ(failed->status().message(), "the logits held a NaN");
+  auto aborted = Complete("");
+  aborted->Push(0, Ended({}, FinishReason::kAborted));
+  EXPECT_EQ(aborted->status().code(), StatusCode::kUnavailable);
+}
+
+TEST_F(GenerationTest, EndOfLifeAbortsEverySequence) {
+  auto g = Complete(R"(,"n":3)");
+  ASSERT_TRUE(engine_.WaitRunning(3));
+  g.reset();
+  EXPECT_TRUE(engine_.WaitRunning(0));
+  EXPECT_EQ(engine_.aborts(), 3);
+}
+
+TEST_F(GenerationTest, RefusedSubmit) {
+  engine_.SetSubmitError(Status(StatusCode::kResourceExhausted, "the queue is full"));
+  auto g = Generation::Prepare(*service_, ApiEndpoint::kCompletions, std::string_view("{\"prompt\":\"ab\"}"));
+  ASSERT_TRUE(g.ok());
+  EXPECT_EQ((*g)->Submit([](int, TokenEvent&&) {}).code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE((*g)->finished());
+}
+
+}  // namespace
+}  // namespace fd
