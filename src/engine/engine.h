@@ -45,7 +45,7 @@ class Engine {
   // sink has then got its last event.
   void Drain(Clock::time_point deadline);
   EngineStats Stats() const;
-  // Time since the loop last turned, with work or without: /health looks at it.
+  // When the loop last turned, with work or without: /health looks at it.
   Clock::time_point last_heartbeat() const;
 
   const ModelConfig& config() const;

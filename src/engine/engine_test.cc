@@ -1,0 +1,435 @@
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <random>
+
+#include "engine/executor/executor.h"
+#include "engine/fake_model.h"
+
+namespace fd {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Collects the events of many requests; any thread waits for them.
+class Collector {
+ public:
+  struct Outcome {
+    std::vector<int32_t> tokens;
+    std::optional<FinishReason> finish_reason;
+    bool stopped_by_end_token = false;
+    Status error;
+  };
+  TokenSink Sink() {
+    return [this](TokenEvent&& event) {
+      std::lock_guard lock(mutex_);
+      Outcome& o = outcomes_[event.request_id];
+      EXPECT_FALSE(o.finish_reason.has_value()) << "an event after the last one";
+      EXPECT_EQ(event.token_ids.size(), event.logprobs.size());
+      o.tokens.insert(o.tokens.end(), event.token_ids.begin(), event.token_ids.end());
+      o.finish_reason = event.finish_reason;
+      o.stopped_by_end_token = event.stopped_by_end_token;
+      o.error = event.error;
+      changed_.notify_all();
+    };
+  }
+  Outcome WaitFinished(RequestId id) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(
+        changed_.wait_for(lock, seconds(60), [&] { return outcomes_[id].finish_reason.has_value(); }));
+    return outcomes_[id];
+  }
+  void WaitTokens(RequestId id, size_t count) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, seconds(60), [&] {
+      return outcomes_[id].tokens.size() >= count || outcomes_[id].finish_reason.has_value();
+    }));
+  }
+  bool Finished(RequestId id) {
+    std::lock_guard lock(mutex_);
+    return outcomes_[id].finish_reason.has_value();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<RequestId, Outcome> outcomes_;
+};
+
+struct Harness {
+  explicit Harness(EngineOptions options, bool start = true)
+      : workspace(Device{}, 1 << 16), threads(1), probe(std::make_shared<FakeModel::Probe>()) {
+    ops::Context ctx;
+    ctx.threads = &threads;
+    ctx.workspace = &workspace;
+    engine = std::make_unique<Engine>(std::make_unique<FakeModel>(probe), ctx, options);
+    if (start) engine->Start();
+  }
+  // Waits until nothing runs, then checks that no page is lost.
+  void ExpectIdle() {
+    const auto deadline = Clock::now() + seconds(10);
+    while (engine->Stats().running + engine->Stats().waiting > 0 && Clock::now() < deadline) {
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+    EngineStats stats = engine->Stats();
+    EXPECT_EQ(stats.running, 0);
+    EXPECT_EQ(stats.waiting, 0);
+    EXPECT_EQ(stats.used_pages, 0);
+    EXPECT_EQ(stats.free_pages + stats.cached_pages, stats.total_pages);
+  }
+
+  Workspace workspace;
+  ThreadPool threads;
+  std::shared_ptr<FakeModel::Probe> probe;
+  Collector collector;
+  std::unique_ptr<Engine> engine;
+};
+
+EngineOptions Options(int64_t seqs, int64_t batched, int64_t pages) {
+  EngineOptions o;
+  o.max_model_len = 2048;
+  o.max_num_seqs = seqs;
+  o.max_num_batched_tokens = batched;
+  o.num_kv_pages = pages;
+  return o;
+}
+
+GenerateRequest Request(Harness& h, RequestId id, int64_t prompt_tokens, int64_t max_tokens) {
+  GenerateRequest r;
+  r.id = id;
+  for (int64_t i = 0; i < prompt_tokens; ++i) r.token_ids.push_back(3 + (i * 7 + id) % 90);
+  r.sampling.temperature = 0;
+  r.sampling.max_tokens = max_tokens;
+  r.sink = h.collector.Sink();
+  return r;
+}
+
+std::shared_ptr<MediaItem> Picture(int32_t h, int32_t w, int64_t first_token, uint8_t pixel) {
+  auto item = std::make_shared<MediaItem>();
+  item->grid_h = h;
+  item->grid_w = w;
+  item->patch_rows.assign(h * w * 588, pixel);
+  item->num_tokens = h * w / 4;
+  item->first_token = first_token;
+  item->content_hash = KeyedHash(StrCat(h, " ", w, " ", pixel));
+  return item;
+}
+
+// Text and pictures mixed, some pictures equal.
+std::vector<GenerateRequest> MixedRequests(Harness& h, int count, int64_t max_tokens) {
+  std::mt19937 rng(3);
+  std::vector<GenerateRequest> requests;
+  for (int i = 1; i <= count; ++i) {
+    GenerateRequest r = Request(h, i, 5 + rng() % 120, max_tokens);
+    if (i % 2 == 0) {
+      const int64_t n = static_cast<int64_t>(r.token_ids.size());
+      r.vision_expert.assign(n, 0);
+      int64_t at = rng() % 4;
+      while (at + 12 <= n) {
+        auto item = Picture(6, 8, at, rng() % 3);
+        std::fill_n(r.vision_expert.begin() + at, 12, 1);
+        r.media.push_back(item);
+        at += 12 + rng() % 30;
+      }
+      for (int axis = 0; axis < 3; ++axis) {
+        for (int64_t k = 0; k < n; ++k) r.positions.push_back(static_cast<int32_t>(k / (axis + 1)));
+      }
+      r.position_delta = -3;
+    }
+    requests.push_back(std::move(r));
+  }
+  return requests;
+}
+
+TEST(Engine, SameTokensWhateverRunsBesides) {
+  std::map<RequestId, std::vector<int32_t>> alone;
+  {
+    Harness h(Options(1, 4096, 40));
+    for (GenerateRequest& r : MixedRequests(h, 12, 150)) {
+      const RequestId id = r.id;
+      ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+      alone[id] = h.collector.WaitFinished(id).tokens;
+      EXPECT_EQ(alone[id].size(), 150u);
+    }
+    h.ExpectIdle();
+  }
+  // A budget inside pictures, a roomy one, and too few pages, so that sequences are preempted.
+  for (EngineOptions o : {Options(12, 7, 100), Options(12, 384, 100), Options(5, 64, 6)}) {
+    Harness h(o, /*start=*/false);
+    for (GenerateRequest& r : MixedRequests(h, 12, 150)) ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+    EXPECT_EQ(h.engine->Stats().waiting, 12);
+    h.engine->Start();
+    for (RequestId id = 1; id <= 12; ++id) {
+      Collector::Outcome outcome = h.collector.WaitFinished(id);
+      EXPECT_EQ(outcome.tokens, alone[id]) << id << " budget " << o.max_num_batched_tokens;
+      EXPECT_EQ(outcome.finish_reason, FinishReason::kLength);
+    }
+    EXPECT_LE(h.probe->max_tokens, o.max_num_batched_tokens);
+    EXPECT_EQ(h.engine->Stats().max_step_tokens, h.probe->max_tokens);
+    EXPECT_EQ(h.engine->Stats().preemptions > 0, o.num_kv_pages == 6);
+    EXPECT_EQ(h.engine->Stats().generated_tokens, 12 * 150);
+    h.ExpectIdle();
+  }
+}
+
+TEST(Engine, APictureIsEncodedOnceForAllChunksAndSequences) {
+  Harness h(Options(4, 5, 40), /*start=*/false);
+  for (RequestId id = 1; id <= 3; ++id) {
+    GenerateRequest r = Request(h, id, 30, 4);
+    r.media = {Picture(6, 8, 2, 9), Picture(6, 8, 16, 9)};  // the same picture twice
+    r.vision_expert.assign(30, 0);
+    ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+  }
+  h.engine->Start();
+  for (RequestId id = 1; id <= 3; ++id) h.collector.WaitFinished(id);
+  // The picture is larger than the cache of 5 tokens and than every chunk; while somebody needs it, it stays.
+  EXPECT_EQ(h.probe->encodes, 1);
+  h.ExpectIdle();
+}
+
+TEST(Engine, EndTokensStopTokensAndIgnoreEos) {
+  Harness h(Options(4, 64, 40));
+  ASSERT_TRUE(h.engine->Submit(Request(h, 1, 10, 20)).ok());
+  std::vector<int32_t> tokens = h.collector.WaitFinished(1).tokens;
+  ASSERT_EQ(tokens.size(), 20u);
+
+  GenerateRequest r = Request(h, 2, 10, 20);
+  r.token_ids = Request(h, 1, 10, 20).token_ids;  // the same prompt as before
+  r.sampling.stop_token_ids = {1, tokens[5]};
+  const size_t first = std::find(tokens.begin(), tokens.end(), tokens[5]) - tokens.begin();
+  ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+  Collector::Outcome outcome = h.collector.WaitFinished(2);
+  EXPECT_EQ(outcome.finish_reason, FinishReason::kStop);
+  EXPECT_TRUE(outcome.stopped_by_end_token);
+  EXPECT_EQ(outcome.tokens, std::vector<int32_t>(tokens.begin(), tokens.begin() + first + 1));
+  h.ExpectIdle();
+}
+
+// A model that always draws its end token.
+class EndingModel : public FakeModel {
+ public:
+  using FakeModel::FakeModel;
+  void Forward(const ops::Context& ctx, const TensorView& logits, const ForwardBatch& batch,
+               KvStorage& kv) override {
+    FakeModel::Forward(ctx, logits, batch, kv);
+    for (int64_t i = 0; i < logits.dim(0); ++i) logits.As<float>()[i * logits.row_stride + kEndToken] = 100;
+  }
+};
+
+TEST(Engine, EosEndsUnlessIgnored) {
+  Workspace workspace(Device{}, 1 << 16);
+  ThreadPool threads(1);
+  ops::Context ctx;
+  ctx.threads = &threads;
+  ctx.workspace = &workspace;
+  Engine engine(std::make_unique<EndingModel>(std::make_shared<FakeModel::Probe>()), ctx, Options(2, 64, 10));
+  engine.Start();
+  Collector collector;
+  for (bool ignore : {false, true}) {
+    GenerateRequest r;
+    r.id = 1 + ignore;
+    r.token_ids = {5, 6, 7};
+    r.sampling.temperature = 0;
+    r.sampling.max_tokens = 6;
+    r.sampling.ignore_eos = ignore;
+    r.sink = collector.Sink();
+    ASSERT_TRUE(engine.Submit(std::move(r)).ok());
+    Collector::Outcome outcome = collector.WaitFinished(1 + ignore);
+    EXPECT_EQ(outcome.tokens.size(), ignore ? 6u : 1u);
+    EXPECT_EQ(outcome.finish_reason, ignore ? FinishReason::kLength : FinishReason::kStop);
+    EXPECT_EQ(outcome.stopped_by_end_token, !ignore);
+  }
+}
+
+TEST(Engine, AbortLeavesWithinOneStep) {
+  Harness h(Options(2, 64, 40));
+  h.probe->sleep_us = 2000;
+  ASSERT_TRUE(h.engine->Submit(Request(h, 1, 10, 1500)).ok());
+  ASSERT_TRUE(h.engine->Submit(Request(h, 2, 10, 50)).ok());
+  ASSERT_TRUE(h.engine->Submit(Request(h, 3, 10, 1500)).ok());  // waits
+  h.collector.WaitTokens(1, 3);
+  const int64_t steps = h.probe->forwards;
+  h.engine->Abort(1);
+  h.engine->Abort(3);
+  h.engine->Abort(12345);  // unknown: ignored
+  EXPECT_EQ(h.collector.WaitFinished(1).finish_reason, FinishReason::kAborted);
+  EXPECT_LE(h.probe->forwards - steps, 2);
+  EXPECT_EQ(h.collector.WaitFinished(3).finish_reason, FinishReason::kAborted);
+  EXPECT_EQ(h.collector.WaitFinished(2).tokens.size(), 50u);
+  h.engine->Abort(2);  // finished: ignored
+  h.ExpectIdle();
+}
+
+TEST(Engine, SixtyFourStreamsHalfOfThemAborted) {
+  Harness h(Options(16, 48, 60));
+  h.probe->sleep_us = 50;
+  std::vector<std::thread> clients;
+  for (RequestId id = 1; id <= 64; ++id) {
+    clients.emplace_back([&h, id] {
+      GenerateRequest r = Request(h, id, 20 + id, 60);
+      if (id % 3 == 0) r.media = {Picture(6, 8, 4, id % 5)};
+      ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+      if (id % 2 == 0) {
+        h.collector.WaitTokens(id, id % 7);
+        h.engine->Abort(id);
+      }
+      h.collector.WaitFinished(id);
+    });
+  }
+  for (auto& c : clients) c.join();
+  for (RequestId id = 1; id <= 64; id += 2) EXPECT_EQ(h.collector.WaitFinished(id).tokens.size(), 60u);
+  EXPECT_EQ(h.engine->Stats().running, 0);  // the last event comes after the numbers
+  h.ExpectIdle();
+}
+
+TEST(Engine, RefusesWhenTheQueueIsFull) {
+  EngineOptions o = Options(2, 64, 40);
+  o.max_waiting_requests = 3;
+  Harness h(o, /*start=*/false);
+  for (RequestId id = 1; id <= 5; ++id) ASSERT_TRUE(h.engine->Submit(Request(h, id, 10, 5)).ok());
+  Status status = h.engine->Submit(Request(h, 6, 10, 5));
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("--max-waiting-requests"), std::string::npos) << status.message();
+  h.engine->Start();
+  for (RequestId id = 1; id <= 5; ++id) h.collector.WaitFinished(id);
+  h.ExpectIdle();
+  EXPECT_TRUE(h.engine->Submit(Request(h, 6, 10, 5)).ok());
+  EXPECT_EQ(h.collector.WaitFinished(6).tokens.size(), 5u);
+}
+
+TEST(Engine, DrainLetsRequestsFinish) {
+  Harness h(Options(2, 64, 40));
+  h.probe->sleep_us = 200;
+  for (RequestId id = 1; id <= 4; ++id) ASSERT_TRUE(h.engine->Submit(Request(h, id, 10, 20)).ok());
+  h.engine->Drain(Clock::now() + seconds(30));
+  for (RequestId id = 1; id <= 4; ++id) {
+    ASSERT_TRUE(h.collector.Finished(id));
+    EXPECT_EQ(h.collector.WaitFinished(id).finish_reason, FinishReason::kLength);
+  }
+  EXPECT_EQ(h.engine->Submit(Request(h, 9, 10, 20)).code(), StatusCode::kUnavailable);
+}
+
+TEST(Engine, DrainAbortsAtTheDeadline) {
+  Harness h(Options(2, 64, 100));
+  h.probe->sleep_us = 1000;
+  for (RequestId id = 1; id <= 4; ++id) ASSERT_TRUE(h.engine->Submit(Request(h, id, 10, 2000)).ok());
+  const auto start = Clock::now();
+  h.engine->Drain(start + milliseconds(50));
+  EXPECT_LT(Clock::now() - start, seconds(5));
+  for (RequestId id = 1; id <= 4; ++id) {
+    ASSERT_TRUE(h.collector.Finished(id));
+    EXPECT_EQ(h.collector.WaitFinished(id).finish_reason, FinishReason::kAborted);
+  }
+  h.ExpectIdle();
+}
+
+TEST(Engine, DestructionEndsEveryRequest) {
+  for (bool start : {true, false}) {
+    Harness h(Options(2, 64, 100), start);
+    h.probe->sleep_us = 1000;
+    for (RequestId id = 1; id <= 4; ++id) ASSERT_TRUE(h.engine->Submit(Request(h, id, 10, 2000)).ok());
+    h.engine.reset();
+    for (RequestId id = 1; id <= 4; ++id) {
+      ASSERT_TRUE(h.collector.Finished(id));
+      EXPECT_EQ(h.collector.WaitFinished(id).finish_reason, FinishReason::kAborted);
+    }
+  }
+}
+
+TEST(Engine, NanEndsThatRequestOnly) {
+  Harness h(Options(4, 64, 40), /*start=*/false);
+  ASSERT_TRUE(h.engine->Submit(Request(h, 1, 10, 20)).ok());
+  GenerateRequest r = Request(h, 2, 10, 20);
+  r.token_ids[4] = kNanToken;
+  ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+  h.engine->Start();
+  Collector::Outcome outcome = h.collector.WaitFinished(2);
+  EXPECT_EQ(outcome.finish_reason, FinishReason::kError);
+  EXPECT_FALSE(outcome.error.ok());
+  EXPECT_TRUE(outcome.tokens.empty());
+  EXPECT_EQ(h.collector.WaitFinished(1).tokens.size(), 20u);
+  h.ExpectIdle();
+}
+
+TEST(Engine, AFailedStepFailsWhatRunsAndTheNextRequestWorks) {
+  Harness h(Options(2, 64, 40), /*start=*/false);
+  ASSERT_TRUE(h.engine->Submit(Request(h, 1, 10, 20)).ok());
+  GenerateRequest r = Request(h, 2, 10, 20);
+  r.token_ids[4] = kThrowToken;
+  ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+  ASSERT_TRUE(h.engine->Submit(Request(h, 3, 10, 20)).ok());  // waits: it goes on
+  h.engine->Start();
+  for (RequestId id : {1, 2}) {
+    Collector::Outcome outcome = h.collector.WaitFinished(id);
+    EXPECT_EQ(outcome.finish_reason, FinishReason::kError);
+    EXPECT_NE(outcome.error.message().find("thrown by the test"), std::string::npos);
+  }
+  EXPECT_EQ(h.collector.WaitFinished(3).tokens.size(), 20u);
+  h.ExpectIdle();
+}
+
+TEST(Engine, MalformedRequestsAreRefusedAtTheDoor) {
+  Harness h(Options(2, 64, 40));
+  auto refused = [&](auto change, const std::string& part) {
+    GenerateRequest r = Request(h, 7, 30, 5);
+    r.media = {Picture(6, 8, 4, 1)};
+    change(r);
+    Status status = h.engine->Submit(std::move(r));
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << part;
+    EXPECT_NE(status.message().find(part), std::string::npos) << status.message();
+  };
+  auto picture = [](GenerateRequest& r) { return std::const_pointer_cast<MediaItem>(r.media[0]); };
+  refused([](auto& r) { r.token_ids.clear(); }, "no tokens");
+  refused([](auto& r) { r.token_ids[3] = 101; }, "0 to 100");
+  refused([](auto& r) { r.token_ids[3] = -1; }, "-1");
+  refused([](auto& r) { r.sampling.max_tokens = 2019; }, "2048");
+  refused([](auto& r) { r.sampling.max_tokens = 0; }, "max_tokens");
+  refused([](auto& r) { r.sampling.temperature = NAN; }, "temperature");
+  refused([](auto& r) { r.sampling.temperature = -1; }, "temperature");
+  refused([](auto& r) { r.sampling.top_p = 0; }, "top_p");
+  refused([](auto& r) { r.sampling.min_p = NAN; }, "min_p");
+  refused([](auto& r) { r.sampling.top_k = -1; }, "top_k");
+  refused([](auto& r) { r.positions.assign(89, 0); }, "89");
+  refused([](auto& r) { r.position_delta = INT64_MIN + 1; }, "delta");
+  refused([](auto& r) { r.vision_expert.assign(29, 0); }, "29");
+  refused([&](auto& r) { picture(r)->grid_h = 0; }, "grid");
+  refused([&](auto& r) { picture(r)->grid_h = 3; }, "even");
+  refused([&](auto& r) { picture(r)->grid_w = INT32_MAX; }, "grid");
+  refused([&](auto& r) { picture(r)->patch_rows.pop_back(); }, "bytes");
+  refused([&](auto& r) { picture(r)->num_tokens = 11; }, "12 tokens");
+  refused([&](auto& r) { picture(r)->first_token = 19; }, "inside the prompt");
+  refused([&](auto& r) { picture(r)->first_token = -1; }, "inside the prompt");
+  refused([&](auto& r) { r.media.push_back(r.media[0]); }, "follow");
+  refused([](auto& r) { r.media[0] = nullptr; }, "missing");
+  GenerateRequest r = Request(h, 7, 30, 5);
+  EXPECT_TRUE(h.engine->Submit(std::move(r)).ok());
+  EXPECT_EQ(h.collector.WaitFinished(7).tokens.size(), 5u);
+}
+
+TEST(Engine, AnIdleLoopSleepsAndShowsThatItIsAlive) {
+  Harness h(Options(2, 64, 40));
+  std::this_thread::sleep_for(milliseconds(50));
+  timespec before, after;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+  std::this_thread::sleep_for(milliseconds(600));
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+  const double cpu_ms = (after.tv_sec - before.tv_sec) * 1e3 + (after.tv_nsec - before.tv_nsec) * 1e-6;
+  EXPECT_LT(cpu_ms, 100.0);
+  EXPECT_LT(Clock::now() - h.engine->last_heartbeat(), milliseconds(500));
+}
+
+TEST(Executor, BytesArePlanned) {
+  EngineOptions o = Options(4, 64, 40);
+  const int64_t bytes = ExecutorBytes(FakeConfig(), DType::kFloat32, o);
+  EXPECT_GT(bytes, 4 * 101 * 4 + 2 * 64 * 8 * 4);
+  o.max_num_batched_tokens = 4096;
+  EXPECT_GT(ExecutorBytes(FakeConfig(), DType::kFloat32, o), bytes + 4000 * 8 * 4 * 2);
+}
+
+}  // namespace
+}  // namespace fd
