@@ -54,6 +54,13 @@ std::string_view MethodLabel(std::string_view method) {
   return "other";
 }
 
+// A function, because GCC 12 destroys an aggregate-initialised temporary inside co_await twice.
+HttpResponse JsonResponse(std::string body) {
+  HttpResponse response;
+  response.body = std::move(body);
+  return response;
+}
+
 std::string Header(const Parser& parser, http::field name) {
   const auto value = parser.get()[name];
   return std::string(value.data(), value.size());
@@ -380,7 +387,7 @@ awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
     case RouteKind::kMetrics:
       co_return co_await Reply(request, route.path, MetricsText());
     case RouteKind::kRoutes:
-      co_return co_await Reply(request, route.path, HttpResponse{.body = RoutesJson()});
+      co_return co_await Reply(request, route.path, JsonResponse(RoutesJson()));
   }
   co_return false;
 }
@@ -562,7 +569,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
   if (!failure.ok() && !head_sent) {
     co_return co_await Reply(request, route.path, ErrorResponse(failure));
   }
-  if (!stream) co_return co_await Reply(request, route.path, HttpResponse{.body = generation->ReplyJson()});
+  if (!stream) co_return co_await Reply(request, route.path, JsonResponse(generation->ReplyJson()));
 
   out.clear();
   if (!std::exchange(head_sent, true)) out += StreamHead(request);
