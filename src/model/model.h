@@ -73,11 +73,14 @@ class Model {
   TensorProbe probe;
 };
 
-// Upper bounds of what a step takes from ctx.workspace, so that it can be sized before the first step:
-// Forward with so many tokens and wanted rows; Encode with so many patch rows in all, `frame_rows` of them in
-// the largest picture or frame. act: the activation type.
-int64_t ForwardScratchBytes(const ModelConfig& config, DType act, int64_t tokens, int64_t outputs);
-int64_t EncodeScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows, int64_t frame_rows);
+// Upper bounds of what a step takes from ctx.workspace, so that it can be sized before the first step. act:
+// the activation type; threads: of the pool. Forward with so many tokens and wanted rows, no sequence longer
+// than max_context_tokens; Encode with so many patch rows in all, frame_rows of them in the largest picture
+// or frame.
+int64_t ForwardScratchBytes(const ModelConfig& config, DType act, int64_t tokens, int64_t outputs,
+                            int64_t max_context_tokens, int64_t threads);
+int64_t EncodeScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows, int64_t frame_rows,
+                           int64_t threads);
 
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay bfloat16 as stored

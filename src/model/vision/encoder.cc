@@ -63,13 +63,13 @@ void EncodeVision(const ops::Context& ctx, const TensorView& embeddings, const E
 }
 
 int64_t VisionEncoderScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows,
-                                  int64_t frame_rows) {
+                                  int64_t frame_rows, int64_t threads) {
   const VisionConfig& vision = *config.vision;
   const int64_t group = std::min(patch_rows, std::max(kGroupRows, frame_rows));
   const int64_t merged = ScratchBytes(act, patch_rows * vision.hidden_size);
-  const int64_t tower =
-      ScratchBytes(act, group * vision.hidden_size) +
-      std::max(VitScratchBytes(vision, act, group, group / 4), MergeSpaceScratchBytes(vision, act, group));
+  const int64_t tower = ScratchBytes(act, group * vision.hidden_size) +
+                        std::max(VitScratchBytes(vision, act, group, group / 4, frame_rows, threads),
+                                 MergeSpaceScratchBytes(vision, act, group));
   // Linears may widen their input to float32.
   const int64_t widest = std::max({8 * vision.hidden_size, vision.intermediate_size,
                                    vision.in_channels * vision.patch_size * vision.patch_size});

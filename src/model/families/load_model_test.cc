@@ -1,0 +1,238 @@
+// What LoadModel says about a checkpoint that does not fit its configuration, and which liberties it allows.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "base/thread_pool.h"
+#include "model/model.h"
+#include "model/weights/safetensors.h"
+#include "model/weights/write_for_test.h"
+
+namespace fd {
+namespace {
+
+const std::string kModels = "tests/golden/models/";
+
+struct Host {
+  ThreadPool threads{2};
+  Workspace workspace{Device{}, 1 << 20};
+  ops::Context ctx;
+  Host() {
+    ctx.threads = &threads;
+    ctx.workspace = &workspace;
+  }
+};
+
+std::vector<TensorForTest> ReadTensors(const std::string& family) {
+  auto file = SafetensorsFile::Open(kModels + family + "/model.safetensors");
+  FD_CHECK(file.ok(), file.status().message());
+  std::vector<TensorForTest> out;
+  for (const TensorInfo& t : (*file)->header().tensors) {
+    const char* data = reinterpret_cast<const char*>((*file)->Data(t));
+    out.push_back({t.name, t.dtype, t.shape, std::string(data, static_cast<size_t>(t.size_bytes))});
+  }
+  return out;
+}
+
+TensorForTest& Named(std::vector<TensorForTest>& tensors, const std::string& name) {
+  for (TensorForTest& t : tensors) {
+    if (t.name == name) return t;
+  }
+  FD_CHECK(false, name);
+  return tensors[0];
+}
+
+// Loads `family` with its tensors changed by `edit`; `bytes`, if given, changes the file's bytes afterwards.
+StatusOr<std::unique_ptr<Model>> LoadEdited(Host& host, const std::string& family,
+                                            const std::function<void(std::vector<TensorForTest>&)>& edit,
+                                            const std::function<void(std::string&)>& edit_bytes = nullptr) {
+  FolderForTest folder;
+  folder.CopyFrom(kModels + family);
+  std::vector<TensorForTest> tensors = ReadTensors(family);
+  edit(tensors);
+  std::string bytes = SafetensorsForTest(tensors);
+  if (edit_bytes) edit_bytes(bytes);
+  WriteFileForTest(folder.File("model.safetensors"), bytes);
+  return LoadModel(host.ctx, folder.path(), {});
+}
+
+std::string ErrorOf(const std::string& family, const std::function<void(std::vector<TensorForTest>&)>& edit,
+                    const std::function<void(std::string&)>& edit_bytes = nullptr) {
+  Host host;
+  auto model = LoadEdited(host, family, edit, edit_bytes);
+  return model.ok() ? "no error" : model.status().message();
+}
+
+bool Contains(const std::string& text, std::string_view piece) {
+  return text.find(piece) != std::string::npos;
+}
+
+void Erase(std::vector<TensorForTest>& tensors, const std::string& name) {
+  std::erase_if(tensors, [&](const TensorForTest& t) { return t.name == name; });
+}
+
+// Logits of one token, to see that two checkpoints are the same model.
+std::vector<float> LogitsOf(Host& host, Model& model) {
+  KvStorage kv = MakeKvStorage(model.config(), model.dtype(), Device{}, 1);
+  int32_t id = 7, zero = 0, one[3] = {0, 0, 0}, offsets[2] = {0, 1}, context = 1;
+  auto ints = [](int32_t* p, Shape shape) { return TensorView(p, DType::kInt32, Device{}, shape); };
+  ForwardBatch batch;
+  batch.num_tokens = 1;
+  batch.token_ids = ints(&id, {1});
+  batch.positions = ints(one, {3, 1});
+  batch.attention = {ints(offsets, {2}), ints(&context, {1}), ints(&zero, {1, 1}), ints(&zero, {1}), 1, 1};
+  batch.logits_rows = ints(&zero, {1});
+  Tensor logits(DType::kFloat32, Device{}, {1, model.config().vocab_size});
+  model.Forward(host.ctx, logits, batch, kv);
+  const float* p = logits.view().As<float>();
+  return {p, p + model.config().vocab_size};
+}
+
+TEST(LoadModel, MissingMisshapenWronglyTypedAndExtraTensors) {
+  auto missing = [](const std::string& name) {
+    return [name](std::vector<TensorForTest>& t) { Erase(t, name); };
+  };
+  EXPECT_EQ(ErrorOf("ernie4_5", [](auto&) {}), "no error");
+  std::string e = ErrorOf("ernie4_5", missing("model.layers.1.self_attn.k_proj.weight"));
+  EXPECT_TRUE(
+      Contains(e, "1 problem with the weights: tensor model.layers.1.self_attn.k_proj.weight is missing"))
+      << e;
+  EXPECT_TRUE(Contains(e, "[128, 96]")) << e;
+  EXPECT_TRUE(Contains(ErrorOf("ernie4_5", missing("model.embed_tokens.weight")),
+                       "model.embed_tokens.weight is missing"));
+  EXPECT_TRUE(Contains(ErrorOf("ernie4_5_moe", missing("lm_head.weight")), "lm_head.weight is missing"));
+  EXPECT_TRUE(
+      Contains(ErrorOf("ernie4_5_moe", missing("model.layers.1.mlp.moe_statics.e_score_correction_bias")),
+               "[1, 8] or [8]"));
+  EXPECT_TRUE(Contains(ErrorOf("ernie4_5_vl_moe", missing("vision_model.blocks.1.attn.qkv.bias")),
+                       "attn.qkv.bias is missing"));
+  EXPECT_TRUE(Contains(ErrorOf("ernie4_5_vl_moe", missing("model.layers.2.mlp.gate.weight_1")),
+                       "gate.weight_1 is missing"));
+
+  e = ErrorOf("ernie4_5_moe",
+              [](auto& t) { Named(t, "model.layers.1.mlp.experts.3.down_proj.weight").shape = {40, 192}; });
+  EXPECT_TRUE(Contains(
+      e,
+      "model.layers.1.mlp.experts.3.down_proj.weight: expected BF16 or F32 [192, 40], found BF16 [40, 192]"))
+      << e;
+  e = ErrorOf("ernie4_5", [](auto& t) { Named(t, "model.norm.weight").dtype = "F16"; });
+  EXPECT_TRUE(Contains(e, "model.norm.weight: expected BF16 or F32 [96], found F16 [96]")) << e;
+  e = ErrorOf("ernie4_5", [](auto& t) { t.push_back({"model.layers.3.extra", "BF16", {2}, "abcd"}); });
+  EXPECT_TRUE(Contains(e, "model.layers.3.extra BF16 [2] belongs to nothing in this model")) << e;
+  e = ErrorOf("ernie4_5", [](auto& t) {
+    TensorForTest& k = Named(t, "model.layers.0.self_attn.k_proj.weight");
+    k.dtype = "F32";
+    k.bytes += k.bytes;
+  });
+  EXPECT_TRUE(
+      Contains(e, "k_proj.weight: found F32, expected BF16 as model.layers.0.self_attn.q_proj.weight has"))
+      << e;
+  e = ErrorOf("ernie4_5_moe", [](auto& t) {
+    TensorForTest& d = Named(t, "model.layers.2.mlp.experts.5.down_proj.weight");
+    d.dtype = "F32";
+    d.bytes += d.bytes;
+  });
+  EXPECT_TRUE(Contains(e, "experts.5.down_proj.weight: found F32, expected BF16")) << e;
+}
+
+TEST(LoadModel, SeveralProblemsAreListedTogether) {
+  std::string e = ErrorOf("ernie4_5", [](auto& tensors) {
+    std::erase_if(tensors, [](const TensorForTest& t) { return Contains(t.name, "self_attn"); });
+  });
+  EXPECT_TRUE(Contains(e, "12 problems with the weights")) << e;
+  EXPECT_TRUE(Contains(e, "layers.0.self_attn.q_proj.weight is missing")) << e;
+  EXPECT_TRUE(Contains(e, "; and 4 more")) << e;
+  // A checkpoint of another model altogether.
+  Host host;
+  FolderForTest folder;
+  folder.CopyFrom(kModels + "ernie4_5");
+  std::filesystem::copy_file(kModels + "llama/model.safetensors", folder.File("model.safetensors"),
+                             std::filesystem::copy_options::overwrite_existing);
+  auto model = LoadModel(host.ctx, folder.path(), {});
+  ASSERT_FALSE(model.ok());
+  EXPECT_TRUE(Contains(model.status().message(), "problem")) << model.status().message();
+}
+
+TEST(LoadModel, BrokenFiles) {
+  auto nothing = [](auto&) {};
+  std::string e = ErrorOf("ernie4_5", nothing, [](std::string& b) { b.resize(b.size() / 2); });
+  EXPECT_TRUE(Contains(e, "model.safetensors: truncated: the file has ")) << e;
+  e = ErrorOf("ernie4_5", nothing, [](std::string& b) { b.clear(); });
+  EXPECT_TRUE(Contains(e, "truncated: 0 bytes")) << e;
+  Host host;
+  EXPECT_TRUE(Contains(LoadModel(host.ctx, "no/such/folder", {}).status().message(), "no such directory"));
+  LoadOptions options;
+  options.dtype = DType::kInt8;
+  EXPECT_TRUE(
+      Contains(LoadModel(host.ctx, kModels + "ernie4_5", options).status().message(), "bfloat16, float32"));
+}
+
+TEST(LoadModel, KnownLiberties) {
+  Host host;
+  auto plain = LoadModel(host.ctx, kModels + "ernie4_5_vl_moe", {});
+  ASSERT_TRUE(plain.ok()) << plain.status().message();
+  const std::vector<float> expected = LogitsOf(host, **plain);
+  // Heads for speculative decoding are skipped, the tower may carry transformers' prefix, and the header may
+  // end at an odd byte.
+  auto edited = LoadEdited(
+      host, "ernie4_5_vl_moe",
+      [](auto& tensors) {
+        for (TensorForTest& t : tensors) {
+          if (t.name.starts_with("vision_model.")) t.name = "model." + t.name;
+        }
+        tensors.push_back({"model.mtp_block.0.mlp.up_proj.weight", "BF16", {1}, "ab"});
+      },
+      [](std::string& b) {
+        b[0] = static_cast<char>(b[0] + 1);
+        b.insert(8 + static_cast<size_t>(static_cast<uint8_t>(b[0])) +
+                     256 * static_cast<size_t>(static_cast<uint8_t>(b[1])) - 1,
+                 " ");
+      });
+  ASSERT_TRUE(edited.ok()) << edited.status().message();
+  EXPECT_EQ(LogitsOf(host, **edited), expected);
+  // A head of its own wins over the tied embedding.
+  auto untied = LoadEdited(host, "ernie4_5_vl_moe", [](auto& tensors) {
+    TensorForTest head = Named(tensors, "model.embed_tokens.weight");
+    head.name = "lm_head.weight";
+    std::fill(head.bytes.begin(), head.bytes.end(), '\0');
+    tensors.push_back(head);
+  });
+  ASSERT_TRUE(untied.ok()) << untied.status().message();
+  EXPECT_EQ(LogitsOf(host, **untied), std::vector<float>(expected.size(), 0.0f));
+}
+
+TEST(LoadModel, ShardsProgressAndBytes) {
+  Host host;
+  LoadOptions options;
+  int64_t last = 0, total = 0;
+  options.progress = [&](int64_t done, int64_t all) {
+    EXPECT_GE(done, last);
+    last = done;
+    total = all;
+  };
+  auto demo = LoadModel(host.ctx, "models/ernie-4.5-vl-tiny", options);
+  ASSERT_TRUE(demo.ok()) << demo.status().message();
+  EXPECT_EQ(last, total);
+  EXPECT_GT(total, 25'000'000);
+  EXPECT_GT((*demo)->weight_bytes(), 25'000'000);
+}
+
+TEST(LoadModel, RandomWeights) {
+  Host host;
+  LoadOptions options;
+  options.random_weights = true;
+  for (const char* family : {"ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe"}) {
+    FolderForTest folder;  // config alone
+    std::filesystem::copy_file(kModels + family + "/config.json", folder.File("config.json"));
+    auto one = LoadModel(host.ctx, folder.path(), options), two = LoadModel(host.ctx, folder.path(), options);
+    ASSERT_TRUE(one.ok()) << one.status().message();
+    std::vector<float> logits = LogitsOf(host, **one);
+    EXPECT_EQ(logits, LogitsOf(host, **two)) << "the same for a name every time";
+    for (float l : logits) ASSERT_TRUE(std::isfinite(l));
+    EXPECT_NE(logits[0], logits[1]);
+  }
+}
+
+}  // namespace
+}  // namespace fd
