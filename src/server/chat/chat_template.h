@@ -22,6 +22,7 @@ class ChatTemplate {
   static StatusOr<ChatTemplate> Load(const std::string& model_dir);
   static StatusOr<ChatTemplate> FromSource(std::string_view source, JsonObject special_tokens);
 
+  // Errors carry the param `messages` or `chat_template_kwargs`.
   // messages: an OpenAI array; tools: array or null; kwargs: object (chat_template_kwargs; may not shadow
   // messages, tools, documents, add_generation_prompt or the special tokens: kInvalidArgument).
   StatusOr<std::vector<PromptPiece>> Render(const Json& messages, const Json& tools, const JsonObject& kwargs,

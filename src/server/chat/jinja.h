@@ -30,12 +30,16 @@ class JinjaTemplate {
 
   struct Result {
     std::string text;
+    // [begin, end) in bytes, ascending and disjoint: what came from variables that are not trusted, through
+    // any filters and methods. All other text is the template's own.
+    std::vector<std::pair<size_t, size_t>> user_spans;
     // [begin, end) in characters of the text inside {% generation %} blocks.
     std::vector<std::pair<int64_t, int64_t>> generation_spans;
   };
   // variables: an object. raise_exception's message comes back as kInvalidArgument, word for word.
-  // now: what strftime_now sees.
-  StatusOr<Result> Render(const Json& variables, const JinjaLimits& limits, const std::tm& now) const;
+  // now: what strftime_now sees. trusted: names of variables whose text counts as the template's own.
+  StatusOr<Result> Render(const Json& variables, const JinjaLimits& limits, const std::tm& now,
+                          const std::vector<std::string>& trusted = {}) const;
 
  private:
   struct Impl;
