@@ -54,13 +54,6 @@ std::string_view MethodLabel(std::string_view method) {
   return "other";
 }
 
-// A function, because GCC 12 destroys an aggregate-initialised temporary inside co_await twice.
-HttpResponse JsonResponse(std::string body) {
-  HttpResponse response;
-  response.body = std::move(body);
-  return response;
-}
-
 std::string Header(const Parser& parser, http::field name) {
   const auto value = parser.get()[name];
   return std::string(value.data(), value.size());
@@ -108,11 +101,12 @@ class Session : public std::enable_shared_from_this<Session> {
   enum class Read { kRequest, kClosed, kAnswered };
 
   awaitable<Read> ReadRequest(HttpRequest& request);
-  awaitable<void> Refuse(const HttpRequest& request, HttpResponse response);
   awaitable<void> Linger();
   awaitable<bool> Handle(HttpRequest& request, const Route& route);
   awaitable<bool> Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint);
-  awaitable<bool> Reply(const HttpRequest& request, const char* route, HttpResponse response);
+  // response is a named object, never a temporary: GCC 12 destroys aggregates inside a co_await expression
+  // twice.
+  awaitable<bool> Reply(const HttpRequest& request, const char* route, const HttpResponse& response);
   awaitable<bool> Write(std::string_view bytes);
   std::optional<HttpResponse> CheckHead(const HttpRequest& request, const Route*& route) const;
   HttpResponse Health() const;
@@ -135,7 +129,11 @@ class Session : public std::enable_shared_from_this<Session> {
     error_code ignored;
     socket_.cancel(ignored);
   }
-  void Wake() { wake_timer_.cancel(); }
+  void Wake() {
+    wake_timer_.cancel();
+    // The stream may be stuck in a write to a client that does not read.
+    if (inbox_ && inbox_->overflowed()) CancelSocket();
+  }
 
   void WatchPeer();
   void PollPeer();
@@ -192,7 +190,7 @@ awaitable<void> Session::Run() {
       }
     } in_flight{state_};
     if (refusal) {
-      keep_alive = co_await Reply(request, route != nullptr ? route->path : "other", std::move(*refusal));
+      keep_alive = co_await Reply(request, route != nullptr ? route->path : "other", *refusal);
     } else {
       keep_alive = co_await Handle(request, *route);
     }
@@ -242,7 +240,7 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
       if (std::optional<HttpResponse> refusal = CheckHead(request, route)) {
         request.keep_alive = false;
         Disarm();
-        co_await Reply(request, route != nullptr ? route->path : "other", std::move(*refusal));
+        co_await Reply(request, route != nullptr ? route->path : "other", *refusal);
         co_return Read::kAnswered;
       }
       reading_body = true;
@@ -286,7 +284,7 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
   }
   request.keep_alive = false;
   if (request.arrived_at == Clock::time_point{}) request.arrived_at = Clock::now();
-  co_await Reply(request, "other", std::move(response));
+  co_await Reply(request, "other", response);
   co_return Read::kAnswered;
 }
 
@@ -363,7 +361,7 @@ awaitable<bool> Session::Write(std::string_view bytes) {
 }
 
 // True: the connection may carry another request.
-awaitable<bool> Session::Reply(const HttpRequest& request, const char* route, HttpResponse response) {
+awaitable<bool> Session::Reply(const HttpRequest& request, const char* route, const HttpResponse& response) {
   const bool keep_alive = request.keep_alive && !state_.draining;
   std::string bytes = ResponseHead(response, keep_alive);
   if (request.method != "HEAD" && response.status != 204) bytes += response.body;
@@ -374,6 +372,7 @@ awaitable<bool> Session::Reply(const HttpRequest& request, const char* route, Ht
 }
 
 awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
+  HttpResponse response;
   switch (route.kind) {
     case RouteKind::kChat:
       co_return co_await Generate(request, route, ApiEndpoint::kChat);
@@ -381,15 +380,19 @@ awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
       co_return co_await Generate(request, route, ApiEndpoint::kCompletions);
     case RouteKind::kModels:
     case RouteKind::kModel:
-      co_return co_await Reply(request, route.path, Models(request, route.kind));
+      response = Models(request, route.kind);
+      break;
     case RouteKind::kHealth:
-      co_return co_await Reply(request, route.path, Health());
+      response = Health();
+      break;
     case RouteKind::kMetrics:
-      co_return co_await Reply(request, route.path, MetricsText());
+      response = MetricsText();
+      break;
     case RouteKind::kRoutes:
-      co_return co_await Reply(request, route.path, JsonResponse(RoutesJson()));
+      response.body = RoutesJson();
+      break;
   }
-  co_return false;
+  co_return co_await Reply(request, route.path, response);
 }
 
 HttpResponse Session::Health() const {
@@ -497,7 +500,10 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
       },
       asio::use_awaitable);
   request.body = std::string();
-  if (!prepared.ok()) co_return co_await Reply(request, route.path, ErrorResponse(prepared.status()));
+  if (!prepared.ok()) {
+    const HttpResponse response = ErrorResponse(prepared.status());
+    co_return co_await Reply(request, route.path, response);
+  }
   const std::unique_ptr<Generation> generation = std::move(prepared).value();
 
   const auto inbox = std::make_shared<StreamInbox>(
@@ -512,7 +518,8 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
       generation->Submit([inbox](int choice, TokenEvent&& event) { inbox->Add(choice, std::move(event)); });
   if (!submitted.ok()) {
     CloseInbox();
-    co_return co_await Reply(request, route.path, ErrorResponse(submitted));
+    const HttpResponse response = ErrorResponse(submitted);
+    co_return co_await Reply(request, route.path, response);
   }
 
   const bool chunked = request.is_http11;
@@ -537,8 +544,6 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
       break;
     }
     if (inbox->overflowed()) {
-      LogWarning(generation->id(), ": the client reads too slowly; more than ",
-                 state_.options.max_stream_lag_tokens, " tokens are waiting (--max-stream-lag-tokens)");
       alive = false;
       break;
     }
@@ -562,14 +567,23 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
   StopWatching();
   CloseInbox();
   if (!alive) {
+    if (inbox->overflowed()) {
+      LogWarning(generation->id(), ": the client reads too slowly; more than ",
+                 state_.options.max_stream_lag_tokens, " tokens were waiting (--max-stream-lag-tokens)");
+    }
     // 499 as nginx counts it; the generation's end aborts its sequences.
     service.metrics->HttpResponse(request.method, route.path, 499, SecondsSince(request.arrived_at));
     co_return false;
   }
   if (!failure.ok() && !head_sent) {
-    co_return co_await Reply(request, route.path, ErrorResponse(failure));
+    const HttpResponse response = ErrorResponse(failure);
+    co_return co_await Reply(request, route.path, response);
   }
-  if (!stream) co_return co_await Reply(request, route.path, JsonResponse(generation->ReplyJson()));
+  if (!stream) {
+    HttpResponse response;
+    response.body = generation->ReplyJson();
+    co_return co_await Reply(request, route.path, response);
+  }
 
   out.clear();
   if (!std::exchange(head_sent, true)) out += StreamHead(request);

@@ -12,15 +12,21 @@ namespace fd {
 
 class StreamInbox {
  public:
-  // wake is called under the lock, from the engine thread, when the first event arrives after a Take; it must
-  // only post. max_tokens: how many tokens may lie here.
+  // wake is called under the lock, from the engine thread, when the first event arrives after a Take and
+  // when the inbox overflows; it must only post. max_tokens: how many tokens may lie here.
   StreamInbox(std::function<void()> wake, int64_t max_tokens)
       : wake_(std::move(wake)), max_tokens_(max_tokens) {}
 
   void Add(int choice, TokenEvent&& event) {
     std::lock_guard lock(mutex_);
-    if (closed_) return;
+    if (closed_ || overflowed_) return;
     tokens_ += static_cast<int64_t>(event.token_ids.size());
+    if (tokens_ > max_tokens_) {
+      overflowed_ = true;
+      events_.clear();
+      wake_();
+      return;
+    }
     events_.emplace_back(choice, std::move(event));
     if (std::exchange(notified_, true)) return;
     wake_();
@@ -33,12 +39,13 @@ class StreamInbox {
   }
   bool empty() const {
     std::lock_guard lock(mutex_);
-    return events_.empty();
+    return events_.empty() && !overflowed_;
   }
-  // The reader is so far behind that it must be cut off: memory is bounded whatever a client does.
+  // The reader is so far behind that it must be cut off: memory is bounded whatever a client does. It stays
+  // so, and nothing is kept any more.
   bool overflowed() const {
     std::lock_guard lock(mutex_);
-    return tokens_ > max_tokens_;
+    return overflowed_;
   }
   // After it wake is never called again.
   void Close() {
@@ -54,6 +61,7 @@ class StreamInbox {
   std::vector<std::pair<int, TokenEvent>> events_;
   int64_t tokens_ = 0;
   bool notified_ = false;
+  bool overflowed_ = false;
   bool closed_ = false;
 };
 
