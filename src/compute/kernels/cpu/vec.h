@@ -187,23 +187,19 @@ inline Vec LoadN(const uint8_t* p, int n) {
 inline Vec RoundTo(const float*, Vec v) { return v; }
 inline Vec RoundTo(const BFloat16*, Vec v) { return WidenBf16(RoundToBf16(v)); }
 
-// 2^r on [-0.5, 0.5]: the Taylor polynomial of degree 7 in r ln 2, truncation error below 1e-8.
-inline Vec PowerOfTwoFraction(Vec r) {
-  Vec p = Set1(1.5252733e-5f);
-  p = FmaV(p, r, Set1(1.5403530e-4f));
+// 2^x for x <= 0 by the Taylor polynomial of degree 6 in the fraction's multiple of ln 2, error below 1.3e-7;
+// 0 below -150, NaN stays.
+inline Vec Exp2NonPositive(Vec x) {
+  x = MaxV(Set1(-160.0f), x);
+  const Vec n = RoundV(x);
+  const Vec r = SubV(x, n);
+  Vec p = Set1(1.5403530e-4f);
   p = FmaV(p, r, Set1(1.3333558e-3f));
   p = FmaV(p, r, Set1(9.6181291e-3f));
   p = FmaV(p, r, Set1(5.5504109e-2f));
   p = FmaV(p, r, Set1(2.4022651e-1f));
   p = FmaV(p, r, Set1(6.9314718e-1f));
-  return FmaV(p, r, Set1(1.0f));
-}
-
-// 2^x: 0 below -150, infinity above 128, NaN stays.
-inline Vec Exp2V(Vec x) {
-  x = MaxV(Set1(-160.0f), MinV(Set1(160.0f), x));
-  Vec n = RoundV(x);
-  return ScaleByPower(PowerOfTwoFraction(SubV(x, n)), n);
+  return ScaleByPower(FmaV(p, r, Set1(1.0f)), n);
 }
 
 // e^(x + tail), |tail| tiny: the tail carries what rounding took from x.
