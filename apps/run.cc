@@ -198,8 +198,8 @@ int Ask(const RunFlags& flags) {
   bool interrupted = stop.requested() && !generation.finished();
   Status status = generation.status();
   Usage usage = generation.usage();
-  generation.Abort();
-  model.engine.reset();  // no event comes any more: the queue may go
+  prepared->reset();     // aborts what still runs
+  model.engine.reset();  // joins the thread that fills the queue
   if (!status.ok()) return Failure("run", status);
   if (interrupted) return kExitInterrupted;
   if (finish_reason == "length") {

@@ -143,7 +143,7 @@ def test_n(server):
 
 
 def test_seed_reproduces(server):
-    fields = {"temperature": 1.5, "top_p": 1.0, "max_tokens": 24}
+    fields = {"temperature": 4.0, "top_p": 1.0, "max_tokens": 24}
     texts = [chat(server, ask(STORY), seed=seed, **fields).choices[0].message.content for seed in (1, 2, 3, 4)]
     again = [chat(server, ask(STORY), seed=seed, **fields).choices[0].message.content for seed in (1, 2, 3, 4)]
     assert texts == again

@@ -52,7 +52,7 @@ def test_run_flags():
     assert several.stdout == "A small blue diamond.\n"
     cut = command("run", MODEL, STORY, "--max-tokens", "5", "--no-thinking", "--temperature", "0")
     assert cut.returncode == 0 and "5 tokens" in cut.stderr
-    seeds = [command("run", MODEL, STORY, "--seed", "7", "--temperature", "1.5", "--top-p", "1", "--max-tokens", "20").stdout
+    seeds = [command("run", MODEL, STORY, "--no-thinking", "--seed", "7", "--temperature", "1.5", "--top-p", "1", "--max-tokens", "20").stdout
              for _ in range(2)]
     assert seeds[0] == seeds[1] != ""
     stopped = command("run", MODEL, STORY, "--no-thinking", "--temperature", "0", "--stop", "in Paris", "--system", "You are kind.")
@@ -87,7 +87,7 @@ def test_run_errors(tmp_path):
             assert word in result.stderr
 
 
-def test_run_on_a_terminal_shows_reasoning_dim_and_stops_on_ctrl_c():
+def test_run_on_a_terminal_shows_reasoning_dim():
     master, terminal = pty.openpty()
     process = subprocess.Popen([BINARY, "run", MODEL, QUESTION, "--image", PICTURE, "--temperature", "0"], stdout=terminal,
                                stderr=terminal, stdin=terminal, cwd=ROOT)
@@ -97,13 +97,6 @@ def test_run_on_a_terminal_shows_reasoning_dim_and_stops_on_ctrl_c():
     assert "\x1b[2mThere are four shapes." in text and "\x1b[0m" in text
     assert text.replace("\r\n", "\n").endswith(ANSWER + "\n")
     assert "loading weights" in text and "MB/s" in text
-
-    process = subprocess.Popen([BINARY, "run", MODEL, STORY + " Again." * 50, "--temperature", "2", "--seed", "1"],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=ROOT)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    assert process.returncode in (0, 130)
 
 
 def read_all(fd):
@@ -121,7 +114,8 @@ def read_all(fd):
 
 
 def test_run_stops_at_the_first_ctrl_c():
-    process = subprocess.Popen([BINARY, "run", MODEL, STORY, "--temperature", "100", "--top-p", "1", "--seed", "3", "--max-tokens", "8000"],
+    process = subprocess.Popen([BINARY, "run", MODEL, STORY, "--temperature", "100", "--top-p", "1", "--seed", "3", "--max-tokens", "8000",
+                                "--no-thinking"],
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=ROOT)
     assert process.stdout.read(1)  # it answers
     process.send_signal(signal.SIGINT)

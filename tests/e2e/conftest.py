@@ -70,7 +70,7 @@ class Server:
     def metrics(self):
         """{"fastdeploy:num_requests_running": 0.0, ...}; the metrics without labels."""
         text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=CLIENT_TIMEOUT_S).text
-        return {name: float(value) for name, value in re.findall(r"^([a-zA-Z_:]+) (\S+)$", text, re.M)}
+        return {name: float(value) for name, value in re.findall(r"^([a-zA-Z0-9_:]+) (\S+)$", text, re.M)}
 
     def wait_for(self, condition, timeout_s):
         """The metrics once condition(metrics) holds; fails after timeout_s."""

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 import struct
 import zlib
@@ -26,7 +27,7 @@ def check_error(server, response, status, *words):
     assert set(error) == {"message", "type", "param", "code"}
     for word in words:
         assert word in error["message"], error["message"]
-    assert "0x" not in error["message"] and "/work" not in error["message"]
+    assert not re.search(r"0x[0-9a-f]{6}", error["message"]) and str(ROOT) not in error["message"]
     reply = post(server, {"messages": ask("Compute 45 + 11."), "temperature": 0, **thinking(False)})
     assert reply.status_code == 200
     assert reply.json()["choices"][0]["message"]["content"] == "56"
@@ -70,7 +71,7 @@ def test_bad_messages(server, messages, words):
 @pytest.mark.parametrize("field, value", [
     ("temperature", "hot"), ("temperature", -0.1), ("temperature", True), ("top_p", 1.5), ("top_p", -1), ("top_k", -2), ("top_k", 1.5),
     ("min_p", 2), ("max_tokens", 0), ("max_tokens", -5), ("max_tokens", "many"), ("max_completion_tokens", 2.5), ("n", 0),
-    ("n", 129), ("n", 10**9), ("n", "2"), ("seed", -1), ("seed", "x"), ("seed", 2**70), ("stream", "yes"), ("stop", 5), ("stop", [1]),
+    ("n", 129), ("n", 10**9), ("n", "2"), ("seed", "x"), ("seed", 2**70), ("stream", "yes"), ("stop", 5), ("stop", [1]),
     ("stop", ["x"] * 17), ("stop", ["y" * 1025]), ("stop_token_ids", "a"), ("stop_token_ids", [-1]), ("stop_token_ids", [1] * 129),
     ("stream_options", {"include_usage": True}), ("ignore_eos", "no"), ("model", 5), ("tools", 5), ("tools", [{}]),
     ("chat_template_kwargs", []), ("chat_template_kwargs", {"messages": []}), ("user", 5)])
@@ -176,7 +177,7 @@ def test_video_is_still_to_come(server):
 def test_too_many_pictures(start_server):
     server = start_server()  # FastDeploy's default: one picture a request
     messages = ask("What?", PICTURE, PICTURE)
-    check_error(server, post(server, {"messages": messages}), 400, "2", "1", "--limit-mm-per-prompt")
+    check_error(server, post(server, {"messages": messages}), 400, "more than 1", "--limit-mm-per-prompt")
 
 
 def test_unknown_model(start_server):
@@ -281,7 +282,7 @@ def test_wrong_host_header(server):
 def test_api_key(start_server):
     server = start_server("--api-key", "right")
     assert server.http.get("/health").status_code == 200
-    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}, {"Authorization": "right"}):
+    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"Authorization": "right"}):
         response = server.http.get("/v1/models", headers=header)
         assert response.status_code == 401
         assert response.json()["error"]["message"]

@@ -23,6 +23,15 @@ def endless(max_tokens=3000):
     return {"messages": ask(STORY), "temperature": 0, "max_tokens": max_tokens, "ignore_eos": True, "stream": True, **thinking(False)}
 
 
+def open_stream(server, body=None):
+    """A socket with the request sent and nothing read: a queued request's head comes with its first token. close() leaves."""
+    body = json.dumps(body or endless()).encode()
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+              b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    return s
+
+
 def test_models(server):
     models = server.client.models.list().data
     assert len(models) == 1
@@ -117,22 +126,15 @@ def test_sixty_four_streams_and_half_leave(server):
 
 
 def test_all_leave_at_once(server):
-    clients = [httpx.Client(timeout=300) for _ in range(24)]
-    streams = []
-    for client in clients:
-        request = client.build_request("POST", server.url + "/v1/chat/completions", json=endless())
-        streams.append(client.send(request, stream=True))
+    streams = [open_stream(server) for _ in range(24)]
     server.wait_for(lambda m: m["fastdeploy:num_requests_running"] == 16 and m["fastdeploy:num_requests_waiting"] == 8, 30)
-    for client in clients:
-        client.close()
+    for stream in streams:
+        stream.close()
     server.wait_idle(1.0)
 
 
 def test_leaving_without_streaming_frees_too(server):
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as s:
-        body = json.dumps({**endless(), "stream": False}).encode()
-        s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-                  b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+    with open_stream(server, {**endless(), "stream": False}):
         server.wait_for(lambda m: m["fastdeploy:num_requests_running"] == 1, 30)
     server.wait_idle(1.0)
 
@@ -140,21 +142,20 @@ def test_leaving_without_streaming_frees_too(server):
 def test_queue_limit(start_server):
     server = start_server("--max-model-len", "4096", "--max-num-seqs", "1", "--max-waiting-requests", "1")
     streams = []
-    with httpx.Client(timeout=300) as http:
-        for waiting in range(2):
-            request = http.build_request("POST", server.url + "/v1/chat/completions", json=endless())
-            streams.append(http.send(request, stream=True))
-            server.wait_for(lambda m: m["fastdeploy:num_requests_running"] == 1 and m["fastdeploy:num_requests_waiting"] == waiting, 30)
-        response = server.http.post("/v1/chat/completions", json={"messages": ask("hello")})
-        assert response.status_code == 429
-        assert response.json()["error"]["message"]
+    for waiting in range(2):
+        streams.append(open_stream(server))
+        server.wait_for(lambda m: m["fastdeploy:num_requests_running"] == 1 and m["fastdeploy:num_requests_waiting"] == waiting, 30)
+    response = server.http.post("/v1/chat/completions", json={"messages": ask("hello")})
+    assert response.status_code == 429
+    assert response.json()["error"]["message"]
+    for stream in streams:
+        stream.close()
     server.wait_idle(5)
 
 
 def test_max_concurrency(start_server):
     server = start_server("--max-concurrency", "1", "--max-model-len", "4096")
-    with httpx.Client(timeout=300) as http:
-        http.send(http.build_request("POST", server.url + "/v1/chat/completions", json=endless()), stream=True)
+    with open_stream(server):
         server.wait_for(lambda m: m["fastdeploy:num_requests_running"] == 1, 30)
         response = server.http.post("/v1/chat/completions", json={"messages": ask("hello")})
         assert response.status_code == 429
@@ -206,13 +207,13 @@ def test_drain_ends_at_its_deadline(start_server):
     assert "error" in text or "[DONE]" in text
 
 
-def test_second_signal_ends_at_once(start_server):
+def test_second_signal_ends_at_once():
     server = Server("--max-model-len", "8192")
-    with httpx.Client(timeout=300) as http:
-        request = http.build_request("POST", server.url + "/v1/chat/completions", json=endless(8000))
-        next(http.send(request, stream=True).iter_lines())
+    with open_stream(server, endless(8000)) as stream:
+        assert stream.recv(1)
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.2)
+        assert server.process.poll() is None
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(timeout=5) == 128 + signal.SIGINT
 
