@@ -25,6 +25,7 @@ int Failure(const char* command, const Status& status);
 
 int RunServe(const std::vector<std::string>& args);
 int RunRun(const std::vector<std::string>& args);
+int RunBench(const std::vector<std::string>& args);
 int RunInspect(const std::vector<std::string>& args);
 
 }  // namespace fd

@@ -31,15 +31,14 @@ StatusOr<int64_t> MaxModelLen(const ModelFlags& flags, const ModelConfig& config
 
 // Scratch of the largest step and of the largest picture; they never run at the same time.
 int64_t WorkspaceBytes(const ModelConfig& config, DType dtype, const EngineOptions& options,
-                       const std::optional<MediaConfig>& media, int64_t threads) {
-  int64_t bytes = ForwardScratchBytes(config, dtype, options.max_num_batched_tokens,
-                                      options.MaxStepSequences(), options.max_model_len, threads);
+                       const std::optional<MediaConfig>& media) {
+  int64_t bytes =
+      ForwardScratchBytes(config, dtype, options.max_num_batched_tokens, options.MaxStepSequences());
   if (config.vision && media) {
     const VisionConfig& vision = *config.vision;
     int64_t patches = media->image_max_pixels / (vision.patch_size * vision.patch_size);
     int64_t patch_bytes = vision.in_channels * vision.patch_size * vision.patch_size;
-    bytes =
-        std::max(bytes, patches * patch_bytes + EncodeScratchBytes(config, dtype, patches, patches, threads));
+    bytes = std::max(bytes, patches * patch_bytes + EncodeScratchBytes(config, dtype, patches, patches));
   }
   return bytes;
 }
@@ -91,24 +90,15 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
   return service;
 }
 
-}  // namespace
-
-StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, const ServiceFlags& service_flags,
-                                                   const LoadProgress& progress) {
-  FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
-  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
-  FD_ASSIGN_OR_RETURN(int64_t max_model_len, MaxModelLen(flags, config));
-  auto loaded = std::make_unique<LoadedModel>();
-  // What is small and may be wrong comes before the weights.
-  FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
-  Service& service = *loaded->service;
-  loaded->threads = std::make_unique<ThreadPool>(static_cast<int>(flags.threads));
-
+// Weights, memory plan and engine. options: what flags do not say is filled in.
+Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions options,
+                   const std::optional<MediaConfig>& media, const LoadProgress& progress) {
+  loaded.threads = std::make_unique<ThreadPool>(static_cast<int>(flags.threads));
   MemoryNeeds needs;
   needs.available_bytes = AvailableMemoryBytes();
   needs.utilization = flags.gpu_memory_utilization;
   ops::Context ctx;
-  ctx.threads = loaded->threads.get();
+  ctx.threads = loaded.threads.get();
   Workspace load_workspace(ctx.device, 0);
   ctx.workspace = &load_workspace;
   LoadOptions load;
@@ -117,27 +107,51 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   load.progress = progress;
   FD_ASSIGN_OR_RETURN(std::unique_ptr<Model> model, LoadModel(ctx, flags.model_dir, load));
 
-  EngineOptions options;
-  options.max_model_len = max_model_len;
   options.max_num_seqs = flags.max_num_seqs;
-  options.max_num_batched_tokens = std::min(flags.max_num_batched_tokens, max_model_len * flags.max_num_seqs);
+  options.max_num_batched_tokens =
+      std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
   options.num_kv_pages = flags.num_kv_pages;
-  options.max_waiting_requests = service_flags.max_waiting_requests;
-  options.sampled_vocab_size = service.tokenizer->vocab_size();
   needs.weight_bytes = model->weight_bytes();
   needs.page_bytes = KvBytesPerPage(model->config(), model->dtype());
   needs.executor_bytes = ExecutorBytes(model->config(), model->dtype(), options);
-  needs.workspace_bytes =
-      WorkspaceBytes(model->config(), model->dtype(), options, service.media, loaded->threads->num_threads());
-  FD_ASSIGN_OR_RETURN(loaded->memory, PlanFor(flags, needs, &options));
-  options.num_kv_pages = loaded->memory.num_kv_pages;
+  needs.workspace_bytes = WorkspaceBytes(model->config(), model->dtype(), options, media);
+  FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs, &options));
+  options.num_kv_pages = loaded.memory.num_kv_pages;
 
-  loaded->workspace = std::make_unique<Workspace>(ctx.device, needs.workspace_bytes);
-  ctx.workspace = loaded->workspace.get();
-  loaded->engine = std::make_unique<Engine>(std::move(model), ctx, options);
-  loaded->engine->Start();
-  service.max_model_len = options.max_model_len;
-  service.max_num_seqs = options.max_num_seqs;
+  loaded.workspace = std::make_unique<Workspace>(ctx.device, needs.workspace_bytes);
+  ctx.workspace = loaded.workspace.get();
+  loaded.engine = std::make_unique<Engine>(std::move(model), ctx, options);
+  loaded.engine->Start();
+  return OkStatus();
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const LoadProgress& progress) {
+  FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
+  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
+  auto loaded = std::make_unique<LoadedModel>();
+  EngineOptions options;
+  FD_ASSIGN_OR_RETURN(options.max_model_len, MaxModelLen(flags, config));
+  FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, std::nullopt, progress));
+  return loaded;
+}
+
+StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, const ServiceFlags& service_flags,
+                                                   const LoadProgress& progress) {
+  FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
+  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
+  auto loaded = std::make_unique<LoadedModel>();
+  EngineOptions options;
+  FD_ASSIGN_OR_RETURN(options.max_model_len, MaxModelLen(flags, config));
+  // What is small and may be wrong comes before the weights.
+  FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
+  Service& service = *loaded->service;
+  options.max_waiting_requests = service_flags.max_waiting_requests;
+  options.sampled_vocab_size = service.tokenizer->vocab_size();
+  FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, service.media, progress));
+  service.max_model_len = loaded->engine->options().max_model_len;
+  service.max_num_seqs = loaded->engine->options().max_num_seqs;
   service.engine = DoorOf(*loaded->engine);
   return loaded;
 }

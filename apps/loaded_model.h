@@ -40,6 +40,9 @@ using LoadProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)
 StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, const ServiceFlags& service_flags,
                                                    const LoadProgress& progress);
 
+// The engine alone, without tokenizer, template and service (which stays null): for bench.
+StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const LoadProgress& progress);
+
 // Model, memory and limits as log lines.
 void LogModel(const LoadedModel& model);
 

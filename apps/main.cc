@@ -13,6 +13,7 @@ namespace {
 constexpr Command kCommands[] = {
     {"serve", "serve a model behind the OpenAI API", RunServe},
     {"run", "ask a model one question from the terminal", RunRun},
+    {"bench", "measure prefill and decode speed against the machine's limits", RunBench},
     {"inspect", "print what is in a checkpoint", RunInspect},
 };
 
