@@ -21,7 +21,7 @@ extern const RooflineKernels kRooflineKernels;
 
 namespace {
 
-constexpr int kRepeats = 7;
+constexpr int kRepeats = 20;
 constexpr int64_t kReadFloats = int64_t{128} << 20;
 constexpr int64_t kChunkFloats = 1 << 18;
 constexpr int64_t kRounds = 1 << 21;
