@@ -168,7 +168,7 @@ void LogModel(const LoadedModel& model) {
   LogInfo("limits: ", options.max_model_len, " tokens a sequence, ", options.max_num_seqs,
           " sequences at once, ", options.max_num_batched_tokens, " tokens a step, ",
           options.max_waiting_requests, " waiting requests",
-          model.service->media ? StrCat(", ", model.service->limits.images_per_prompt, " pictures a request")
+          model.service->media ? StrCat(", pictures a request: ", model.service->limits.images_per_prompt)
                                : std::string());
 }
 
