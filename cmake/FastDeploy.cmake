@@ -9,8 +9,8 @@ set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1")
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 find_package(Threads REQUIRED)
 
-add_compile_options(-Wall -Wextra -Werror=return-type -Wno-unused-parameter -Wno-missing-field-initializers
-                    -Wno-restrict)  # GCC 12 reports a false -Wrestrict for std::string assignment
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror=return-type;-Wno-unused-parameter;-Wno-missing-field-initializers>"
+                    $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)  # GCC 12 reports a false -Wrestrict for std::string assignment
 # Results are compared bit by bit between builds and batch shapes: no contraction or reassociation behind our back.
 add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
 if(FASTDEPLOY_SANITIZE)
@@ -35,7 +35,16 @@ endif()
 
 if(FASTDEPLOY_TESTS)
   enable_testing()
-  find_package(GTest REQUIRED)
+  # A machine without a package source builds GoogleTest from a folder of sources.
+  set(FASTDEPLOY_GTEST_DIR "" CACHE PATH "Sources of GoogleTest, where no package of it is installed")
+  if(FASTDEPLOY_GTEST_DIR)
+    set(INSTALL_GTEST OFF)
+    add_subdirectory(${FASTDEPLOY_GTEST_DIR} ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL)
+    add_library(GTest::gtest ALIAS gtest)
+    add_library(GTest::gtest_main ALIAS gtest_main)
+  else()
+    find_package(GTest REQUIRED)
+  endif()
 endif()
 
 # fd_library(NAME SRCS a.cc ... DEPS lib ...): a static library of one folder; includes are relative to src/.

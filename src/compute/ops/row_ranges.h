@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "compute/ops/context.h"
 
@@ -27,8 +28,16 @@ inline char* RowAt(const TensorView& t, int64_t i) {
   return static_cast<char*>(t.data) + i * t.row_stride * DTypeBytes(t.dtype);
 }
 
+inline bool OnCuda(const Context& ctx) { return ctx.device.type == DeviceType::kCuda; }
+// For ops without a CUDA kernel.
 inline void CheckCpu(const Context& ctx) {
-  FD_CHECK(ctx.device.type == DeviceType::kCpu, "this build has no kernels for CUDA");
+  FD_CHECK(ctx.device.type == DeviceType::kCpu, "this op has no kernel for CUDA");
+}
+// A pointer of another device would only show as an illegal access, much later.
+inline void CheckOnDevice(const Context& ctx, std::initializer_list<const TensorView*> operands) {
+  for (const TensorView* t : operands)
+    FD_CHECK(t->data == nullptr || t->device == ctx.device, "an operand ", t->shape.ToString(),
+             " lies on another device");
 }
 // float32 or bfloat16.
 inline void CheckAct(const TensorView& t, const char* name) {

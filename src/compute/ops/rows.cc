@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "compute/kernels/cpu/rows.h"
+#include "compute/kernels/cuda/device.h"
+#include "compute/kernels/cuda/rows.h"
 #include "compute/ops/row_ranges.h"
 
 namespace fd::ops {
@@ -21,16 +23,51 @@ void ConvertRow(void* out, DType out_type, const void* in, DType in_type, int64_
   }
 }
 
+// Rows of the same type from anywhere to anywhere.
+void CopySameType(const Context& ctx, const TensorView& out, const TensorView& in) {
+  const int64_t bytes = DTypeBytes(in.dtype);
+  if (out.IsContiguous() && in.IsContiguous()) {
+    cuda::CopyAsync(out.data, in.data, in.NumElements() * bytes, ctx.stream);
+  } else {
+    cuda::CopyRowsAsync(out.data, out.row_stride * bytes, in.data, in.row_stride * bytes,
+                        TensorView::RowElements(in.shape) * bytes, in.dim(0), ctx.stream);
+  }
+}
+
+// One side or both on ctx's device. Conversions happen there.
+void CopyCuda(const Context& ctx, const TensorView& out, const TensorView& in) {
+  FD_CHECK(out.device == ctx.device || in.device == ctx.device, "neither side is on this device");
+  if (out.dtype == in.dtype) return CopySameType(ctx, out, in);
+  FD_CHECK((out.dtype == DType::kFloat32 && in.dtype == DType::kBFloat16) ||
+               (out.dtype == DType::kBFloat16 && in.dtype == DType::kFloat32),
+           "no conversion from ", DTypeName(in.dtype), " to ", DTypeName(out.dtype));
+  const int64_t mark = ctx.workspace->Mark();
+  TensorView from = in, to = out;
+  if (in.device != ctx.device) {
+    from = ctx.workspace->Take(in.dtype, in.shape);
+    CopySameType(ctx, from, in);
+  }
+  if (out.device != ctx.device) to = ctx.workspace->Take(out.dtype, out.shape);
+  cuda::GatherRows(to.data, to.dtype, to.row_stride, from.data, from.dtype, from.row_stride, from.dim(0),
+                   nullptr, from.dim(0), TensorView::RowElements(from.shape), ctx.stream);
+  if (out.device != ctx.device) CopySameType(ctx, out, to);
+  ctx.workspace->Release(mark);
+}
+
 }  // namespace
 
 void Embedding(const Context& ctx, const TensorView& out, const TensorView& table, const TensorView& ids) {
-  CheckCpu(ctx);
   CheckAct(out, "out");
   CheckAct(table, "table");
   FD_CHECK_EQ(table.rank(), 2);
   const int64_t hidden = table.dim(1);
   CheckRows(out, "out", out.dtype, ids.NumElements(), hidden);
   CheckVector(ids, "ids", DType::kInt32, out.dim(0));
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&out, &table, &ids});
+    return cuda::GatherRows(out.data, out.dtype, out.row_stride, table.data, table.dtype, table.row_stride,
+                            table.dim(0), ids.As<int32_t>(), out.dim(0), hidden, ctx.stream);
+  }
   const int32_t* id = ids.As<int32_t>();
   ForRowRanges(ctx, out.dim(0), hidden, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -41,11 +78,15 @@ void Embedding(const Context& ctx, const TensorView& out, const TensorView& tabl
 }
 
 void GatherRows(const Context& ctx, const TensorView& out, const TensorView& in, const TensorView& rows) {
-  CheckCpu(ctx);
   FD_CHECK_EQ(in.rank(), 2);
   const int64_t n = in.dim(1);
   CheckVector(rows, "rows", DType::kInt32, rows.NumElements());
   CheckRows(out, "out", in.dtype, rows.dim(0), n);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&out, &in, &rows});
+    return cuda::GatherRows(out.data, out.dtype, out.row_stride, in.data, in.dtype, in.row_stride, in.dim(0),
+                            rows.As<int32_t>(), out.dim(0), n, ctx.stream);
+  }
   const int32_t* row = rows.As<int32_t>();
   ForRowRanges(ctx, out.dim(0), n, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -56,11 +97,15 @@ void GatherRows(const Context& ctx, const TensorView& out, const TensorView& in,
 }
 
 void ScatterRows(const Context& ctx, const TensorView& out, const TensorView& in, const TensorView& rows) {
-  CheckCpu(ctx);
   FD_CHECK_EQ(out.rank(), 2);
   const int64_t n = out.dim(1);
   CheckVector(rows, "rows", DType::kInt32, rows.NumElements());
   CheckRows(in, "in", out.dtype, rows.dim(0), n);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&out, &in, &rows});
+    return cuda::ScatterRows(out.data, out.row_stride, out.dim(0), in.data, in.row_stride, in.dtype,
+                             rows.As<int32_t>(), in.dim(0), n, ctx.stream);
+  }
   const int32_t* row = rows.As<int32_t>();
   ForRowRanges(ctx, in.dim(0), n, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -71,10 +116,10 @@ void ScatterRows(const Context& ctx, const TensorView& out, const TensorView& in
 }
 
 void Copy(const Context& ctx, const TensorView& out, const TensorView& in) {
-  CheckCpu(ctx);
   FD_CHECK(out.shape == in.shape, out.shape.ToString(), " vs ", in.shape.ToString());
-  FD_CHECK(out.device == in.device, "this build has one device");
   if (in.empty()) return;
+  if (OnCuda(ctx)) return CopyCuda(ctx, out, in);
+  FD_CHECK(out.device == ctx.device && in.device == ctx.device, "an operand lies on another device");
   int64_t rows = in.dim(0), n = TensorView::RowElements(in.shape);
   int64_t out_stride = out.row_stride, in_stride = in.row_stride;
   if (out.IsContiguous() && in.IsContiguous()) {  // one long row is cut as the threads like it

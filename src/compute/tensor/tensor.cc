@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/strings.h"
+#include "compute/kernels/cuda/device.h"
 
 namespace fd {
 
@@ -86,13 +87,19 @@ std::shared_ptr<void> AllocateHost(int64_t bytes) {
   return std::shared_ptr<void>(p, [size](void* q) { munmap(q, size); });
 }
 
+// Zeroed.
+std::shared_ptr<void> Allocate(Device device, int64_t bytes) {
+  if (device.type == DeviceType::kCpu) return AllocateHost(bytes);
+  return std::shared_ptr<void>(cuda::AllocateZeroed(device.index, bytes),
+                               [device](void* p) { cuda::Free(device.index, p); });
+}
+
 int64_t AlignUp(int64_t n) { return (n + static_cast<int64_t>(kAlignment) - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 
 Tensor::Tensor(DType dtype, Device device, Shape shape) {
-  FD_CHECK(device.type == DeviceType::kCpu, "no allocator for this device");
-  storage_ = AllocateHost(shape.NumElements() * DTypeBytes(dtype));
+  storage_ = Allocate(device, shape.NumElements() * DTypeBytes(dtype));
   view_ = TensorView(storage_.get(), dtype, device, shape);
 }
 
@@ -104,8 +111,7 @@ struct Workspace::Block {
 
 Workspace::Workspace(Device device, int64_t capacity_bytes)
     : device_(device), capacity_bytes_(AlignUp(capacity_bytes)) {
-  FD_CHECK(device.type == DeviceType::kCpu, "no allocator for this device");
-  block_ = std::make_shared<Block>(Block{AllocateHost(capacity_bytes_), nullptr});
+  block_ = std::make_shared<Block>(Block{Allocate(device_, capacity_bytes_), nullptr});
 }
 
 TensorView Workspace::Take(DType dtype, Shape shape) {
@@ -116,7 +122,7 @@ TensorView Workspace::Take(DType dtype, Shape shape) {
   if (used_bytes_ <= capacity_bytes_) {
     return TensorView(static_cast<char*>(block_->memory.get()) + begin, dtype, device_, shape);
   }
-  overflow_ = std::make_shared<Block>(Block{AllocateHost(bytes), overflow_});
+  overflow_ = std::make_shared<Block>(Block{Allocate(device_, bytes), overflow_});
   return TensorView(overflow_->memory.get(), dtype, device_, shape);
 }
 
@@ -126,7 +132,7 @@ void Workspace::Release(int64_t mark) {
   if (mark != 0 || overflow_ == nullptr) return;
   overflow_.reset();
   capacity_bytes_ = peak_bytes_;
-  block_ = std::make_shared<Block>(Block{AllocateHost(capacity_bytes_), nullptr});
+  block_ = std::make_shared<Block>(Block{Allocate(device_, capacity_bytes_), nullptr});
 }
 
 }  // namespace fd

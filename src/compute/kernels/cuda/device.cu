@@ -1,0 +1,151 @@
+#include "compute/kernels/cuda/device.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "compute/kernels/cuda/cuda_check.cuh"
+
+namespace fd::cuda {
+namespace {
+
+cudaStream_t Stream(void* s) { return static_cast<cudaStream_t>(s); }
+cudaEvent_t Event(void* e) { return static_cast<cudaEvent_t>(e); }
+
+// Goes back to the thread's device at the closing brace.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    FD_CUDA_CHECK(cudaGetDevice(&before_));
+    if (device != before_) FD_CUDA_CHECK(cudaSetDevice(device));
+    changed_ = device != before_;
+  }
+  ~DeviceGuard() {
+    if (changed_) cudaSetDevice(before_);
+  }
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+}  // namespace
+
+bool IsBuilt() { return true; }
+
+int DeviceCount() {
+  static const int count = [] {
+    int n = 0;
+    if (cudaGetDeviceCount(&n) != cudaSuccess) {
+      cudaGetLastError();  // "no device" and "driver too old" are answers, not errors
+      return 0;
+    }
+    return n;
+  }();
+  return count;
+}
+
+DeviceInfo GetDeviceInfo(int index) {
+  DeviceInfo info;
+  cudaDeviceProp p;
+  FD_CUDA_CHECK(cudaGetDeviceProperties(&p, index));
+  std::memcpy(info.name, p.name, sizeof(info.name) - 1);
+  info.major = p.major;
+  info.minor = p.minor;
+  info.multiprocessors = p.multiProcessorCount;
+  info.l2_bytes = p.l2CacheSize;
+  info.shared_bytes_per_block = static_cast<int64_t>(p.sharedMemPerBlockOptin);
+  DeviceGuard guard(index);
+  size_t free_bytes = 0, total_bytes = 0;
+  FD_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+  info.free_bytes = static_cast<int64_t>(free_bytes);
+  info.total_bytes = static_cast<int64_t>(total_bytes);
+  FD_CUDA_CHECK(cudaDriverGetVersion(&info.driver_version));
+  FD_CUDA_CHECK(cudaRuntimeGetVersion(&info.runtime_version));
+  return info;
+}
+
+void SetDevice(int index) { FD_CUDA_CHECK(cudaSetDevice(index)); }
+
+void* TryAllocate(int device, int64_t bytes) {
+  DeviceGuard guard(device);
+  void* memory = nullptr;
+  const cudaError_t error = cudaMalloc(&memory, static_cast<size_t>(std::max<int64_t>(bytes, 1)));
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  FD_CUDA_CHECK(error);
+  return memory;
+}
+
+void* AllocateZeroed(int device, int64_t bytes) {
+  FD_CHECK_GE(bytes, 0);
+  void* memory = TryAllocate(device, bytes);
+  FD_CHECK(memory != nullptr, "out of memory on CUDA device ", device, ": ", bytes, " bytes");
+  DeviceGuard guard(device);
+  FD_CUDA_CHECK(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), nullptr));
+  FD_CUDA_CHECK(cudaStreamSynchronize(nullptr));
+  return memory;
+}
+
+void Free(int device, void* memory) {
+  DeviceGuard guard(device);
+  FD_CUDA_CHECK(cudaFree(memory));
+}
+
+void* AllocatePinned(int64_t bytes) {
+  void* memory = nullptr;
+  FD_CUDA_CHECK(
+      cudaHostAlloc(&memory, static_cast<size_t>(std::max<int64_t>(bytes, 1)), cudaHostAllocPortable));
+  return memory;
+}
+
+void FreePinned(void* memory) { FD_CUDA_CHECK(cudaFreeHost(memory)); }
+
+void* CreateStream(int device) {
+  DeviceGuard guard(device);
+  cudaStream_t stream;
+  FD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return stream;
+}
+
+void DestroyStream(void* stream) { FD_CUDA_CHECK(cudaStreamDestroy(Stream(stream))); }
+
+void Synchronize(void* stream) { FD_CUDA_CHECK(cudaStreamSynchronize(Stream(stream))); }
+
+void CopyAsync(void* to, const void* from, int64_t bytes, void* stream) {
+  if (bytes == 0) return;
+  FD_CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, Stream(stream)));
+}
+
+void CopyRowsAsync(void* to, int64_t to_pitch, const void* from, int64_t from_pitch, int64_t row_bytes,
+                   int64_t rows, void* stream) {
+  if (row_bytes == 0 || rows == 0) return;
+  FD_CUDA_CHECK(cudaMemcpy2DAsync(to, static_cast<size_t>(to_pitch), from, static_cast<size_t>(from_pitch),
+                                  static_cast<size_t>(row_bytes), static_cast<size_t>(rows),
+                                  cudaMemcpyDefault, Stream(stream)));
+}
+
+void FillBytesAsync(void* memory, uint8_t value, int64_t bytes, void* stream) {
+  if (bytes == 0) return;
+  FD_CUDA_CHECK(cudaMemsetAsync(memory, value, static_cast<size_t>(bytes), Stream(stream)));
+}
+
+void* CreateEvent() {
+  cudaEvent_t event;
+  FD_CUDA_CHECK(cudaEventCreate(&event));
+  return event;
+}
+void DestroyEvent(void* event) { FD_CUDA_CHECK(cudaEventDestroy(Event(event))); }
+void RecordEvent(void* event, void* stream) { FD_CUDA_CHECK(cudaEventRecord(Event(event), Stream(stream))); }
+void WaitEvent(void* event) { FD_CUDA_CHECK(cudaEventSynchronize(Event(event))); }
+void StreamWaitEvent(void* stream, void* event) {
+  FD_CUDA_CHECK(cudaStreamWaitEvent(Stream(stream), Event(event), 0));
+}
+float MillisecondsBetween(void* begin, void* end) {
+  float ms = 0;
+  FD_CUDA_CHECK(cudaEventElapsedTime(&ms, Event(begin), Event(end)));
+  return ms;
+}
+
+}  // namespace fd::cuda
