@@ -50,14 +50,7 @@ Value Interpreter::EvalNode(const Expr& e) {
     case ExprKind::kNegative:
     case ExprKind::kPositive: {
       Value v = Eval(*e.args[0]);
-      if (failed()) return {};
-      if (v.undefined()) return Fail(UndefinedMessage(v));
-      bool negative = e.kind == ExprKind::kNegative;
-      if (!v.number())
-        return Fail(StrCat("bad operand type for unary ", negative ? "-" : "+", ": '", TypeName(v), "'"));
-      if (v.Is(Kind::kFloat)) return Value::Float(negative ? -v.d() : v.d(), v.user());
-      if (negative && v.i() == INT64_MIN) return Fail("an integer beyond 64 bits");
-      return Value::Int(negative ? -v.i() : v.i(), v.user());
+      return failed() ? Value() : Signed(v, e.kind == ExprKind::kNegative);
     }
     case ExprKind::kNot:
       return Value::Bool(!Truth(Eval(*e.args[0])));
@@ -81,12 +74,23 @@ Value Interpreter::EvalNode(const Expr& e) {
       bool truth = Truth(Eval(*e.args[1]));
       if (failed()) return {};
       if (truth) return Eval(*e.args[0]);
-      if (e.args[2]) return Eval(*e.args[2]);
-      return Value::Undefined(StrCat("the inline if-expression on line ", e.line,
-                                     " evaluated to false and no else section was defined."));
+      return e.args[2] ? Eval(*e.args[2]) : NoElse(e);
     }
   }
   return {};
+}
+
+Value Interpreter::Signed(const Value& v, bool negative) {
+  if (v.undefined()) return Fail(UndefinedMessage(v));
+  if (!v.number())
+    return Fail(StrCat("bad operand type for unary ", negative ? "-" : "+", ": '", TypeName(v), "'"));
+  if (v.Is(Kind::kFloat)) return Value::Float(negative ? -v.d() : v.d(), v.user());
+  if (negative && v.i() == INT64_MIN) return Fail("an integer beyond 64 bits");
+  return Value::Int(negative ? -v.i() : v.i(), v.user());
+}
+Value Interpreter::NoElse(const Expr& e) {
+  return Value::Undefined(StrCat("the inline if-expression on line ", e.line,
+                                 " evaluated to false and no else section was defined."));
 }
 
 Value Interpreter::EvalConcat(const Expr& e) {
@@ -179,7 +183,13 @@ Value Interpreter::EvalSlice(const Expr& e) {
   for (size_t i = 0; i < 3; ++i) {
     part[i] = e.args[i + 1] ? Eval(*e.args[i + 1]) : Value::None();
     if (failed()) return {};
-    if (!part[i].none() && !part[i].integer())
+  }
+  return Slice(object, part);
+}
+
+Value Interpreter::Slice(const Value& object, const Value (&part)[3]) {
+  for (const Value& p : part) {
+    if (!p.none() && !p.integer())
       return Fail("slice indices must be integers or None or have an __index__ method");
   }
   if (object.undefined()) return Fail(UndefinedMessage(object));
@@ -228,16 +238,20 @@ Value Interpreter::EvalSlice(const Expr& e) {
 
 void Interpreter::EvalArgs(const CallSpec& spec, Args* args) {
   for (const ExprPtr& e : spec.positional) args->positional.push_back(Eval(*e));
-  for (const auto& [name, e] : spec.named) args->named.emplace_back(Value::String(name), Eval(*e));
-  if (spec.star && !failed()) {
-    Values more;
-    Value v = Eval(*spec.star);
-    if (failed() || !Iterate(v, &more)) return;
-    args->positional.insert(args->positional.end(), more.begin(), more.end());
+  for (const auto& [name, e] : spec.named) {
+    args->named.emplace_back(Value::String(name), Value());
+    args->named.back().second = Eval(*e);
   }
-  if (spec.star_star && !failed()) {
-    Value v = Eval(*spec.star_star);
-    if (failed()) return;
+  if (spec.star && !failed()) AddStar(Eval(*spec.star), args);
+  if (spec.star_star && !failed()) AddStarStar(Eval(*spec.star_star), args);
+}
+void Interpreter::AddStar(const Value& v, Args* args) {
+  Values more;
+  if (failed() || !Iterate(v, &more)) return;
+  args->positional.insert(args->positional.end(), more.begin(), more.end());
+}
+void Interpreter::AddStarStar(const Value& v, Args* args) {
+  if (!failed()) {
     if (!v.Is(Kind::kDict)) {
       Fail(StrCat("argument after ** must be a mapping, not ", TypeName(v)));
       return;
@@ -305,8 +319,7 @@ Value Interpreter::Lookup(std::string_view name) {
 bool Interpreter::ObjectAttr(const Value& object, std::string_view name, Value* out) {
   std::string_view type = TypeName(object);
   if (name.starts_with("__") && name.ends_with("__") && name.size() > 4) {
-    *out =
-        Value::Undefined(StrCat("access to attribute '", name, "' of '", type, "' object is unsafe."), true);
+    *out = Value::Undefined(StrCat("access to attribute '", name, "' of '", type, "' object is unsafe."));
     return true;
   }
   switch (object.kind()) {
@@ -322,8 +335,7 @@ bool Interpreter::ObjectAttr(const Value& object, std::string_view name, Value* 
       MethodKind method = FindMethod(object, name);
       if (method == MethodKind::kAbsent) return false;
       if (method == MethodKind::kUnsafe) {
-        *out = Value::Undefined(StrCat("access to attribute '", name, "' of '", type, "' object is unsafe."),
-                                true);
+        *out = Value::Undefined(StrCat("access to attribute '", name, "' of '", type, "' object is unsafe."));
         return true;
       }
       auto bound = std::make_shared<FunctionData>();

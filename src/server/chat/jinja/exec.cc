@@ -78,8 +78,8 @@ bool Interpreter::ChargeBytes(size_t bytes) {
 }
 
 Interpreter::Depth::Depth(Interpreter* it) : interpreter(it) {
-  if (++it->depth_ > 16 * it->limits_.max_depth)
-    it->Fail(StrCat("nested more than ", 16 * it->limits_.max_depth, " levels deep"));
+  int most = kLevelsPerCall * it->limits_.max_depth;
+  if (++it->depth_ > most) it->Fail(StrCat("nested more than ", most, " levels deep"));
 }
 Interpreter::CallLevel::CallLevel(Interpreter* it) : interpreter(it) {
   if (++it->call_depth_ > it->limits_.max_depth)
@@ -132,36 +132,16 @@ Interpreter::Flow Interpreter::ExecOne(const Stmt& s) {
       if (!failed()) Assign(*s.target, v);
       return Flow::kNormal;
     }
-    case StmtKind::kSetBlock: {
-      Flow flow = Flow::kNormal;
-      Value v;
-      {
-        ScopedFrame scope(this, frame_);
-        v = Value::String(Capture(s.body, &flow));
-      }
-      if (!failed() && s.expr) v = EvalFilter(*s.expr, &v);
-      if (!failed()) Assign(*s.target, v);
-      return flow;
-    }
-    case StmtKind::kMacro: {
-      auto macro = std::make_shared<MacroData>();
-      macro->node = &s;
-      macro->frame = frame_;
-      CaptureFrames();
-      frame_->Set(s.name, Value::Boxed(Kind::kMacro, std::move(macro)));
+    case StmtKind::kSetBlock:
+      return ExecSetBlock(s);
+    case StmtKind::kMacro:
+      frame_->Set(s.name, MakeMacro(s));
       return Flow::kNormal;
-    }
     case StmtKind::kCallBlock:
       ExecCallBlock(s);
       return Flow::kNormal;
-    case StmtKind::kFilterBlock: {
-      Flow flow = Flow::kNormal;
-      ScopedFrame scope(this, frame_);
-      Value v = Value::String(Capture(s.body, &flow));
-      if (!failed()) v = EvalFilter(*s.expr, &v);
-      if (!failed()) AppendStr(*out_, v);
-      return flow;
-    }
+    case StmtKind::kFilterBlock:
+      return ExecFilterBlock(s);
     case StmtKind::kWith:
       return ExecWith(s);
     case StmtKind::kGeneration:
@@ -172,6 +152,35 @@ Interpreter::Flow Interpreter::ExecOne(const Stmt& s) {
       return Flow::kContinue;
   }
   return Flow::kNormal;
+}
+
+Interpreter::Flow Interpreter::ExecSetBlock(const Stmt& s) {
+  Flow flow = Flow::kNormal;
+  Value v;
+  {
+    ScopedFrame scope(this, frame_);
+    v = Value::String(Capture(s.body, &flow));
+  }
+  if (!failed() && s.expr) v = EvalFilter(*s.expr, &v);
+  if (!failed()) Assign(*s.target, v);
+  return flow;
+}
+
+Interpreter::Flow Interpreter::ExecFilterBlock(const Stmt& s) {
+  Flow flow = Flow::kNormal;
+  ScopedFrame scope(this, frame_);
+  Value v = Value::String(Capture(s.body, &flow));
+  if (!failed()) v = EvalFilter(*s.expr, &v);
+  if (!failed()) AppendStr(*out_, v);
+  return flow;
+}
+
+Value Interpreter::MakeMacro(const Stmt& s) {
+  auto macro = std::make_shared<MacroData>();
+  macro->node = &s;
+  macro->frame = frame_;
+  CaptureFrames();
+  return Value::Boxed(Kind::kMacro, std::move(macro));
 }
 
 Interpreter::Flow Interpreter::ExecIf(const Stmt& s) {
@@ -192,48 +201,53 @@ Interpreter::Flow Interpreter::ExecFor(const Stmt& s) {
 }
 
 Interpreter::Flow Interpreter::Loop(const Stmt& s, Values items, int64_t depth0, Frame* parent) {
-  if (s.test) {
-    Values kept;
-    for (Value& item : items) {
+  if (s.test) FilterItems(s, items, parent);
+  if (failed()) return Flow::kNormal;
+  bool ran = false;  // as in Jinja2, one pass must come to its end, or the else block runs
+  if (!items.empty()) {
+    Value loop = MakeLoop(s, std::move(items), depth0, parent);
+    if (failed()) return Flow::kNormal;
+    auto& state = loop.box<LoopData>();
+    for (state.index0 = 0; state.index0 < state.items.size() && Charge(1); ++state.index0) {
       ScopedFrame scope(this, parent);
-      frame_->Set("loop", Value::Undefined(
-                              "'loop' is undefined. The filter section of a loop as well as the else block "
-                              "don't have access to the special 'loop' variable of the current loop."));
-      Assign(*s.target, item);
-      bool keep = Truth(Eval(*s.test));
-      if (failed()) return Flow::kNormal;
-      if (keep) kept.push_back(std::move(item));
+      Assign(*s.target, state.items[state.index0]);
+      frame_->Set("loop", loop);
+      if (failed()) break;
+      Flow flow = Exec(s.body);
+      if (flow == Flow::kBreak || failed()) break;
+      ran |= flow == Flow::kNormal;
     }
-    items = std::move(kept);
   }
-  if (items.empty()) {
+  if (ran || failed()) return Flow::kNormal;
+  ScopedFrame scope(this, parent);
+  return Exec(s.otherwise);
+}
+
+void Interpreter::FilterItems(const Stmt& s, Values& items, Frame* parent) {
+  Values kept;
+  for (Value& item : items) {
     ScopedFrame scope(this, parent);
-    return Exec(s.otherwise);
+    Assign(*s.target, item);
+    bool keep = Truth(Eval(*s.test));
+    if (failed()) return;
+    if (keep) kept.push_back(std::move(item));
   }
+  items = std::move(kept);
+}
+
+Value Interpreter::MakeLoop(const Stmt& s, Values items, int64_t depth0, Frame* parent) {
   auto state = std::make_shared<LoopData>();
   state->depth = MaxDepth(items) + 1;
   state->items = std::move(items);
   state->depth0 = depth0;
-  if (state->depth > kMaxValueDepth) {
-    Fail(StrCat("values nested more than ", kMaxValueDepth, " levels deep"));
-    return Flow::kNormal;
-  }
+  if (state->depth > kMaxValueDepth)
+    return Fail(StrCat("values nested more than ", kMaxValueDepth, " levels deep"));
   if (s.recursive) {
     state->node = &s;
     state->frame = parent;
     for (Frame* f = parent; f != nullptr && !f->captured; f = f->parent) f->captured = true;
   }
-  Value loop = Value::Boxed(Kind::kLoop, state);
-  for (state->index0 = 0; state->index0 < state->items.size(); ++state->index0) {
-    if (!Charge(1)) break;
-    ScopedFrame scope(this, parent);
-    Assign(*s.target, state->items[state->index0]);
-    frame_->Set("loop", loop);
-    if (failed()) break;
-    Flow flow = Exec(s.body);
-    if (flow == Flow::kBreak || failed()) break;
-  }
-  return Flow::kNormal;
+  return Value::Boxed(Kind::kLoop, std::move(state));
 }
 
 Interpreter::Flow Interpreter::ExecWith(const Stmt& s) {
@@ -298,15 +312,12 @@ void Interpreter::Assign(const Expr& target, const Value& value) {
 }
 
 void Interpreter::ExecCallBlock(const Stmt& s) {
-  auto caller = std::make_shared<MacroData>();
-  caller->node = &s;
-  caller->frame = frame_;
-  CaptureFrames();
+  Value caller = MakeMacro(s);
   Value callee = Eval(*s.expr->args[0]);
   Args args;
   EvalArgs(*s.expr->call, &args);
   if (failed()) return;
-  args.named.emplace_back(Value::String("caller"), Value::Boxed(Kind::kMacro, std::move(caller)));
+  args.named.emplace_back(Value::String("caller"), std::move(caller));
   Value v = Call(callee, args);
   if (!failed()) AppendStr(*out_, v);
 }
@@ -317,8 +328,16 @@ Value Interpreter::CallMacro(const Value& value, Args& args) {
   if (failed()) return {};
   const MacroData& macro = value.box<MacroData>();
   const Stmt& s = *macro.node;
-  std::string name = s.kind == StmtKind::kMacro ? s.name : "caller";
   ScopedFrame scope(this, macro.frame);
+  BindParameters(s, args);
+  if (failed()) return {};
+  Flow flow = Flow::kNormal;
+  TextPtr text = Capture(s.body, &flow);
+  return failed() ? Value() : Value::String(std::move(text));
+}
+
+void Interpreter::BindParameters(const Stmt& s, Args& args) {
+  std::string name = s.kind == StmtKind::kMacro ? s.name : "caller";
   Value caller;
   std::vector<std::pair<Value, Value>> extra;
   std::vector<bool> taken(args.named.size(), false);
@@ -342,7 +361,7 @@ Value Interpreter::CallMacro(const Value& value, Args& args) {
     } else {
       frame_->Set(param, Value::Undefined(StrCat("parameter '", param, "' was not provided")));
     }
-    if (failed()) return {};
+    if (failed()) return;
   }
   for (size_t k = 0; k < args.named.size(); ++k) {
     if (taken[k]) continue;
@@ -352,11 +371,13 @@ Value Interpreter::CallMacro(const Value& value, Args& args) {
     } else if (s.uses_kwargs) {
       extra.push_back(args.named[k]);
     } else {
-      return Fail(StrCat("macro '", name, "' takes no keyword argument '", key, "'"));
+      Fail(StrCat("macro '", name, "' takes no keyword argument '", key, "'"));
+      return;
     }
   }
   if (args.positional.size() > s.params.size() && !s.uses_varargs) {
-    return Fail(StrCat("macro '", name, "' takes not more than ", s.params.size(), " argument(s)"));
+    Fail(StrCat("macro '", name, "' takes not more than ", s.params.size(), " argument(s)"));
+    return;
   }
   if (s.uses_caller && !caller_is_param) {
     frame_->Set("caller", caller.undefined() ? Value::Undefined("No caller defined") : caller);
@@ -365,9 +386,6 @@ Value Interpreter::CallMacro(const Value& value, Args& args) {
     frame_->Set("varargs", Value::Tuple(Values(args.positional.begin() + static_cast<long>(given),
                                                args.positional.end())));
   if (s.uses_kwargs) frame_->Set("kwargs", Value::Dict(std::move(extra)));
-  Flow flow = Flow::kNormal;
-  TextPtr text = Capture(s.body, &flow);
-  return failed() ? Value() : Value::String(std::move(text));
 }
 
 Value Interpreter::CallLoop(const Value& loop, Args& args) {

@@ -35,9 +35,10 @@ Value Attribute(Interpreter& it, const Value& item, const Value* path, const Val
   return v;
 }
 
+// `lists`: each key is a list, of one entry per path when the path is "a,b" (sort).
 bool Keys(Interpreter& it, const Values& items, const Value* path, bool case_sensitive,
-          const Value* otherwise, Values* keys) {
-  bool several = path != nullptr && path->string() && path->bytes().find(',') != std::string::npos;
+          const Value* otherwise, Values* keys, bool lists = false) {
+  bool several = lists && path != nullptr && path->string() && path->bytes().find(',') != std::string::npos;
   for (const Value& item : items) {
     if (!it.Charge(1)) return false;
     if (several) {
@@ -48,7 +49,8 @@ bool Keys(Interpreter& it, const Values& items, const Value* path, bool case_sen
       }
       keys->push_back(Value::List(std::move(parts)));
     } else {
-      keys->push_back(Lowered(it, Attribute(it, item, path, otherwise), case_sensitive));
+      Value key = Lowered(it, Attribute(it, item, path, otherwise), case_sensitive);
+      keys->push_back(lists ? Value::List({key}) : key);
     }
     if (it.failed()) return false;
   }
@@ -115,7 +117,7 @@ Value Join(Interpreter& it, const Value& v, Args& args) {
 Value SortFilter(Interpreter& it, const Value& v, Args& args) {
   Params p(it, "sort", args, {"reverse", "case_sensitive", "attribute"});
   Values items, keys;
-  if (!p.ok() || !it.Iterate(v, &items) || !Keys(it, items, p[2], p.Truth(1, false), nullptr, &keys))
+  if (!p.ok() || !it.Iterate(v, &items) || !Keys(it, items, p[2], p.Truth(1, false), nullptr, &keys, true))
     return {};
   it.SortBy(items, keys, p.Truth(0, false));
   return Value::List(std::move(items));
@@ -359,6 +361,7 @@ Value IntFilter(Interpreter& it, const Value& v, Args& args) {
   int64_t base = p.ok() ? p.Int(1, 10) : 10, value = 0;
   if (it.failed()) return {};
   Value otherwise = p[0] ? *p[0] : Value::Int(0);
+  if (v.undefined()) return it.Fail(UndefinedMessage(v));
   if (v.integer()) return Value::Int(v.i(), v.user());
   double d = v.d();
   bool user = v.user() || (v.string() && AnyUser(v.text()));
@@ -369,13 +372,15 @@ Value IntFilter(Interpreter& it, const Value& v, Args& args) {
   } else if (!v.Is(Kind::kFloat)) {
     return otherwise;
   }
-  if (!std::isfinite(d)) return v.string() || std::isnan(d) || std::isinf(d) ? otherwise : v;
+  if (std::isinf(d) && !v.string()) return it.Fail("cannot convert float infinity to integer");
+  if (!std::isfinite(d)) return otherwise;
   if (std::fabs(d) >= 9.2e18) return it.Fail("an integer beyond 64 bits");
   return Value::Int(static_cast<int64_t>(d), user);
 }
 Value FloatFilter(Interpreter& it, const Value& v, Args& args) {
   Params p(it, "float", args, {"default"});
   if (!p.ok()) return {};
+  if (v.undefined()) return it.Fail(UndefinedMessage(v));
   if (v.number()) return Value::Float(v.d(), v.user());
   double d = 0;
   if (v.string() && it.ChargeBytes(v.bytes().size()) && ParsePythonFloat(v.bytes(), &d))
@@ -562,8 +567,7 @@ Value Interpreter::ApplyFilter(std::string_view name, const Value& input, Args& 
   if (!Charge(1)) return {};
   Filter filter = FindFilter(name);
   if (filter == nullptr) return Fail(StrCat("No filter named '", name, "'."));
-  if (input.undefined()) Truth(input);
-  Value v = failed() ? Value() : filter(*this, input, args);
+  Value v = filter(*this, input, args);
   return failed() ? Value() : v;
 }
 

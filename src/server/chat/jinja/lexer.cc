@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 
 #include "base/strings.h"
 #include "base/utf8.h"
@@ -272,11 +273,13 @@ class Lexer {
       pos_ = end;
     } else {
       size_t end = digits(p);
-      if (end + 1 < s_.size() && s_[end] == '.' && isdigit(static_cast<unsigned char>(s_[end + 1]))) {
+      bool member = p > 0 && s_[p - 1] == '.';  // a.0.1 has no number 0.1
+      if (!member && end + 1 < s_.size() && s_[end] == '.' &&
+          isdigit(static_cast<unsigned char>(s_[end + 1]))) {
         end = digits(end + 1);
         real = true;
       }
-      if (end < s_.size() && (s_[end] | 0x20) == 'e') {
+      if (!member && end < s_.size() && (s_[end] | 0x20) == 'e') {
         size_t e = end + 1;
         if (e < s_.size() && (s_[e] == '+' || s_[e] == '-')) ++e;
         if (e < s_.size() && isdigit(static_cast<unsigned char>(s_[e]))) {
@@ -292,6 +295,10 @@ class Lexer {
     const char* last = first + text.size();
     std::from_chars_result r =
         real ? std::from_chars(first, last, lexeme.real) : std::from_chars(first, last, lexeme.integer, base);
+    if (real && r.ec == std::errc::result_out_of_range) {
+      lexeme.real = std::strtod(text.c_str(), nullptr);  // infinity or 0
+      r.ec = std::errc();
+    }
     if (r.ec != std::errc() || r.ptr != last)
       return Fail(StrCat("the number ", text, " is not within 64 bits"));
     out_.push_back(std::move(lexeme));

@@ -60,7 +60,8 @@ def main(path):
             out.write(f"constexpr Range k{name}[] = {{\n")
             wrap([f"{{0x{a:X}, 0x{b:X}}}," for a, b in ranges(test)], out)
             out.write("};\n")
-        for name, convert in {"ToLower": str.lower, "ToUpper": str.upper, "ToTitle": str.title}.items():
+        for name, convert in {"ToLower": str.lower, "ToUpper": str.upper, "ToTitle": str.title,
+                              "ToFold": lambda c: c if c.casefold() == c.lower() else c.casefold()}.items():
             runs, special = mapping(convert)
             out.write(f"constexpr Run k{name}[] = {{\n")
             wrap([f"{{0x{a:X}, 0x{b:X}, {s}, {d}}}," for a, b, s, d in runs], out)

@@ -380,7 +380,7 @@ const std::unordered_map<std::string_view, Method>& StringMethods() {
       {"join", JoinMethod},
       {"upper", Convert<Upper>},
       {"lower", Convert<Lower>},
-      {"casefold", Convert<Lower>},
+      {"casefold", Convert<CaseFold>},
       {"capitalize", Convert<Capitalize>},
       {"title", Convert<Title>},
       {"swapcase", Convert<SwapCase>},
@@ -466,6 +466,9 @@ MethodKind FindMethod(const Value& self, std::string_view name) {
 }
 
 Value CallMethod(Interpreter& it, const Value& self, std::string_view name, Args& args) {
+  static constexpr std::string_view kNamed[] = {"split", "rsplit", "splitlines", "expandtabs", "format"};
+  if (!args.named.empty() && std::find(std::begin(kNamed), std::end(kNamed), name) == std::end(kNamed))
+    return it.Fail(StrCat(TypeName(self), ".", name, "() takes no keyword arguments"));
   if (self.string()) {
     Value v = StringMethods().at(name)(it, self, args);
     return it.failed() ? Value() : v;

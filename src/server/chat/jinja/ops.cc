@@ -12,8 +12,6 @@ namespace fd::jinja {
 bool Interpreter::Truth(const Value& v) {
   switch (v.kind()) {
     case Kind::kUndefined:
-      if (v.identity() != nullptr && v.box<UndefinedData>().unsafe) Fail(UndefinedMessage(v));
-      return false;
     case Kind::kNone:
       return false;
     case Kind::kBool:
@@ -38,9 +36,7 @@ void Interpreter::AppendStr(TextBuilder& out, const Value& v) {
   if (v.string()) {
     if (!ChargeBytes(v.bytes().size())) return;
     out.Append(v.text());
-  } else if (v.undefined()) {
-    Truth(v);  // an unsafe one fails
-  } else {
+  } else if (!v.undefined()) {
     AppendRepr(out, v);
   }
   if (out.size() > static_cast<size_t>(limits_.max_output_bytes))
@@ -122,63 +118,67 @@ void Interpreter::AppendRepr(TextBuilder& out, const Value& v) {
       return;
     case Kind::kList:
     case Kind::kTuple:
-    case Kind::kView: {
-      const std::string& label = v.list().label;
-      bool tuple = v.Is(Kind::kTuple), view = v.Is(Kind::kView);
-      if (view && label.starts_with("range")) {
-        out.Append(label, true);
-        return;
-      }
-      out.Append(view ? label + "([" : tuple ? "(" : "[", v.user());
-      bool first = true;
-      for (const Value& item : v.items()) {
-        if (!first) out.Append(", ", v.user());
-        first = false;
-        AppendRepr(out, item);
-        if (failed()) return;
-      }
-      out.Append(view ? "])" : tuple ? (v.items().size() == 1 ? ",)" : ")") : "]", v.user());
-      return;
-    }
+    case Kind::kView:
+      return AppendItemsRepr(out, v);
     case Kind::kDict:
-    case Kind::kNamespace: {
-      bool ns = v.Is(Kind::kNamespace), first = true;
-      out.Append(ns ? "<Namespace {" : "{", v.user());
-      auto member = [&](const Value& key, const Value& value) {
-        if (!first) out.Append(", ", v.user());
-        first = false;
-        AppendRepr(out, key);
-        out.Append(": ", v.user());
-        AppendRepr(out, value);
-      };
-      if (ns) {
-        for (const auto& [key, value] : v.box<NamespaceData>().attributes) {
-          if (!failed()) member(Value::String(key), value);
-        }
-      } else {
-        for (const auto& [key, value] : v.dict().items) {
-          if (!failed()) member(key, value);
-        }
-      }
-      out.Append(ns ? "}>" : "}", v.user());
-      return;
+    case Kind::kNamespace:
+      return AppendMembersRepr(out, v);
+    default:
+      return out.Append(OpaqueRepr(v), false);
+  }
+}
+
+void Interpreter::AppendItemsRepr(TextBuilder& out, const Value& v) {
+  const std::string& label = v.list().label;
+  bool tuple = v.Is(Kind::kTuple), view = v.Is(Kind::kView);
+  if (view && label.starts_with("range")) return out.Append(label, true);
+  if (view) out.Append(label, v.user());
+  out.Append(view ? "([" : tuple ? "(" : "[", v.user());
+  bool first = true;
+  for (const Value& item : v.items()) {
+    if (!first) out.Append(", ", v.user());
+    first = false;
+    AppendRepr(out, item);
+    if (failed()) return;
+  }
+  out.Append(view ? "])" : tuple ? (v.items().size() == 1 ? ",)" : ")") : "]", v.user());
+}
+
+void Interpreter::AppendMembersRepr(TextBuilder& out, const Value& v) {
+  bool ns = v.Is(Kind::kNamespace), first = true;
+  out.Append(ns ? "<Namespace {" : "{", v.user());
+  auto member = [&](const Value& key, const Value& value) {
+    if (!first) out.Append(", ", v.user());
+    first = false;
+    AppendRepr(out, key);
+    out.Append(": ", v.user());
+    AppendRepr(out, value);
+  };
+  if (ns) {
+    for (const auto& [key, value] : v.box<NamespaceData>().attributes) {
+      if (!failed()) member(Value::String(key), value);
     }
+  } else {
+    for (const auto& [key, value] : v.dict().items) {
+      if (!failed()) member(key, value);
+    }
+  }
+  out.Append(ns ? "}>" : "}", v.user());
+}
+
+std::string Interpreter::OpaqueRepr(const Value& v) {
+  switch (v.kind()) {
     case Kind::kMacro: {
       const Stmt& s = *v.box<MacroData>().node;
-      out.Append(s.kind == StmtKind::kMacro ? StrCat("<Macro '", s.name, "'>") : "<Macro anonymous>", false);
-      return;
+      return s.kind == StmtKind::kMacro ? StrCat("<Macro '", s.name, "'>") : "<Macro anonymous>";
     }
     case Kind::kLoop:
-      out.Append(
-          StrCat("<LoopContext ", v.box<LoopData>().index0 + 1, "/", v.box<LoopData>().items.size(), ">"),
-          false);
-      return;
+      return StrCat("<LoopContext ", v.box<LoopData>().index0 + 1, "/", v.box<LoopData>().items.size(), ">");
     case Kind::kFunction:
     case Kind::kMethod:
-      out.Append(StrCat("<function ", v.box<FunctionData>().name, ">"), false);
-      return;
+      return StrCat("<function ", v.box<FunctionData>().name, ">");
     default:
-      out.Append(StrCat("<", TypeName(v), " object>"), false);
+      return StrCat("<", TypeName(v), " object>");
   }
 }
 
@@ -291,7 +291,7 @@ bool Interpreter::Iterate(const Value& v, Values* out) {
     return false;
   }
   if (v.undefined()) {
-    Truth(v);
+    out->clear();
   } else if (v.string()) {
     *out = SplitChars(*this, v.text());
   } else if (v.has_items()) {
@@ -386,9 +386,9 @@ Value Power(Interpreter& it, const Value& a, const Value& b, bool user) {
 }  // namespace
 
 Value Interpreter::Binary(std::string_view op, const Value& a, const Value& b) {
+  if (op == "%" && a.string()) return FormatPercent(*this, a.text(), b);
   if (a.undefined() || b.undefined()) return Fail(UndefinedMessage(a.undefined() ? a : b));
   bool user = a.user() || b.user();
-  if (op == "%" && a.string()) return FormatPercent(*this, a.text(), b);
   if (op == "+" && a.string() && b.string()) {
     if (!ChargeBytes(a.bytes().size() + b.bytes().size())) return {};
     TextBuilder out;

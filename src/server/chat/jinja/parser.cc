@@ -8,7 +8,7 @@
 namespace fd::jinja {
 namespace {
 
-constexpr int kMaxNesting = 200;    // parentheses, brackets and blocks inside each other
+constexpr int kMaxNesting = 100;    // parentheses, brackets and blocks inside each other
 constexpr int kMaxExprDepth = 200;  // levels of one expression tree: a + b + c has 3
 
 // After the first error every token reads as the end, so all loops stop.
@@ -201,6 +201,7 @@ class Parser {
 
   std::unique_ptr<Stmt> For(int line) {
     auto s = NewStmt(StmtKind::kFor, line);
+    ++for_depth_;
     s->target = Target(false);
     ExpectName("in");
     s->expr = Tuple(false, "recursive");
@@ -217,6 +218,7 @@ class Parser {
       Step();
       ExpectBlockEnd();
     }
+    --for_depth_;
     return s;
   }
 
@@ -226,7 +228,7 @@ class Parser {
     std::vector<ExprPtr> parts;
     bool tuple = false;
     do {
-      if (IsName("in") || IsOp("=") || IsOp(")") || Now().token == Token::kBlockEnd) break;
+      if (IsName("in") || IsOp(")") || Now().token == Token::kBlockEnd) break;
       if (SkipOp("(")) {
         parts.push_back(Target(with_namespace));
         ExpectOp(")");
@@ -236,6 +238,7 @@ class Parser {
             name == "None") {
           Fail(StrCat("can't assign to '", name, "'"));
         }
+        if (name == "loop" && for_depth_ > 0 && !IsOp(".")) Fail("can't assign to special loop variable");
         if (with_namespace && SkipOp(".")) {
           std::string attribute = TakeName();
           parts.push_back(Node(ExprKind::kGetAttr, attribute, Make(ExprKind::kName, {}, name)));
@@ -290,6 +293,9 @@ class Parser {
     s.uses_caller = mentions_.caller;
     s.uses_varargs = mentions_.varargs;
     s.uses_kwargs = mentions_.kwargs;
+    for (const auto& [param, fallback] : s.params) {
+      if (param == "caller" && s.uses_caller && !fallback) Fail("the parameter caller needs a default");
+    }
     loops_ = loops;
     mentions_ = {outer.caller || mentions_.caller, outer.varargs || mentions_.varargs,
                  outer.kwargs || mentions_.kwargs};
@@ -600,6 +606,9 @@ class Parser {
         if (call.star_star) Fail("a named argument after **");
         std::string name = TakeName();
         Step();
+        for (const auto& other : call.named) {
+          if (other.first == name) Fail(StrCat("keyword argument repeated: ", name));
+        }
         call.named.emplace_back(std::move(name), Condition());
         Raise(e, call.named.back().second);
       } else {
@@ -683,7 +692,8 @@ class Parser {
   std::vector<Lexeme> tokens_;
   size_t at_ = 0;
   int nesting_ = 0;
-  int loops_ = 0;
+  int loops_ = 0;      // for loops around, up to the macro: break and continue need one
+  int for_depth_ = 0;  // for tags around, macros looked through
   Mentions mentions_;
   Status error_;
 };

@@ -46,6 +46,9 @@ TextPtr Upper(Interpreter& it, const Text& t) {
 TextPtr Lower(Interpreter& it, const Text& t) {
   return MapChars(it, t, [](std::string& out, char32_t c, int64_t) { AppendLower(out, c); });
 }
+TextPtr CaseFold(Interpreter& it, const Text& t) {
+  return MapChars(it, t, [](std::string& out, char32_t c, int64_t) { AppendFold(out, c); });
+}
 TextPtr Capitalize(Interpreter& it, const Text& t) {
   return MapChars(it, t, [](std::string& out, char32_t c, int64_t i) {
     i == 0 ? AppendTitle(out, c) : AppendLower(out, c);

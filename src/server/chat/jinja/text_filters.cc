@@ -181,10 +181,11 @@ Value UrlEncode(Interpreter& it, const Value& v, Args& args) {
     if (!it.Charge(1) || !it.Iterate(pair, &both)) return {};
     if (both.size() != 2) return it.Fail("urlencode needs pairs");
     if (out.size() > 0) out.Append("&", false);
-    Text slash{"/", {}, 1}, coded{"%2F", {}, 3};
+    Text slash{"/", {}, 1}, coded{"%2F", {}, 3}, space{"%20", {}, 3}, plus{"+", {}, 1};
     for (size_t i = 0; i < 2; ++i) {
       if (i == 1) out.Append("=", false);
-      out.Append(*Replace(it, *UrlEncodeText(it, *it.Str(both[i])), slash, coded, -1));
+      TextPtr text = Replace(it, *UrlEncodeText(it, *it.Str(both[i])), slash, coded, -1);
+      out.Append(*Replace(it, *text, space, plus, -1));
     }
   }
   return Value::String(out.Take());

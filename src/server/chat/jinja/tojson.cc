@@ -139,10 +139,25 @@ std::string_view StripSpace(std::string_view s) {
     if (!IsSpace(c.code_point)) break;
     s.remove_prefix(static_cast<size_t>(c.length_bytes));
   }
-  while (!s.empty() && static_cast<unsigned char>(s.back()) < 0x80 &&
-         IsSpace(static_cast<char32_t>(s.back())))
-    s.remove_suffix(1);
+  while (!s.empty()) {
+    size_t start = s.size() - 1;
+    while (start > 0 && (static_cast<unsigned char>(s[start]) & 0xC0) == 0x80) --start;
+    if (!IsSpace(DecodeUtf8(s.substr(start)).code_point)) break;
+    s = s.substr(0, start);
+  }
   return s;
+}
+// Decimal digits of any script become 0 to 9.
+std::string AsciiDigits(std::string_view s) {
+  std::string out;
+  while (!s.empty()) {
+    Utf8Char c = DecodeUtf8(s);
+    int value = c.code_point < 0x80 ? -1 : DecimalValue(c.code_point);
+    value < 0 ? out.append(s.substr(0, static_cast<size_t>(c.length_bytes)))
+              : out.append(1, static_cast<char>('0' + value));
+    s.remove_prefix(static_cast<size_t>(c.length_bytes));
+  }
+  return out;
 }
 // Single underscores between digits go; false when one stands elsewhere.
 bool DropUnderscores(std::string_view s, std::string* out) {
@@ -158,8 +173,9 @@ bool DropUnderscores(std::string_view s, std::string* out) {
 }
 }  // namespace
 
-bool ParsePythonInt(std::string_view text, int base, int64_t* out) {
-  text = StripSpace(text);
+bool ParsePythonInt(std::string_view given, int base, int64_t* out) {
+  std::string plain = AsciiDigits(StripSpace(given));
+  std::string_view text = plain;
   bool negative = text.starts_with("-");
   if (negative || text.starts_with("+")) text.remove_prefix(1);
   std::string digits;
@@ -181,8 +197,9 @@ bool ParsePythonInt(std::string_view text, int base, int64_t* out) {
   return true;
 }
 
-bool ParsePythonFloat(std::string_view text, double* out) {
-  text = StripSpace(text);
+bool ParsePythonFloat(std::string_view given, double* out) {
+  std::string plain = AsciiDigits(StripSpace(given));
+  std::string_view text = plain;
   bool negative = text.starts_with("-");
   if (negative || text.starts_with("+")) text.remove_prefix(1);
   std::string digits, lower;

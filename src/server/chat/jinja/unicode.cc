@@ -55,6 +55,13 @@ bool IsSpace(char32_t c) { return Has(kSpace, c); }
 bool IsPrintable(char32_t c) { return !Has(kUnprintable, c); }
 bool IsAlpha(char32_t c) { return Has(kAlpha, c); }
 bool IsDecimal(char32_t c) { return Has(kDecimal, c); }
+int DecimalValue(char32_t c) {
+  // Decimal digits stand in tens, 0 first.
+  auto it = std::upper_bound(std::begin(kDecimal), std::end(kDecimal), c,
+                             [](char32_t value, const Range& r) { return value < r.first; });
+  if (it == std::begin(kDecimal) || c > std::prev(it)->last) return -1;
+  return static_cast<int>((c - std::prev(it)->first) % 10);
+}
 bool IsDigit(char32_t c) { return Has(kDigit, c); }
 bool IsNumeric(char32_t c) { return Has(kNumeric, c); }
 bool IsLower(char32_t c) { return Has(kLower, c); }
@@ -63,6 +70,13 @@ bool IsCased(char32_t c) { return IsLower(c) || IsUpper(c) || Has(kTitleCase, c)
 void AppendLower(std::string& out, char32_t c) { Map(kToLower, kToLowerSpecial, out, c); }
 void AppendUpper(std::string& out, char32_t c) { Map(kToUpper, kToUpperSpecial, out, c); }
 void AppendTitle(std::string& out, char32_t c) { Map(kToTitle, kToTitleSpecial, out, c); }
+
+void AppendFold(std::string& out, char32_t c) {
+  std::string same, folded;
+  AppendUtf8(same, c);
+  Map(kToFold, kToFoldSpecial, folded, c);
+  folded == same ? AppendLower(out, c) : void(out += folded);
+}
 
 std::string Lowercase(std::string_view text) {
   std::string out;

@@ -23,10 +23,9 @@ Value Value::Float(double d, bool user) {
   v.d_ = d;
   return v;
 }
-Value Value::Undefined(std::string message, bool unsafe) {
+Value Value::Undefined(std::string message) {
   auto data = std::make_shared<UndefinedData>();
   data->message = std::move(message);
-  data->unsafe = unsafe;
   return Boxed(Kind::kUndefined, std::move(data));
 }
 Value Value::Sequence(Kind kind, Values items, std::string label, bool user) {

@@ -57,7 +57,7 @@ class Value {
   static Value Float(double d, bool user = false);
   static Value String(TextPtr text) { return Boxed(Kind::kString, std::move(text)); }
   static Value String(std::string text, bool user = false) { return String(MakeText(std::move(text), user)); }
-  static Value Undefined(std::string message, bool unsafe = false);
+  static Value Undefined(std::string message);
   static Value List(Values items) { return Sequence(Kind::kList, std::move(items)); }
   static Value Tuple(Values items) { return Sequence(Kind::kTuple, std::move(items)); }
   static Value Sequence(Kind kind, Values items, std::string label = {}, bool user = false);
@@ -165,7 +165,6 @@ struct LoopData {
 };
 struct UndefinedData {
   std::string message;
-  bool unsafe = false;
 };
 
 int MaxDepth(const Values& items);
