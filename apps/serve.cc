@@ -142,6 +142,7 @@ int Serve(ServeFlags& flags) {
         "--host ", flags.http.host,
         " is reachable from other machines and there is no --api-key: anyone there may use this server");
   }
+  if (Status status = CheckCanListen(flags.http); !status.ok()) return Failure("serve", status);
   ProgressBar bar("loading weights");
   auto loaded = LoadService(flags.model, flags.service,
                             [&bar](int64_t done, int64_t total) { bar.Update(done, total); });

@@ -43,6 +43,10 @@ struct HttpOptions {
   std::vector<std::string> allowed_hosts;
 };
 
+// Whether the ports of `options` can be had now, so that a port in use is told before weights are loaded.
+// Start looks again.
+Status CheckCanListen(const HttpOptions& options);
+
 class HttpServer {
  public:
   // Listens and serves when it returns. A port that is taken: an error that names the port and the flag.

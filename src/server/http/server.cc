@@ -59,6 +59,11 @@ StatusOr<tcp::acceptor> Listen(asio::io_context& context, const std::string& hos
   return acceptor;
 }
 
+// /metrics has a port of its own; 0 is a free one for each.
+bool HasMetricsPort(const HttpOptions& options) {
+  return options.metrics_port >= 0 && (options.metrics_port != options.port || options.port == 0);
+}
+
 // Every connection is a file descriptor; the soft limit of 1024 would stop the server early.
 void RaiseFileLimit(int64_t connections) {
   const auto wanted = static_cast<rlim_t>(connections + 256);
@@ -74,6 +79,13 @@ void RaiseFileLimit(int64_t connections) {
 }
 
 }  // namespace
+
+Status CheckCanListen(const HttpOptions& options) {
+  asio::io_context context;
+  FD_RETURN_IF_ERROR(Listen(context, options.host, options.port, "--port").status());
+  if (!HasMetricsPort(options)) return OkStatus();
+  return Listen(context, options.host, options.metrics_port, "--metrics-port").status();
+}
 
 struct HttpServer::Impl {
   // Members are destroyed from the last to the first: the loops, and with them all connections, go before the
@@ -150,8 +162,7 @@ StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(std::shared_ptr<const Se
     return static_cast<int>(impl->acceptors.back()->local_endpoint().port());
   };
   FD_ASSIGN_OR_RETURN(impl->port, listen(options.port, "--port"));
-  const bool two = options.metrics_port >= 0 && (options.metrics_port != options.port || options.port == 0);
-  if (two) {
+  if (HasMetricsPort(options)) {
     FD_ASSIGN_OR_RETURN(impl->metrics_port, listen(options.metrics_port, "--metrics-port"));
   } else {
     impl->metrics_port = impl->port;
