@@ -1,5 +1,9 @@
 #include "compute/ops/rows.h"
 
+#include "compute/kernels/reference/rows.h"
+#include "compute/ops/elementwise.h"
+#include "compute/ops/norm.h"
+#include "compute/ops/rope.h"
 #include "tests/parity/cuda_parity.h"
 
 namespace fd {
@@ -80,6 +84,225 @@ TEST(CudaRows, EmbeddingGatherScatter) {
       ops::ScatterRows(gpu.ctx, back, gathered, device_ids);
       ops::ScatterRows(cpu.ctx, host_back, expected, ids);
       ExpectSameBits(ToHost(gpu, back), host_back);
+    }
+  }
+}
+
+// fn(act, rows, n, padding): contiguous and strided, odd sizes and wide ones.
+template <typename Fn>
+void ForAll(const Fn& fn) {
+  for (DType act : kActs) {
+    for (int64_t rows : {1, 5, 67}) {
+      for (int64_t n : {1, 3, 8, 33, 192, 250, 1280, 2560, 9000}) {
+        if (rows == 67 && n > 2560) continue;
+        for (int64_t padding : {0, 3, 8}) {
+          SCOPED_TRACE(testing::Message() << DTypeName(act) << " " << rows << " x " << n << " + " << padding);
+          fn(act, rows, n, padding);
+        }
+      }
+    }
+  }
+}
+
+// [rows, n] inside rows of n + padding elements, all poisoned; Check also looks at what lies around.
+struct Output {
+  Output(CudaContext& gpu, DType act, int64_t rows, int64_t n, int64_t padding)
+      : gpu(gpu), whole(PoisonedOnDevice(gpu, act, {rows, n + padding})), begin(padding / 2), n(n) {}
+  TensorView view() const { return whole.view().Columns(begin, n); }
+  void Check(const TensorView& expected, double absolute, double relative) const {
+    const Tensor host = ToHost(gpu, whole);
+    ExpectClose(host.view().Columns(begin, n), expected, absolute, relative);
+    for (int64_t r = 0; r < host.view().dim(0); ++r) {
+      for (int64_t c = 0; c < host.view().dim(1); ++c) {
+        if (c >= begin && c < begin + n) continue;
+        ASSERT_TRUE(std::isnan(Get(host, r * host.view().row_stride + c)))
+            << "wrote outside: " << r << " " << c;
+      }
+    }
+  }
+  CudaContext& gpu;
+  Tensor whole;
+  int64_t begin, n;
+};
+
+// The same values in rows of n + padding elements on the device.
+struct Input {
+  Input(CudaContext& gpu, const Tensor& host, int64_t padding)
+      : whole(PoisonedOnDevice(gpu, host.view().dtype, {host.view().dim(0), host.view().dim(1) + padding})),
+        view(whole.view().Columns(padding / 2, host.view().dim(1))) {
+    ops::Copy(gpu.ctx, view, host);
+    cuda::Synchronize(gpu.stream);
+  }
+  Tensor whole;
+  TensorView view;
+};
+
+TEST(CudaNorm, RmsNormWithAndWithoutResidual) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  std::mt19937 rng(3);
+  ForAll([&](DType act, int64_t rows, int64_t n, int64_t padding) {
+    const Tensor in = Random(rng, act, {rows, n}), weight = Random(rng, act, {n}),
+                 residual = Random(rng, act, {rows, n}, 3.0f);
+    const Tensor w = ToDevice(gpu, weight);
+    const Input x(gpu, in, padding), r(gpu, residual, padding);
+    Tensor expected(DType::kFloat32, Device{}, {rows, n});
+    reference::RmsNorm(expected, in, weight, 1e-5f, act);
+    // The rounding before the weight may fall either way too.
+    const double relative = 2 * RelativeTolerance(act);
+    Output out(gpu, act, rows, n, padding);
+    ops::RmsNorm(gpu.ctx, out.view(), x.view, w, 1e-5f);
+    out.Check(expected, 1e-6, relative);
+
+    Tensor sum(act, Device{}, {rows, n});
+    reference::Add(sum, residual, in);
+    reference::RmsNorm(expected, sum, weight, 1e-5f, act);
+    Output fused(gpu, act, rows, n, padding);
+    ops::AddRmsNorm(gpu.ctx, fused.view(), r.view, x.view, w, 1e-5f);
+    fused.Check(expected, 1e-6, relative);
+    ExpectSameBits(ToHost(gpu, r.view), sum);
+    // In place.
+    ops::RmsNorm(gpu.ctx, r.view, r.view, w, 1e-5f);
+    ExpectSameBits(ToHost(gpu, r.view), ToHost(gpu, fused.view()));
+  });
+}
+
+TEST(CudaNorm, LayerNorm) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  std::mt19937 rng(4);
+  ForAll([&](DType act, int64_t rows, int64_t n, int64_t padding) {
+    const Tensor in = Random(rng, act, {rows, n}), weight = Random(rng, act, {n}),
+                 bias = Random(rng, act, {n});
+    const Input x(gpu, in, padding);
+    const Tensor w = ToDevice(gpu, weight), b = ToDevice(gpu, bias);
+    Tensor expected(DType::kFloat32, Device{}, {rows, n});
+    reference::LayerNorm(expected, in, weight, bias, 1e-6f);
+    Output out(gpu, act, rows, n, padding);
+    ops::LayerNorm(gpu.ctx, out.view(), x.view, w, b, 1e-6f);
+    out.Check(expected, act == DType::kFloat32 ? 5e-6 : 1e-5, RelativeTolerance(act));
+    ops::LayerNorm(gpu.ctx, x.view, x.view, w, b, 1e-6f);
+    ExpectSameBits(ToHost(gpu, x.view), ToHost(gpu, out.view()));
+  });
+}
+
+TEST(CudaElementwise, AllFunctions) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  std::mt19937 rng(5);
+  ForAll([&](DType act, int64_t rows, int64_t n, int64_t padding) {
+    const Tensor gate_up = Random(rng, act, {rows, 2 * n}, 4.0f), a = Random(rng, act, {rows, n}, 4.0f),
+                 b = Random(rng, act, {rows, n}, 4.0f);
+    const Input gu(gpu, gate_up, padding), x(gpu, a, padding), y(gpu, b, padding);
+    const double relative = act == DType::kFloat32 ? 4e-6 : 2 * RelativeTolerance(act);
+    Tensor expected(DType::kFloat32, Device{}, {rows, n});
+    Output swiglu(gpu, act, rows, n, padding), quick(gpu, act, rows, n, padding),
+        gelu(gpu, act, rows, n, padding);
+    reference::SwiGlu(expected, gate_up, act);
+    ops::SwiGlu(gpu.ctx, swiglu.view(), gu.view);
+    swiglu.Check(expected, 1e-6, relative);
+    reference::QuickGelu(expected, a);
+    ops::QuickGelu(gpu.ctx, quick.view(), x.view);
+    quick.Check(expected, 1e-6, relative);
+    reference::Gelu(expected, a);
+    ops::Gelu(gpu.ctx, gelu.view(), x.view);
+    gelu.Check(expected, 1e-6, relative);
+    Tensor sum(act, Device{}, {rows, n});
+    reference::Add(sum, a, b);
+    ops::Add(gpu.ctx, x.view, x.view, y.view);
+    ExpectSameBits(ToHost(gpu, x.view), sum);
+  });
+}
+
+TEST(CudaElementwise, ExtremeValues) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  const std::vector<float> values = {0.0f,  -0.0f,  1e-38f, -1e-38f, 88.0f,    -88.0f,    104.0f, -104.0f,
+                                     1e30f, -1e30f, 3e38f,  -3e38f,  INFINITY, -INFINITY, NAN};
+  const int64_t n = static_cast<int64_t>(values.size());
+  for (DType act : kActs) {
+    Tensor in(act, Device{}, {1, n}), ones(act, Device{}, {1, 2 * n});
+    for (int64_t i = 0; i < n; ++i) {
+      Set(in, i, values[static_cast<size_t>(i)]);
+      Set(ones, i, values[static_cast<size_t>(i)]);
+      Set(ones, n + i, 1.0f);
+    }
+    const Tensor x = ToDevice(gpu, in), gu = ToDevice(gpu, ones);
+    Tensor expected(act, Device{}, {1, n});
+    Tensor out = PoisonedOnDevice(gpu, act, {1, n});
+    const double relative = 2 * RelativeTolerance(act);
+    reference::SwiGlu(expected, ones, act);
+    ops::SwiGlu(gpu.ctx, out, gu);
+    ExpectClose(ToHost(gpu, out), expected, 1e-35, relative);
+    reference::QuickGelu(expected, in);
+    ops::QuickGelu(gpu.ctx, out, x);
+    ExpectClose(ToHost(gpu, out), expected, 1e-35, relative);
+    reference::Gelu(expected, in);
+    ops::Gelu(gpu.ctx, out, x);
+    ExpectClose(ToHost(gpu, out), expected, 1e-35, relative);
+  }
+}
+
+TEST(CudaElementwise, NormalizePixels) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  const float mean[] = {0.48145466f, 0.4578275f, 0.40821073f}, std[] = {0.26862954f, 0.2613026f, 0.2757771f};
+  for (DType act : kActs) {
+    for (int64_t side : {1, 2, 5, 14, 28}) {
+      const int64_t n = 3 * side * side;
+      Tensor in(DType::kUInt8, Device{}, {9, n}), expected(DType::kFloat32, Device{}, {9, n});
+      for (int64_t i = 0; i < 9 * n; ++i) in.view().As<uint8_t>()[i] = static_cast<uint8_t>(i * 37 + i / 7);
+      reference::NormalizePixels(expected, in, mean, std);
+      Output out(gpu, act, 9, n, 4);
+      ops::NormalizePixels(gpu.ctx, out.view(), ToDevice(gpu, in), mean, std);
+      out.Check(expected, 1e-6, RelativeTolerance(act));
+    }
+  }
+}
+
+TEST(CudaRope, CosSinOfThreeAxes) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  const int64_t tokens = 370, half = 12;
+  Tensor positions(DType::kInt32, Device{}, {3, tokens}), freq(DType::kFloat32, Device{}, {half}),
+      axis(DType::kInt32, Device{}, {half}), expected(DType::kFloat32, Device{}, {tokens, 2, half});
+  for (int64_t i = 0; i < 3 * tokens; ++i)
+    positions.view().As<int32_t>()[i] = static_cast<int32_t>(i * i * 3 % 131072);
+  for (int64_t i = 0; i < half; ++i) {
+    freq.view().As<float>()[i] = std::pow(500000.0f, -static_cast<float>(i) / static_cast<float>(half));
+    axis.view().As<int32_t>()[i] = i < 8 ? 1 + i % 2 : 0;
+  }
+  reference::RopeCosSin(expected, positions, freq, axis);
+  Tensor found = PoisonedOnDevice(gpu, DType::kFloat32, {tokens, 2, half});
+  ops::RopeCosSin(gpu.ctx, found, ToDevice(gpu, positions), ToDevice(gpu, freq), ToDevice(gpu, axis));
+  ExpectClose(ToHost(gpu, found), expected, 1e-6, 0);
+}
+
+TEST(CudaRope, BothStyles) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  std::mt19937 rng(8);
+  for (DType act : kActs) {
+    for (int64_t head_dim : {2, 6, 16, 64, 80, 128, 130}) {
+      for (int64_t heads : {1, 3, 20}) {
+        for (bool interleaved : {true, false}) {
+          SCOPED_TRACE(testing::Message() << DTypeName(act) << " " << head_dim << " " << interleaved);
+          const int64_t tokens = 9;
+          const Tensor x = Random(rng, act, {tokens, heads * head_dim}),
+                       cos_sin = Random(rng, DType::kFloat32, {tokens, 2, head_dim / 2});
+          Tensor expected(DType::kFloat32, Device{}, {tokens, heads, head_dim});
+          reference::ApplyRope(expected, x.view().Reshape({tokens, heads, head_dim}), cos_sin, interleaved);
+          const Input in(gpu, x, 6);
+          ops::ApplyRope(gpu.ctx, in.view.Reshape({tokens, heads, head_dim}), ToDevice(gpu, cos_sin),
+                         interleaved ? ops::RopeStyle::kInterleaved : ops::RopeStyle::kHalfSplit);
+          const Tensor host = ToHost(gpu, in.whole);
+          ExpectClose(host.view().Columns(3, heads * head_dim),
+                      expected.view().Reshape({tokens, heads * head_dim}), 1e-6, RelativeTolerance(act));
+          for (int64_t t = 0; t < tokens; ++t)
+            for (int64_t c : {int64_t{2}, 3 + heads * head_dim})
+              ASSERT_TRUE(std::isnan(Get(host, t * host.view().row_stride + c)));
+        }
+      }
     }
   }
 }

@@ -3,7 +3,10 @@
 #include <algorithm>
 
 #include "compute/kernels/cpu/linear.h"
+#include "compute/kernels/cuda/device.h"
+#include "compute/kernels/cuda/linear.h"
 #include "compute/ops/linear_cpu.h"
+#include "compute/ops/row_ranges.h"
 
 namespace fd::ops {
 
@@ -13,11 +16,57 @@ constexpr int64_t kPanel = cpu::kPanelFeatures;
 
 int64_t NumPanels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 
+// Rows [first_row, first_row + rows) of the [n, k] weight on the device; transposed parts are turned on the
+// host.
+template <typename T>
+void UploadPart(const Context& ctx, const LinearWeight& weight, int64_t first_row, const TensorView& part,
+                bool transposed) {
+  T* to = weight.data.view().As<T>() + first_row * weight.k;
+  const T* from = part.As<T>();
+  const int64_t k = weight.k, row_bytes = k * static_cast<int64_t>(sizeof(T));
+  if (!transposed && part.IsContiguous()) {
+    return cuda::CopyAsync(to, from, part.dim(0) * row_bytes, ctx.stream);
+  }
+  if (!transposed) {
+    cuda::CopyRowsAsync(to, row_bytes, from, part.row_stride * static_cast<int64_t>(sizeof(T)), row_bytes,
+                        part.dim(0), ctx.stream);
+    return;
+  }
+  const int64_t rows = part.dim(1);
+  std::vector<T> turned(static_cast<size_t>(rows * k));
+  ctx.threads->ParallelFor(rows, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t p = 0; p < k; ++p)
+      for (int64_t r = begin; r < end; ++r)
+        turned[static_cast<size_t>(r * k + p)] = from[p * part.row_stride + r];
+  });
+  cuda::CopyAsync(to, turned.data(), rows * row_bytes, ctx.stream);
+  cuda::Synchronize(ctx.stream);
+}
+
+void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
+                const TensorView& bias) {
+  CheckOnDevice(ctx, {&out, &in, &weight.data.view(), &bias});
+  cuda::LinearArgs args;
+  args.out = out.data;
+  args.in = in.data;
+  args.weight = weight.data.view().data;
+  args.bias = bias.data;
+  args.out_type = out.dtype;
+  args.in_type = in.dtype;
+  args.weight_type = weight.data.view().dtype;
+  args.bias_type = bias.dtype;
+  args.m = in.dim(0);
+  args.n = weight.n;
+  args.k = weight.k;
+  args.out_stride = out.row_stride;
+  args.in_stride = in.row_stride;
+  if (!cuda::LinearLt(args, ctx.stream)) cuda::LinearSimple(args, ctx.stream);
+}
+
 }  // namespace
 
 LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed) {
   FD_CHECK(!parts.empty(), "a weight needs at least one part");
-  FD_CHECK(ctx.device.type == DeviceType::kCpu, "no kernels for this device");
   const DType dtype = parts[0].dtype;
   FD_CHECK(dtype == DType::kBFloat16 || dtype == DType::kFloat32, DTypeName(dtype));
   LinearWeight weight;
@@ -30,6 +79,20 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
     weight.n += part.dim(transposed ? 1 : 0);
   }
   const bool bf16 = dtype == DType::kBFloat16;
+  if (OnCuda(ctx)) {
+    cuda::PrepareLinear(ctx.stream);
+    weight.data = Tensor(dtype, ctx.device, {weight.n, weight.k});
+    int64_t row = 0;
+    for (const TensorView& part : parts) {
+      if (bf16) {
+        UploadPart<uint16_t>(ctx, weight, row, part, transposed);
+      } else {
+        UploadPart<float>(ctx, weight, row, part, transposed);
+      }
+      row += part.dim(transposed ? 1 : 0);
+    }
+    return weight;
+  }
   const int64_t padded_k = bf16 ? (weight.k + 1) / 2 * 2 : weight.k;
   weight.data = Tensor(dtype, ctx.device, {NumPanels(weight.n), padded_k * kPanel});
   int64_t first = 0;
@@ -64,7 +127,6 @@ LinearCpuTask LinearCpuPlan(const LinearWeight& weight, DType in) {
 
 void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
             const TensorView& bias) {
-  FD_CHECK(ctx.device.type == DeviceType::kCpu, "no kernels for this device");
   FD_CHECK(in.rank() == 2 && out.rank() == 2, in.shape.ToString(), " -> ", out.shape.ToString());
   FD_CHECK(in.dtype == DType::kFloat32 || in.dtype == DType::kBFloat16, DTypeName(in.dtype));
   FD_CHECK(out.dtype == DType::kFloat32 || out.dtype == in.dtype, DTypeName(out.dtype));
@@ -78,6 +140,7 @@ void Linear(const Context& ctx, const TensorView& out, const TensorView& in, con
     FD_CHECK(bias.dtype == DType::kFloat32 || bias.dtype == DType::kBFloat16, DTypeName(bias.dtype));
   }
   if (m == 0 || weight.n == 0) return;
+  if (OnCuda(ctx)) return LinearCuda(ctx, out, in, weight, bias);
 
   const LinearCpuTask plan = LinearCpuPlan(weight, in.dtype);
   const int64_t mark = ctx.workspace->Mark();

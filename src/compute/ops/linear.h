@@ -1,5 +1,6 @@
 // y = x W^T (+ b): float32 accumulation over k in ascending order, one rounding to the type of `out`.
-// A row's result does not depend on the other rows or on how many there are (batch invariance).
+// On the CPU a row's result does not depend on the other rows or on how many there are (batch invariance); on
+// CUDA its last bits may change with the number of rows.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,7 @@ struct LinearWeight {
   WeightKind kind = WeightKind::kBFloat16;
   int64_t n = 0;  // output features
   int64_t k = 0;  // input features
-  Tensor data;    // packed; the layout is the kernels' own
+  Tensor data;    // packed; the layout is the kernels' own (CUDA: row-major [n, k])
   int64_t size_bytes() const { return data.size_bytes(); }
 };
 

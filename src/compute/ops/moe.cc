@@ -5,8 +5,10 @@
 #include <cstring>
 
 #include "compute/kernels/cpu/linear.h"
+#include "compute/kernels/cuda/rows.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/linear_cpu.h"
+#include "compute/ops/row_ranges.h"
 
 namespace fd::ops {
 
@@ -196,7 +198,6 @@ void Combine(const Context& ctx, const TensorView& out, const TensorView& values
 
 void RouteSoftmax(const Context& ctx, const TensorView& expert_ids, const TensorView& expert_weights,
                   const TensorView& logits, const TensorView& bias, float norm_min, bool round_weights) {
-  FD_CHECK(ctx.device.type == DeviceType::kCpu, "no kernels for this device");
   const int64_t tokens = logits.dim(0), experts = logits.dim(1), top_k = expert_ids.dim(1);
   FD_CHECK(logits.dtype == DType::kFloat32 && expert_weights.dtype == DType::kFloat32 &&
            expert_ids.dtype == DType::kInt32);
@@ -207,6 +208,12 @@ void RouteSoftmax(const Context& ctx, const TensorView& expert_ids, const Tensor
     FD_CHECK_EQ(bias.NumElements(), experts);
     FD_CHECK(bias.dtype == DType::kFloat32);
     bias_data = bias.As<float>();
+  }
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&expert_ids, &expert_weights, &logits, &bias});
+    return cuda::RouteSoftmax(expert_ids.As<int32_t>(), expert_ids.row_stride, expert_weights.As<float>(),
+                              expert_weights.row_stride, logits.As<float>(), logits.row_stride, bias_data,
+                              tokens, experts, top_k, norm_min, round_weights, ctx.stream);
   }
   const int64_t mark = ctx.workspace->Mark();
   float* probs = ctx.workspace->Take(DType::kFloat32, {tokens, experts}).As<float>();

@@ -3,13 +3,13 @@
 #include <cmath>
 
 #include "compute/kernels/cpu/rows.h"
+#include "compute/kernels/cuda/rows.h"
 #include "compute/ops/row_ranges.h"
 
 namespace fd::ops {
 
 void RopeCosSin(const Context& ctx, const TensorView& cos_sin, const TensorView& positions,
                 const TensorView& inv_freq, const TensorView& axis) {
-  CheckCpu(ctx);
   FD_CHECK_EQ(positions.rank(), 2);
   FD_CHECK(positions.dtype == DType::kInt32, DTypeName(positions.dtype));
   const int64_t axes = positions.dim(0), tokens = positions.dim(1), half = inv_freq.NumElements();
@@ -18,6 +18,11 @@ void RopeCosSin(const Context& ctx, const TensorView& cos_sin, const TensorView&
   FD_CHECK(cos_sin.rank() == 3 && cos_sin.dtype == DType::kFloat32 &&
                cos_sin.shape == Shape({tokens, 2, half}) && cos_sin.IsContiguous(),
            cos_sin.shape.ToString(), ", expected [", tokens, ", 2, ", half, "]");
+  if (OnCuda(ctx)) {  // axes are not looked at: they lie on the device
+    CheckOnDevice(ctx, {&cos_sin, &positions, &inv_freq, &axis});
+    return cuda::RopeCosSin(cos_sin.As<float>(), positions.As<int32_t>(), positions.row_stride,
+                            inv_freq.As<float>(), axis.As<int32_t>(), tokens, half, ctx.stream);
+  }
   const float* freq = inv_freq.As<float>();
   const int32_t* axis_of = axis.As<int32_t>();
   for (int64_t i = 0; i < half; ++i) FD_CHECK(axis_of[i] >= 0 && axis_of[i] < axes, axis_of[i], " of ", axes);
@@ -36,7 +41,6 @@ void RopeCosSin(const Context& ctx, const TensorView& cos_sin, const TensorView&
 }
 
 void ApplyRope(const Context& ctx, const TensorView& x, const TensorView& cos_sin, RopeStyle style) {
-  CheckCpu(ctx);
   CheckAct(x, "x");
   FD_CHECK_EQ(x.rank(), 3);
   const int64_t tokens = x.dim(0), heads = x.dim(1), head_dim = x.dim(2);
@@ -44,6 +48,11 @@ void ApplyRope(const Context& ctx, const TensorView& x, const TensorView& cos_si
   FD_CHECK(cos_sin.dtype == DType::kFloat32 && cos_sin.shape == Shape({tokens, 2, head_dim / 2}) &&
                cos_sin.IsContiguous(),
            cos_sin.shape.ToString(), ", expected [", tokens, ", 2, ", head_dim / 2, "]");
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&x, &cos_sin});
+    return cuda::ApplyRope(x.dtype, x.data, x.row_stride, cos_sin.As<float>(), tokens, heads, head_dim,
+                           style == RopeStyle::kInterleaved, ctx.stream);
+  }
   const cpu::RowKernels& kernels = cpu::GetRowKernels(x.dtype);
   ForRowRanges(ctx, tokens, heads * head_dim, [&](int64_t begin, int64_t end) {
     kernels.rope(RowAt(x, begin), x.row_stride, cos_sin.As<float>() + begin * head_dim, end - begin, heads,

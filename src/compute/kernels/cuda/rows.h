@@ -16,4 +16,37 @@ void GatherRows(void* out, DType out_type, int64_t out_stride, const void* in, D
 void ScatterRows(void* out, int64_t out_stride, int64_t out_rows, const void* in, int64_t in_stride,
                  DType type, const int32_t* rows, int64_t m, int64_t n, void* stream);
 
+// ops/norm. residual may be null; otherwise residual += in (rounded) first and the sum is normalised. All of
+// type `act`; out may be in.
+void RmsNorm(DType act, void* out, int64_t out_stride, void* residual, int64_t residual_stride,
+             const void* in, int64_t in_stride, const void* weight, int64_t rows, int64_t n, float eps,
+             void* stream);
+void LayerNorm(DType act, void* out, int64_t out_stride, const void* in, int64_t in_stride,
+               const void* weight, const void* bias, int64_t rows, int64_t n, float eps, void* stream);
+
+// ops/elementwise.
+void SwiGlu(DType act, void* out, int64_t out_stride, const void* gate_up, int64_t in_stride, int64_t rows,
+            int64_t n, void* stream);
+void QuickGelu(DType act, void* out, int64_t out_stride, const void* in, int64_t in_stride, int64_t rows,
+               int64_t n, void* stream);
+void Gelu(DType act, void* out, int64_t out_stride, const void* in, int64_t in_stride, int64_t rows,
+          int64_t n, void* stream);
+void Add(DType act, void* out, int64_t out_stride, const void* a, int64_t a_stride, const void* b,
+         int64_t b_stride, int64_t rows, int64_t n, void* stream);
+// Row = 3 planes of `plane` values: (in - offset[c]) / divisor[c]; offset and divisor in host memory.
+void NormalizePixels(DType act, void* out, int64_t out_stride, const uint8_t* in, int64_t in_stride,
+                     int64_t rows, int64_t plane, const float* offset, const float* divisor, void* stream);
+
+// ops/rope. cos_sin [tokens][2][half] contiguous; positions row a begins at a * positions_stride.
+void RopeCosSin(float* cos_sin, const int32_t* positions, int64_t positions_stride, const float* inv_freq,
+                const int32_t* axis, int64_t tokens, int64_t half, void* stream);
+void ApplyRope(DType act, void* x, int64_t stride, const float* cos_sin, int64_t tokens, int64_t heads,
+               int64_t head_dim, bool interleaved, void* stream);
+
+// ops/moe. bias may be null. experts <= kMaxRouteExperts.
+inline constexpr int64_t kMaxRouteExperts = 1024;
+void RouteSoftmax(int32_t* expert_ids, int64_t ids_stride, float* expert_weights, int64_t weights_stride,
+                  const float* logits, int64_t logits_stride, const float* bias, int64_t tokens,
+                  int64_t experts, int64_t top_k, float norm_min, bool round_weights, void* stream);
+
 }  // namespace fd::cuda

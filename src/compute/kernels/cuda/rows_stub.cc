@@ -13,4 +13,33 @@ void ScatterRows(void*, int64_t, int64_t, const void*, int64_t, DType, const int
   NotBuilt(__func__);
 }
 
+void RmsNorm(DType, void*, int64_t, void*, int64_t, const void*, int64_t, const void*, int64_t, int64_t,
+             float, void*) {
+  NotBuilt(__func__);
+}
+void LayerNorm(DType, void*, int64_t, const void*, int64_t, const void*, const void*, int64_t, int64_t, float,
+               void*) {
+  NotBuilt(__func__);
+}
+void SwiGlu(DType, void*, int64_t, const void*, int64_t, int64_t, int64_t, void*) { NotBuilt(__func__); }
+void QuickGelu(DType, void*, int64_t, const void*, int64_t, int64_t, int64_t, void*) { NotBuilt(__func__); }
+void Gelu(DType, void*, int64_t, const void*, int64_t, int64_t, int64_t, void*) { NotBuilt(__func__); }
+void Add(DType, void*, int64_t, const void*, int64_t, const void*, int64_t, int64_t, int64_t, void*) {
+  NotBuilt(__func__);
+}
+void NormalizePixels(DType, void*, int64_t, const uint8_t*, int64_t, int64_t, int64_t, const float*,
+                     const float*, void*) {
+  NotBuilt(__func__);
+}
+void RopeCosSin(float*, const int32_t*, int64_t, const float*, const int32_t*, int64_t, int64_t, void*) {
+  NotBuilt(__func__);
+}
+void ApplyRope(DType, void*, int64_t, const float*, int64_t, int64_t, int64_t, bool, void*) {
+  NotBuilt(__func__);
+}
+void RouteSoftmax(int32_t*, int64_t, float*, int64_t, const float*, int64_t, const float*, int64_t, int64_t,
+                  int64_t, float, bool, void*) {
+  NotBuilt(__func__);
+}
+
 }  // namespace fd::cuda

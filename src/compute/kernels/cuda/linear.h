@@ -1,0 +1,32 @@
+// out = in W^T (+ bias) with float32 accumulation; W row-major [n, k]. The sum's order depends on the shape:
+// unlike on the CPU a row's last bits may differ between batch sizes.
+#pragma once
+
+#include <cstdint>
+
+#include "compute/tensor/dtype.h"
+
+namespace fd::cuda {
+
+struct LinearArgs {
+  void* out = nullptr;
+  const void* in = nullptr;
+  const void* weight = nullptr;
+  const void* bias = nullptr;  // [n] or null
+  DType out_type = DType::kFloat32, in_type = DType::kFloat32, weight_type = DType::kFloat32,
+        bias_type = DType::kFloat32;
+  int64_t m = 0, n = 0, k = 0;
+  int64_t out_stride = 0, in_stride = 0;  // elements
+};
+
+// cuBLASLt where in, weight and (with a bias) bias have types it multiplies without loss: in and weight of
+// one type; bias of out's type. Its algorithm is chosen once for a class of shapes and kept. False: it has
+// none, nothing was launched. The first call of a stream allocates 32 MiB that stay with it (see
+// PrepareLinear).
+bool LinearLt(const LinearArgs& args, void* stream);
+// Our own kernel: any mix of float32 and bfloat16, products of the values as they are.
+void LinearSimple(const LinearArgs& args, void* stream);
+// Makes the library's handle and its 32 MiB for this stream, so that no step has to.
+void PrepareLinear(void* stream);
+
+}  // namespace fd::cuda
