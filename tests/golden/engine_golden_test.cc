@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "engine/engine.h"
 #include "model/weights/safetensors.h"
+#include "tests/golden/device_under_test.h"
 
 namespace fd {
 namespace {
@@ -107,8 +108,10 @@ void RunCases(const std::string& family, const std::vector<GoldenCase>& cases, E
   SCOPED_TRACE(StrCat(family, ", ", options.max_num_batched_tokens, " tokens a step, ", options.max_num_seqs,
                       " sequences, ", options.num_kv_pages, " pages"));
   ThreadPool threads(2);
-  Workspace workspace(Device{}, int64_t{1} << 20);
+  Workspace workspace(golden::DeviceUnderTest(), int64_t{1} << 20);
   ops::Context ctx;
+  ctx.device = golden::DeviceUnderTest();
+  ctx.stream = golden::StreamUnderTest();
   ctx.threads = &threads;
   ctx.workspace = &workspace;
   LoadOptions load;

@@ -11,9 +11,20 @@ namespace {
 
 constexpr int64_t kPages = 61;  // prime, so that a stride visits every page
 
-TensorView HostInts(std::vector<int32_t>& v) {
-  return TensorView(v.data(), DType::kInt32, Device{}, {static_cast<int64_t>(v.size())});
-}
+// Host vectors on their way to the device; keeps what it uploaded.
+class Uploads {
+ public:
+  explicit Uploads(const Machine& machine) : machine_(machine) {}
+  TensorView Ints(std::vector<int32_t>& v) {
+    const TensorView host(v.data(), DType::kInt32, Device{}, {static_cast<int64_t>(v.size())});
+    kept_.push_back(machine_.Upload(host));
+    return kept_.back();
+  }
+
+ private:
+  const Machine& machine_;
+  std::vector<Tensor> kept_;
+};
 
 }  // namespace
 
@@ -36,7 +47,9 @@ std::vector<int32_t> GoldenFile::Ints(const std::string& name) const { return Re
 std::vector<uint8_t> GoldenFile::Bytes(const std::string& name) const { return Read<uint8_t>(name, "U8"); }
 
 Machine::Machine(const std::string& model_dir, DType dtype, int threads)
-    : threads_(threads), workspace_(Device{}, 1 << 20) {
+    : threads_(threads), workspace_(DeviceUnderTest(), 1 << 20) {
+  ctx_.device = DeviceUnderTest();
+  ctx_.stream = StreamUnderTest();
   ctx_.threads = &threads_;
   ctx_.workspace = &workspace_;
   LoadOptions options;
@@ -44,7 +57,13 @@ Machine::Machine(const std::string& model_dir, DType dtype, int threads)
   auto model = LoadModel(ctx_, model_dir, options);
   FD_CHECK(model.ok(), model.status().message());
   model_ = std::move(model).value();
-  kv_ = MakeKvStorage(model_->config(), dtype, Device{}, kPages);
+  kv_ = MakeKvStorage(model_->config(), dtype, ctx_.device, kPages);
+}
+
+Tensor Machine::Upload(const TensorView& host) const {
+  Tensor t(host.dtype, ctx_.device, host.shape);
+  ops::Copy(ctx_, t, host);
+  return t;
 }
 
 int32_t Machine::NewPage() {
@@ -116,32 +135,35 @@ std::vector<std::vector<float>> Sequence::Step(Machine& machine, const std::vect
     tables.insert(tables.end(), c.sequence->pages_.begin(), c.sequence->pages_.end());
     tables.resize((static_cast<size_t>(&c - chunks.data()) + 1) * static_cast<size_t>(max_pages), 0);
   }
-  Tensor media(act, Device{}, {std::max<int64_t>(1, static_cast<int64_t>(media_rows.size())), hidden});
+  const Device device = machine.ctx().device;
+  Tensor media(act, device, {std::max<int64_t>(1, static_cast<int64_t>(media_rows.size())), hidden});
   for (size_t i = 0; i < media_sources.size(); ++i) {
     ops::Copy(machine.ctx(), media.view().Rows(static_cast<int64_t>(i), 1),
               media_sources[i].first->view().Rows(media_sources[i].second, 1));
   }
 
+  Uploads uploads(machine);
   ForwardBatch batch;
   batch.num_tokens = tokens;
-  batch.token_ids = HostInts(ids);
-  batch.positions = HostInts(positions).Reshape({3, tokens});
-  batch.attention.query_offsets = HostInts(query_offsets);
-  batch.attention.context_tokens = HostInts(context);
-  batch.attention.block_tables = HostInts(tables).Reshape({static_cast<int64_t>(chunks.size()), max_pages});
-  batch.attention.slots = HostInts(slots);
+  batch.token_ids = uploads.Ints(ids);
+  batch.positions = uploads.Ints(positions).Reshape({3, tokens});
+  batch.attention.query_offsets = uploads.Ints(query_offsets);
+  batch.attention.context_tokens = uploads.Ints(context);
+  batch.attention.block_tables =
+      uploads.Ints(tables).Reshape({static_cast<int64_t>(chunks.size()), max_pages});
+  batch.attention.slots = uploads.Ints(slots);
   batch.attention.max_query_tokens = max_query;
   batch.attention.max_context_tokens = max_context;
-  if (outputs > 0) batch.logits_rows = HostInts(wanted_rows);
+  if (outputs > 0) batch.logits_rows = uploads.Ints(wanted_rows);
   if (!media_rows.empty()) {
-    batch.media_rows = HostInts(media_rows);
+    batch.media_rows = uploads.Ints(media_rows);
     batch.media_embeddings = media;
   }
   if (!vision_rows.empty()) {
-    batch.text_rows = HostInts(text_rows);
-    batch.vision_rows = HostInts(vision_rows);
+    batch.text_rows = uploads.Ints(text_rows);
+    batch.vision_rows = uploads.Ints(vision_rows);
   }
-  Tensor logits(DType::kFloat32, Device{}, {std::max<int64_t>(1, outputs), vocab});
+  Tensor logits(DType::kFloat32, device, {std::max<int64_t>(1, outputs), vocab});
   machine.model().Forward(machine.ctx(), logits.view().Rows(0, outputs), batch, machine.kv());
   std::vector<std::vector<float>> out;
   for (int64_t r = 0; r < outputs; ++r) out.push_back(ToFloats(logits.view().Rows(r, 1)));
@@ -205,6 +227,15 @@ double StandardDeviation(const std::vector<float>& a) {
 }
 
 std::vector<float> ToFloats(const TensorView& t) {
+  if (t.device.type == DeviceType::kCuda) {
+    Tensor host(t.dtype, Device{}, t.shape);
+    ops::Context ctx;
+    ctx.device = t.device;
+    ctx.stream = StreamUnderTest();
+    ops::Copy(ctx, host, t);
+    ops::Synchronize(ctx);
+    return ToFloats(host);
+  }
   std::vector<float> out;
   const int64_t row = TensorView::RowElements(t.shape);
   for (int64_t r = 0; r < t.dim(0); ++r) {
@@ -233,7 +264,8 @@ Prompt LoadVlPrompt(Machine& machine, const GoldenFile& golden, const Json& test
   const int64_t hidden = machine.model().config().hidden_size;
   const int64_t total = std::count(p.is_media.begin(), p.is_media.end(), uint8_t{1});
   if (total == 0) return p;
-  p.media = Tensor(machine.model().dtype(), Device{}, {total, hidden});
+  const Device device = machine.ctx().device;
+  p.media = Tensor(machine.model().dtype(), device, {total, hidden});
   int32_t kind_id = 1;
   for (const char* kind : {"image", "video"}) {
     EncodeBatch batch;
@@ -246,9 +278,10 @@ Prompt LoadVlPrompt(Machine& machine, const GoldenFile& golden, const Json& test
       rows.insert(rows.end(), r.begin(), r.end());
     }
     if (!items.empty()) {
-      batch.patch_rows =
-          TensorView(rows.data(), DType::kUInt8, Device{}, {static_cast<int64_t>(rows.size()) / 588, 588});
-      Tensor out(machine.model().dtype(), Device{}, {batch.OutputTokens(), hidden});
+      const Tensor patch_rows = machine.Upload(
+          TensorView(rows.data(), DType::kUInt8, Device{}, {static_cast<int64_t>(rows.size()) / 588, 588}));
+      batch.patch_rows = patch_rows;
+      Tensor out(machine.model().dtype(), device, {batch.OutputTokens(), hidden});
       machine.model().Encode(machine.ctx(), out, batch);
       int64_t source = 0, target = 0;
       for (int32_t t : types) {

@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "model/model.h"
 #include "model/weights/safetensors.h"
+#include "tests/golden/device_under_test.h"
 
 namespace fd::golden {
 
@@ -31,7 +32,7 @@ class GoldenFile {
   std::shared_ptr<SafetensorsFile> file_;
 };
 
-// A model with its cache and workspace.
+// A model with its cache and workspace on the device under test.
 class Machine {
  public:
   Machine(const std::string& model_dir, DType dtype, int threads = 2);
@@ -39,6 +40,8 @@ class Machine {
   const ops::Context& ctx() const { return ctx_; }
   Workspace& workspace() { return workspace_; }
   KvStorage& kv() { return kv_; }
+  // A copy of host memory on the device.
+  Tensor Upload(const TensorView& host) const;
   // A fresh page id; pages are handed out in a scattered order.
   int32_t NewPage();
 
@@ -96,7 +99,7 @@ std::vector<float> LogSoftmax(const std::vector<float>& logits);
 float MaxAbsDifference(const std::vector<float>& a, const std::vector<float>& b);
 double Rms(const std::vector<float>& a, const std::vector<float>& b);
 double StandardDeviation(const std::vector<float>& a);
-// Any activation tensor as floats.
+// Any activation tensor, of the host or of the device, as floats.
 std::vector<float> ToFloats(const TensorView& t);
 
 // The VL case `name` of cases/ernie4_5_vl_moe.*, pictures and videos encoded by the machine's model.

@@ -114,9 +114,11 @@ TEST_F(VlModel, EncodingTogetherOrAlone) {
   auto encode = [&](std::vector<uint8_t> rows, std::vector<EncodeBatch::Grid> grids) {
     EncodeBatch batch;
     batch.grids = std::move(grids);
-    batch.patch_rows =
-        TensorView(rows.data(), DType::kUInt8, Device{}, {static_cast<int64_t>(rows.size()) / 588, 588});
-    Tensor out(DType::kBFloat16, Device{}, {batch.OutputTokens(), machine.model().config().hidden_size});
+    const Tensor patch_rows = machine.Upload(
+        TensorView(rows.data(), DType::kUInt8, Device{}, {static_cast<int64_t>(rows.size()) / 588, 588}));
+    batch.patch_rows = patch_rows;
+    Tensor out(DType::kBFloat16, machine.ctx().device,
+               {batch.OutputTokens(), machine.model().config().hidden_size});
     machine.model().Encode(machine.ctx(), out, batch);
     int64_t frame_rows = 0;
     for (const auto& g : batch.grids) frame_rows = std::max(frame_rows, g.h * g.w);
@@ -135,7 +137,11 @@ TEST_F(VlModel, EncodingTogetherOrAlone) {
   both.insert(both.end(), image.begin(), image.end());
   std::vector<float> together = encode(both, {gv, gi});
   second.insert(second.end(), alone.begin(), alone.end());
-  EXPECT_EQ(MaxAbsDifference(together, second), 0.0f);
+  if (OnCuda()) {  // matrix products of other shapes add in another order
+    EXPECT_LE(Rms(together, second), 0.02 * StandardDeviation(second));
+  } else {
+    EXPECT_EQ(MaxAbsDifference(together, second), 0.0f);
+  }
 }
 
 TEST_F(VlModel, EveryConfigStyleLoads) {

@@ -140,4 +140,12 @@ void Copy(const Context& ctx, const TensorView& out, const TensorView& in) {
   });
 }
 
+void UseDevice(const Context& ctx) {
+  if (OnCuda(ctx)) cuda::SetDevice(ctx.device.index);
+}
+
+void Synchronize(const Context& ctx) {
+  if (OnCuda(ctx)) cuda::Synchronize(ctx.stream);
+}
+
 }  // namespace fd::ops

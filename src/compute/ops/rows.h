@@ -15,4 +15,9 @@ void ScatterRows(const Context& ctx, const TensorView& out, const TensorView& in
 // Same shape; dtypes may differ (float32 <-> bfloat16), devices may differ. Ordered on ctx's stream.
 void Copy(const Context& ctx, const TensorView& out, const TensorView& in);
 
+// The calling thread's ops go to ctx's device from now on: once for every thread that uses a context.
+void UseDevice(const Context& ctx);
+// Waits until everything given to ctx has been done. CPU ops are done when they return.
+void Synchronize(const Context& ctx);
+
 }  // namespace fd::ops

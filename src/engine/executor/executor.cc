@@ -58,6 +58,7 @@ StepResult Executor::Execute(const StepPlan& plan) {
 void Executor::Run(const StepPlan& plan, StepResult& result) {
   for (const Hash128& hash : plan.released_media) encoder_cache_.Drop(hash);
   if (plan.sequences.empty()) return;
+  ops::UseDevice(ctx_);
   ctx_.workspace->Reset();  // a step that failed may have left something
 
   inputs_.Upload(ctx_, plan);
@@ -81,6 +82,7 @@ void Executor::Run(const StepPlan& plan, StepResult& result) {
               inputs_.sample_params(), valid_vocab_);
   ops::Copy(ctx_, host_token_ids_.view().Rows(0, outputs), token_ids_.view().Rows(0, outputs));
   ops::Copy(ctx_, host_logprobs_.view().Rows(0, outputs), logprobs_.view().Rows(0, outputs));
+  ops::Synchronize(ctx_);
 
   int64_t row = 0;
   result.tokens.reserve(outputs);

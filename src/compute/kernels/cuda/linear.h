@@ -19,10 +19,9 @@ struct LinearArgs {
   int64_t out_stride = 0, in_stride = 0;  // elements
 };
 
-// cuBLASLt where in, weight and (with a bias) bias have types it multiplies without loss: in and weight of
-// one type; bias of out's type. Its algorithm is chosen once for a class of shapes and kept. False: it has
-// none, nothing was launched. The first call of a stream allocates 32 MiB that stay with it (see
-// PrepareLinear).
+// cuBLASLt where it multiplies without loss: in and weight of one type, bias of out's type, rows of bfloat16
+// on 16 bytes. Its algorithm is chosen once for a class of shapes and kept. False: it cannot, nothing was
+// launched. The first call of a stream allocates 32 MiB that stay with it (see PrepareLinear).
 bool LinearLt(const LinearArgs& args, void* stream);
 // Our own kernel: any mix of float32 and bfloat16, products of the values as they are.
 void LinearSimple(const LinearArgs& args, void* stream);
