@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "compute/kernels/cpu/attention.h"
+#include "compute/kernels/cuda/attention.h"
 #include "compute/ops/row_ranges.h"
 
 namespace fd::ops {
 namespace {
 
-static_assert(kPageTokens == cpu::kBlockTokens);
+static_assert(kPageTokens == cpu::kBlockTokens && kPageTokens == cuda::kKvPageTokens);
 
 // Query rows of a tile: enough that packing a block of keys costs little beside using it.
 constexpr int64_t kTileRows = 128;
@@ -110,11 +111,21 @@ void RunTiles(const Context& ctx, DType act, std::vector<cpu::AttentionTile>& ti
   ctx.workspace->Release(mark);
 }
 
+void RunCuda(const Context& ctx, cuda::AttentionArgs& args) {
+  if (args.tokens == 0 || args.seqs == 0) return;
+  const int64_t floats = cuda::AttentionScratchFloats(args);
+  if (floats == 0) return cuda::Attention(args, ctx.stream);
+  FD_CHECK(ctx.workspace != nullptr, "attention needs a workspace");
+  const int64_t mark = ctx.workspace->Mark();
+  args.scratch = ctx.workspace->Take(DType::kFloat32, {floats}).As<float>();
+  cuda::Attention(args, ctx.stream);
+  ctx.workspace->Release(mark);
+}
+
 }  // namespace
 
 void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_pages, const TensorView& k,
              const TensorView& v, const TensorView& slots) {
-  CheckCpu(ctx);
   CheckAct(k, "k");
   FD_CHECK(k.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
                v_pages.IsContiguous() && k_pages.dtype == k.dtype && v_pages.dtype == k.dtype,
@@ -124,6 +135,22 @@ void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_
            k_pages.shape.ToString());
   CheckHeads(v, "v", k.dtype, tokens, heads, head_dim);
   CheckVector(slots, "slots", DType::kInt32, tokens);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&k_pages, &v_pages, &k, &v, &slots});
+    cuda::WriteKvArgs args;
+    args.k_pages = k_pages.data;
+    args.v_pages = v_pages.data;
+    args.k = k.data;
+    args.v = v.data;
+    args.slots = slots.As<int32_t>();
+    args.k_stride = k.row_stride;
+    args.v_stride = v.row_stride;
+    args.tokens = tokens;
+    args.kv_heads = heads;
+    args.head_dim = head_dim;
+    args.dtype = k.dtype;
+    return cuda::WriteKv(args, ctx.stream);
+  }
   const int64_t bytes = head_dim * DTypeBytes(k.dtype);
   ForRowRanges(ctx, tokens, 2 * heads * head_dim, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
@@ -140,7 +167,6 @@ void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_
 
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const AttentionBatch& batch, float scale) {
-  CheckCpu(ctx);
   CheckAct(q, "q");
   FD_CHECK(q.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
                v_pages.IsContiguous() && k_pages.dtype == q.dtype && v_pages.dtype == q.dtype,
@@ -155,6 +181,32 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
   FD_CHECK(batch.block_tables.rank() == 2 && batch.block_tables.dim(0) == seqs &&
                batch.block_tables.dtype == DType::kInt32,
            batch.block_tables.shape.ToString());
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&out, &q, &k_pages, &v_pages, &batch.query_offsets, &batch.context_tokens,
+                        &batch.block_tables});
+    cuda::AttentionArgs args;
+    args.out = out.data;
+    args.q = q.data;
+    args.k = k_pages.data;
+    args.v = v_pages.data;
+    args.query_offsets = batch.query_offsets.As<int32_t>();
+    args.context_tokens = batch.context_tokens.As<int32_t>();
+    args.block_tables = batch.block_tables.As<int32_t>();
+    args.out_stride = out.row_stride;
+    args.q_stride = q.row_stride;
+    args.table_stride = batch.block_tables.row_stride;
+    args.pages = k_pages.dim(0);
+    args.tokens = q.dim(0);
+    args.seqs = seqs;
+    args.heads = heads;
+    args.kv_heads = kv_heads;
+    args.head_dim = head_dim;
+    args.max_query_tokens = batch.max_query_tokens;
+    args.max_context_tokens = batch.max_context_tokens;
+    args.scale = scale;
+    args.dtype = q.dtype;
+    return RunCuda(ctx, args);
+  }
 
   const int64_t tile_tokens = TileTokens(ctx, q.dim(0), group, kv_heads);
   const int64_t page_elements = kPageTokens * head_dim;
@@ -201,7 +253,6 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
 void SegmentAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k,
                       const TensorView& v, const TensorView& segment_offsets, int64_t max_segment_rows,
                       float scale) {
-  CheckCpu(ctx);
   CheckAct(q, "q");
   FD_CHECK_EQ(q.rank(), 3);
   const int64_t rows = q.dim(0), heads = q.dim(1), head_dim = q.dim(2);
@@ -210,6 +261,27 @@ void SegmentAttention(const Context& ctx, const TensorView& out, const TensorVie
   CheckHeads(v, "v", q.dtype, rows, heads, head_dim);
   const int64_t segments = segment_offsets.NumElements() - 1;
   CheckVector(segment_offsets, "segment_offsets", DType::kInt32, segments + 1);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&out, &q, &k, &v, &segment_offsets});
+    cuda::AttentionArgs args;
+    args.out = out.data;
+    args.q = q.data;
+    args.k = k.data;
+    args.v = v.data;
+    args.query_offsets = segment_offsets.As<int32_t>();
+    args.out_stride = out.row_stride;
+    args.q_stride = q.row_stride;
+    args.k_stride = k.row_stride;
+    args.v_stride = v.row_stride;
+    args.tokens = rows;
+    args.seqs = segments;
+    args.heads = args.kv_heads = heads;
+    args.head_dim = head_dim;
+    args.max_query_tokens = args.max_context_tokens = max_segment_rows;
+    args.scale = scale;
+    args.dtype = q.dtype;
+    return RunCuda(ctx, args);
+  }
   const int64_t tile_rows = TileTokens(ctx, rows, 1, heads);
   std::vector<cpu::AttentionTile> tiles;
   for (int64_t s = 0; s < segments; ++s) {

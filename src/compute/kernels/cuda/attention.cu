@@ -1,0 +1,143 @@
+// WriteKv, and the attention kernel for any head_dim: a warp for each row, 32 keys at a time.
+#include "compute/kernels/cuda/attention_tile.cuh"
+#include "compute/kernels/cuda/cuda_check.cuh"
+
+namespace fd::cuda {
+namespace {
+
+constexpr int kMaxHeadDim = 512;
+
+// One warp copies one head of one token.
+template <typename Vec>
+__global__ void WriteKvKernel(WriteKvArgs a, int vecs, int element_bytes) {
+  const int64_t item = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) / 32;
+  const int lane = threadIdx.x & 31;
+  const int64_t t = item / a.kv_heads, h = item % a.kv_heads;
+  if (t >= a.tokens) return;
+  const int64_t slot = a.slots[t];
+  if (slot < 0) return;
+  const int64_t row = ((slot / kKvPageTokens * a.kv_heads + h) * kKvPageTokens + slot % kKvPageTokens) * vecs;
+  const auto* k = reinterpret_cast<const Vec*>(static_cast<const char*>(a.k) +
+                                               (t * a.k_stride + h * a.head_dim) * element_bytes);
+  const auto* v = reinterpret_cast<const Vec*>(static_cast<const char*>(a.v) +
+                                               (t * a.v_stride + h * a.head_dim) * element_bytes);
+  for (int i = lane; i < vecs; i += 32) {
+    static_cast<Vec*>(a.k_pages)[row + i] = k[i];
+    static_cast<Vec*>(a.v_pages)[row + i] = v[i];
+  }
+}
+
+__device__ inline float Load(const float* p) { return *p; }
+__device__ inline float Load(const __nv_bfloat16* p) { return __bfloat162float(*p); }
+__device__ inline void Store(float* p, float v) { *p = v; }
+__device__ inline void Store(__nv_bfloat16* p, float v) { *p = __float2bfloat16_rn(v); }
+
+constexpr int kWarps = 4;
+
+template <typename T, int kParts>  // head_dim <= 32 * kParts
+__global__ void __launch_bounds__(32 * kWarps) SimtKernel(AttentionArgs a) {
+  __shared__ float q_rows[kWarps][32 * kParts];
+  const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, d = static_cast<int>(a.head_dim);
+  const int group = static_cast<int>(a.heads / a.kv_heads);
+  const int kv = static_cast<int>(blockIdx.x % a.kv_heads);
+  attention::Tile tile;
+  if (!attention::FindTile(a, kWarps, false, static_cast<int>(blockIdx.x / a.kv_heads), &tile)) return;
+  const int row = tile.first_row + warp;
+  if (row >= tile.rows) return;
+  const int64_t token = tile.first_token + row / group, head = kv * group + row % group;
+  const T* q = static_cast<const T*>(a.q) + token * a.q_stride + head * d;
+  for (int i = lane; i < d; i += 32) q_rows[warp][i] = Load(q + i);
+  __syncwarp();
+  const int visible = attention::Visible(a, tile, row, group);
+  const bool paged = a.block_tables != nullptr;
+  const int32_t* table = paged ? a.block_tables + tile.seq * a.table_stride : nullptr;
+  // The addresses of key `i`'s vectors.
+  auto address = [&](const void* base, int64_t stride, int i) {
+    const T* p = static_cast<const T*>(base);
+    if (paged)
+      return p + ((table[i / kKvPageTokens] * a.kv_heads + kv) * kKvPageTokens + i % kKvPageTokens) * d;
+    return p + (tile.first_token + i) * stride + kv * d;
+  };
+  float top = -INFINITY, sum = 0, o[kParts] = {};
+  for (int begin = 0; begin < visible; begin += 32) {
+    const int key = begin + lane;
+    float score = -INFINITY;
+    if (key < visible) {
+      const T* k = address(a.k, a.k_stride, key);
+      float dot = 0;
+      for (int i = 0; i < d; ++i) dot = fmaf(q_rows[warp][i], Load(k + i), dot);
+      score = dot * a.scale;
+    }
+    float new_top = fmaxf(top, score);
+#pragma unroll
+    for (int m = 16; m > 0; m /= 2) new_top = fmaxf(new_top, __shfl_xor_sync(~0u, new_top, m));
+    const float old = expf(top - new_top), p = key < visible ? expf(score - new_top) : 0.0f;
+    float block_sum = p;
+#pragma unroll
+    for (int m = 16; m > 0; m /= 2) block_sum += __shfl_xor_sync(~0u, block_sum, m);
+    sum = sum * old + block_sum;
+    top = new_top;
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) o[i] *= old;
+    const int keys = min(32, visible - begin);
+    for (int j = 0; j < keys; ++j) {
+      const float weight = __shfl_sync(~0u, p, j);
+      const T* v = address(a.v, a.v_stride, begin + j);
+#pragma unroll
+      for (int i = 0; i < kParts; ++i) {
+        if (lane + 32 * i < d) o[i] = fmaf(weight, Load(v + lane + 32 * i), o[i]);
+      }
+    }
+  }
+  T* out = static_cast<T*>(a.out) + token * a.out_stride + head * d;
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    if (lane + 32 * i < d) Store(out + lane + 32 * i, o[i] / sum);
+  }
+}
+
+template <typename T>
+void LaunchSimt(const AttentionArgs& a, cudaStream_t stream) {
+  const int64_t blocks = attention::MaxTiles(a, kWarps) * a.kv_heads;
+  auto* kernel = a.head_dim <= 128 ? SimtKernel<T, 4> : SimtKernel<T, kMaxHeadDim / 32>;
+  kernel<<<static_cast<unsigned>(blocks), 32 * kWarps, 0, stream>>>(a);
+  FD_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+void WriteKv(const WriteKvArgs& a, void* stream) {
+  if (a.tokens == 0) return;
+  const int element = static_cast<int>(DTypeBytes(a.dtype));
+  const auto blocks = static_cast<unsigned>((a.tokens * a.kv_heads + 7) / 8);
+  const int64_t bytes = a.head_dim * element;
+  const bool wide = bytes % 16 == 0 && a.k_stride * element % 16 == 0 && a.v_stride * element % 16 == 0 &&
+                    (reinterpret_cast<uintptr_t>(a.k) | reinterpret_cast<uintptr_t>(a.v) |
+                     reinterpret_cast<uintptr_t>(a.k_pages) | reinterpret_cast<uintptr_t>(a.v_pages)) %
+                            16 ==
+                        0;
+  auto* s = static_cast<cudaStream_t>(stream);
+  if (wide) {
+    WriteKvKernel<uint4><<<blocks, 256, 0, s>>>(a, static_cast<int>(bytes / 16), element);
+  } else if (element == 4) {
+    WriteKvKernel<uint32_t><<<blocks, 256, 0, s>>>(a, static_cast<int>(a.head_dim), element);
+  } else {
+    WriteKvKernel<uint16_t><<<blocks, 256, 0, s>>>(a, static_cast<int>(a.head_dim), element);
+  }
+  FD_CUDA_CHECK(cudaGetLastError());
+}
+
+namespace attention {
+
+void Simt(const AttentionArgs& a, void* stream) {
+  FD_CHECK_LE(a.head_dim, int64_t{kMaxHeadDim});
+  auto* s = static_cast<cudaStream_t>(stream);
+  if (a.dtype == DType::kFloat32) {
+    LaunchSimt<float>(a, s);
+  } else {
+    LaunchSimt<__nv_bfloat16>(a, s);
+  }
+}
+
+}  // namespace attention
+}  // namespace fd::cuda

@@ -1,0 +1,76 @@
+// Attention over paged keys and values and inside segments, on CUDA. Everything is asynchronous on `stream`,
+// allocates nothing and can be captured in a graph; index arrays are read on the device alone.
+#pragma once
+
+#include <cstdint>
+
+#include "compute/tensor/dtype.h"
+
+namespace fd::cuda {
+
+inline constexpr int kKvPageTokens = 64;
+
+// One call of PagedAttention (block_tables set: keys are pages, causal) or of SegmentAttention (block_tables
+// null: keys are rows beside the queries, all of a segment visible). Strides in elements, pointers on the
+// device.
+struct AttentionArgs {
+  void* out = nullptr;  // [tokens, heads, head_dim]
+  const void* q = nullptr;
+  const void* k = nullptr;  // pages [pages, kv_heads, 64, head_dim], or rows [tokens, kv_heads, head_dim]
+  const void* v = nullptr;
+  const int32_t* query_offsets = nullptr;   // [seqs + 1]
+  const int32_t* context_tokens = nullptr;  // [seqs], paged only
+  const int32_t* block_tables = nullptr;    // [seqs, *], paged only
+  int64_t out_stride = 0;
+  int64_t q_stride = 0;
+  int64_t k_stride = 0;  // segments only: one row to the next
+  int64_t v_stride = 0;
+  int64_t table_stride = 0;
+  int64_t pages = 0;  // paged only: pages of the whole cache
+  int64_t tokens = 0;
+  int64_t seqs = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t max_query_tokens = 0;
+  int64_t max_context_tokens = 0;  // of a segment: its longest
+  float scale = 0;
+  DType dtype = DType::kBFloat16;
+  float* scratch = nullptr;  // AttentionScratchFloats, may be null where that is 0
+};
+
+// Floats of scratch a call needs: partial results of the splits of long contexts.
+int64_t AttentionScratchFloats(const AttentionArgs& args);
+void Attention(const AttentionArgs& args, void* stream);
+
+// k_pages[slot] = k[t], v_pages[slot] = v[t]; a slot below 0 (a padded row of a graph) is skipped.
+struct WriteKvArgs {
+  void* k_pages = nullptr;  // [*, kv_heads, 64, head_dim]
+  void* v_pages = nullptr;
+  const void* k = nullptr;  // [tokens, kv_heads, head_dim]
+  const void* v = nullptr;
+  const int32_t* slots = nullptr;
+  int64_t k_stride = 0;
+  int64_t v_stride = 0;
+  int64_t tokens = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  DType dtype = DType::kBFloat16;
+};
+void WriteKv(const WriteKvArgs& args, void* stream);
+
+// The kernels behind Attention; each leaves out what it was not made for (see attention_select.cc).
+namespace attention {
+
+// Sequences of at most this many packed rows (queries x heads of a kv head) take the split-KV decode kernel.
+inline constexpr int kDecodeRows = 8;
+
+void Simt(const AttentionArgs& args, void* stream);  // any head_dim up to 512, float32 and bfloat16
+// bfloat16, head_dim 64, 80 and 128. skip_decode: leaves out the sequences that Decode takes.
+void Mma(const AttentionArgs& args, bool skip_decode, void* stream);
+// bfloat16, paged, head_dim 64 and 128: the sequences of at most kDecodeRows packed rows.
+void Decode(const AttentionArgs& args, void* stream);
+int64_t DecodeScratchFloats(const AttentionArgs& args);
+
+}  // namespace attention
+}  // namespace fd::cuda

@@ -1,0 +1,37 @@
+// Which attention kernel takes what.
+#include "compute/kernels/cuda/attention.h"
+
+namespace fd::cuda {
+namespace {
+
+// The tensor-core kernels load 16 bytes at a time and store 4.
+bool FitsTensorCores(const AttentionArgs& a) {
+  auto at16 = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+  if (a.dtype != DType::kBFloat16 || (a.head_dim != 64 && a.head_dim != 80 && a.head_dim != 128))
+    return false;
+  return at16(a.q) && at16(a.k) && at16(a.v) && at16(a.out) && a.q_stride % 8 == 0 && a.out_stride % 8 == 0 &&
+         a.k_stride % 8 == 0 && a.v_stride % 8 == 0;
+}
+
+bool TakesDecode(const AttentionArgs& a) {
+  return a.block_tables != nullptr && (a.head_dim == 64 || a.head_dim == 128) &&
+         a.heads / a.kv_heads <= attention::kDecodeRows && FitsTensorCores(a);
+}
+
+}  // namespace
+
+int64_t AttentionScratchFloats(const AttentionArgs& a) {
+  return TakesDecode(a) ? attention::DecodeScratchFloats(a) : 0;
+}
+
+void Attention(const AttentionArgs& a, void* stream) {
+  if (!FitsTensorCores(a)) return attention::Simt(a, stream);
+  const bool decode = TakesDecode(a);
+  // Sequences of a few rows and long ones may come together; each kernel leaves the other's out.
+  if (decode) attention::Decode(a, stream);
+  if (!decode || a.max_query_tokens * (a.heads / a.kv_heads) > attention::kDecodeRows) {
+    attention::Mma(a, decode, stream);
+  }
+}
+
+}  // namespace fd::cuda
