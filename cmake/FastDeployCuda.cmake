@@ -35,3 +35,8 @@ function(fd_cuda_kernels target dir)
   target_sources(${target} PRIVATE ${portable} ${select})
   target_link_libraries(${target} PUBLIC CUDA::cublasLt)
 endfunction()
+
+# fd_gpu_test_properties(test ...): for registered tests that need a device.
+function(fd_gpu_test_properties)
+  set_tests_properties(${ARGN} PROPERTIES SKIP_REGULAR_EXPRESSION "no CUDA device on this machine" RUN_SERIAL ON)
+endfunction()
