@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "compute/kernels/cpu/linear.h"
+#include "compute/kernels/cuda/device.h"
+#include "compute/kernels/cuda/moe.h"
 #include "compute/kernels/cuda/rows.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/linear_cpu.h"
@@ -194,6 +196,43 @@ void Combine(const Context& ctx, const TensorView& out, const TensorView& values
   }
 }
 
+DType WeightDType(const LinearWeight& weight) {
+  return weight.kind == WeightKind::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+}
+
+void MoeExpertsCuda(const Context& ctx, const TensorView& out, const TensorView& in,
+                    const ExpertWeights& experts, const TensorView& expert_ids,
+                    const TensorView& expert_weights) {
+  FD_CHECK(experts.table.view().data != nullptr, "FinishExperts has not been called");
+  cuda::MoeArgs a = {};
+  a.tokens = in.dim(0);
+  a.top_k = expert_ids.dim(1);
+  a.experts = static_cast<int64_t>(experts.down.size());
+  a.hidden = in.dim(1);
+  a.width = experts.down[0].k;
+  a.act = in.dtype;
+  a.gate_up_weight = WeightDType(experts.gate_up[0]);
+  a.down_weight = WeightDType(experts.down[0]);
+  a.out = out.data;
+  a.out_stride = out.row_stride;
+  a.in = in.data;
+  a.in_stride = in.row_stride;
+  a.expert_ids = expert_ids.As<int32_t>();
+  a.ids_stride = expert_ids.row_stride;
+  a.expert_weights = expert_weights.As<float>();
+  a.weights_stride = expert_weights.row_stride;
+  a.table = experts.table.view().data;
+  const int64_t mark = ctx.workspace->Mark();
+  const int64_t pairs = a.tokens * a.top_k;
+  a.offsets = ctx.workspace->Take(DType::kInt32, {a.experts + 1}).As<int32_t>();
+  a.slots = ctx.workspace->Take(DType::kInt32, {pairs}).As<int32_t>();
+  a.rows = ctx.workspace->Take(in.dtype, {pairs, a.hidden}).data;
+  a.activated = ctx.workspace->Take(in.dtype, {pairs, a.width}).data;
+  if (!cuda::MoeFused(a)) a.gate_up = ctx.workspace->Take(in.dtype, {pairs, 2 * a.width}).data;
+  cuda::MoeExperts(a, ctx.stream);
+  ctx.workspace->Release(mark);
+}
+
 }  // namespace
 
 void RouteSoftmax(const Context& ctx, const TensorView& expert_ids, const TensorView& expert_weights,
@@ -228,9 +267,31 @@ void RouteSoftmax(const Context& ctx, const TensorView& expert_ids, const Tensor
   ctx.workspace->Release(mark);
 }
 
+void FinishExperts(const Context& ctx, ExpertWeights* experts) {
+  // While a loader only checks names and shapes there is no memory yet.
+  if (!OnCuda(ctx) || experts->down.empty() || experts->down[0].data.view().data == nullptr) return;
+  const int64_t count = static_cast<int64_t>(experts->down.size());
+  const int64_t bytes = cuda::ExpertTableBytes(count);
+  std::vector<const void*> gate_up, down;
+  for (int64_t e = 0; e < count; ++e) {
+    const LinearWeight& g = experts->gate_up[static_cast<size_t>(e)];
+    const LinearWeight& d = experts->down[static_cast<size_t>(e)];
+    FD_CHECK(g.data.view().device == ctx.device && d.data.view().device == ctx.device);
+    gate_up.push_back(g.data.view().data);
+    down.push_back(d.data.view().data);
+  }
+  const Tensor host(DType::kUInt8, Device{}, {bytes});
+  const cuda::ExpertTableShape shape = {count, experts->down[0].n, experts->down[0].k,
+                                        WeightDType(experts->gate_up[0]) == WeightDType(experts->down[0])
+                                            ? WeightDType(experts->down[0])
+                                            : DType::kFloat32};
+  cuda::FillExpertTable(host.view().data, shape, gate_up.data(), down.data());
+  experts->table = Tensor(DType::kUInt8, ctx.device, {bytes});
+  cuda::CopyAsync(experts->table.view().data, host.view().data, bytes, ctx.stream);
+}
+
 void MoeExperts(const Context& ctx, const TensorView& out, const TensorView& in, const ExpertWeights& experts,
                 const TensorView& expert_ids, const TensorView& expert_weights) {
-  FD_CHECK(ctx.device.type == DeviceType::kCpu, "no kernels for this device");
   const int64_t tokens = in.dim(0), hidden = in.dim(1), top_k = expert_ids.dim(1);
   FD_CHECK(!experts.gate_up.empty() && experts.gate_up.size() == experts.down.size());
   FD_CHECK(out.dim(0) == tokens && out.dim(1) == hidden && out.dtype == in.dtype);
@@ -245,6 +306,10 @@ void MoeExperts(const Context& ctx, const TensorView& out, const TensorView& in,
              "expert ", e, " differs from the first");
   }
   if (tokens == 0) return;
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&out, &in, &expert_ids, &expert_weights, &experts.table.view()});
+    return MoeExpertsCuda(ctx, out, in, experts, expert_ids, expert_weights);
+  }
   const int64_t mark = ctx.workspace->Mark();
   const int64_t pairs = tokens * top_k;
   const Grouping g = GroupByExpert(ctx, expert_ids, static_cast<int64_t>(experts.down.size()));

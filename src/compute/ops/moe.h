@@ -17,7 +17,10 @@ void RouteSoftmax(const Context& ctx, const TensorView& expert_ids, const Tensor
 struct ExpertWeights {
   std::vector<LinearWeight> gate_up;  // per expert [2 * width, hidden], gate rows first
   std::vector<LinearWeight> down;     // per expert [hidden, width]
+  Tensor table;  // CUDA: where the kernels find the above (kernels/cuda/moe.h), made by FinishExperts
 };
+// Once gate_up and down are filled, which stay where they are from then on. Does nothing on the CPU.
+void FinishExperts(const Context& ctx, ExpertWeights* experts);
 
 // out[r] = sum over the chosen e of weight_e * down_e(silu(gate_e x) * up_e x) for the rows r of `in`: reads
 // only the chosen experts' weights. Each expert's result is rounded to the activation type, weighted and

@@ -5,6 +5,7 @@
 
 #include "base/rng.h"
 #include "compute/kernels/cpu/sample.h"
+#include "compute/kernels/cuda/sample.h"
 #include "compute/ops/row_ranges.h"
 
 namespace fd::ops {
@@ -26,11 +27,32 @@ cpu::RowSampling RowParams(const SampleParams& params, int64_t row) {
           params.min_p.As<float>()[row]};
 }
 
+// Scratch comes from the workspace; who calls gives it back.
+cuda::SampleArgs CudaArgs(const Context& ctx, const TensorView& logits, const SampleParams& params,
+                          int64_t valid_vocab) {
+  FD_CHECK(ctx.workspace != nullptr, "sampling needs a workspace");
+  CheckOnDevice(ctx, {&logits, &params.temperature, &params.top_k, &params.top_p, &params.min_p, &params.seed,
+                      &params.position});
+  cuda::SampleArgs a = {};
+  a.rows = logits.dim(0);
+  a.vocab = logits.dim(1);
+  a.valid_vocab = valid_vocab;
+  a.logits = logits.As<float>();
+  a.logits_stride = logits.row_stride;
+  a.temperature = params.temperature.As<float>();
+  a.top_k = params.top_k.As<int32_t>();
+  a.top_p = params.top_p.As<float>();
+  a.min_p = params.min_p.As<float>();
+  a.seed = params.seed.As<int64_t>();
+  a.position = params.position.As<int64_t>();
+  a.scratch = ctx.workspace->Take(DType::kUInt8, {cuda::SampleScratchBytes(a.rows)}).data;
+  return a;
+}
+
 }  // namespace
 
 void Sample(const Context& ctx, const TensorView& token_ids, const TensorView& logprobs,
             const TensorView& logits, const SampleParams& params, int64_t valid_vocab) {
-  CheckCpu(ctx);
   CheckParams(logits, params, valid_vocab);
   const int64_t rows = logits.dim(0);
   CheckVector(token_ids, "token_ids", DType::kInt32, rows);
@@ -39,6 +61,12 @@ void Sample(const Context& ctx, const TensorView& token_ids, const TensorView& l
   CheckVector(params.position, "position", DType::kInt64, rows);
   FD_CHECK(ctx.workspace != nullptr, "Sample needs a workspace");
   const int64_t mark = ctx.workspace->Mark();
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&token_ids, &logprobs});
+    const cuda::SampleArgs args = CudaArgs(ctx, logits, params, valid_vocab);
+    cuda::Sample(args, token_ids.As<int32_t>(), logprobs.As<float>(), ctx.stream);
+    return ctx.workspace->Release(mark);
+  }
   const TensorView weights = ctx.workspace->Take(DType::kFloat32, {rows, valid_vocab});
   ForRowRanges(ctx, rows, kMinForkElements, [&](int64_t begin, int64_t end) {
     const cpu::SampleKernels& kernels = cpu::GetSampleKernels();
@@ -70,10 +98,16 @@ void Sample(const Context& ctx, const TensorView& token_ids, const TensorView& l
 
 void SampleProbs(const Context& ctx, const TensorView& probs, const TensorView& logits,
                  const SampleParams& params, int64_t valid_vocab) {
-  CheckCpu(ctx);
   CheckParams(logits, params, valid_vocab);
   const int64_t rows = logits.dim(0), vocab = logits.dim(1);
   CheckRows(probs, "probs", DType::kFloat32, rows, vocab);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&probs});
+    const int64_t mark = ctx.workspace->Mark();
+    const cuda::SampleArgs args = CudaArgs(ctx, logits, params, valid_vocab);
+    cuda::SampleProbs(args, probs.As<float>(), probs.row_stride, ctx.stream);
+    return ctx.workspace->Release(mark);
+  }
   ForRowRanges(ctx, rows, kMinForkElements, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       float* out = reinterpret_cast<float*>(RowAt(probs, r));

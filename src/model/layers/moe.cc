@@ -26,6 +26,7 @@ ops::ExpertWeights LoadExperts(WeightLoader& loader, const std::string& prefix, 
   }
   loader.RequireSameType(gates);
   loader.RequireSameType(downs);
+  ops::FinishExperts(loader.context(), &w);
   return w;
 }
 

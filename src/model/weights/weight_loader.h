@@ -24,6 +24,7 @@ class WeightLoader {
   // `checkpoint` null: random weights of the shapes asked for, scaled like trained ones; the same for a name
   // every time. act: type of norms and biases.
   WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act);
+  const ops::Context& context() const { return ctx_; }
 
   void Begin(Pass pass) { pass_ = pass; }
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;

@@ -1,0 +1,375 @@
+#include "compute/kernels/cuda/sample.h"
+
+#include <cfloat>
+#include <climits>
+
+#include "compute/kernels/cuda/values.cuh"
+
+namespace fd::cuda {
+namespace {
+
+constexpr int kSplits = 16;  // blocks that read one row for its largest logit and its sum
+constexpr int kStatThreads = 256;
+constexpr int kThreads = 512;
+constexpr int kWarps = kThreads / 32;
+constexpr int kBins = 32;
+constexpr int kPart = 1024;  // tokens whose weights are summed together, in index order
+constexpr int kMaxParts = 1024;
+
+// Of a row or a piece of it.
+struct Stats {
+  float max;   // -FLT_MAX when nothing is finite or larger
+  int index;   // the first with that value; INT_MAX when there is none
+  double sum;  // of e^(x - max)
+  int nan;
+};
+
+__device__ float Clamp(float x) { return fminf(fmaxf(x, -FLT_MAX), FLT_MAX); }
+
+__device__ Stats Merge(const Stats& a, const Stats& b) {
+  Stats s;
+  s.nan = a.nan | b.nan;
+  s.max = fmaxf(a.max, b.max);
+  s.index = min(a.max == s.max ? a.index : INT_MAX, b.max == s.max ? b.index : INT_MAX);
+  s.sum = (a.sum > 0 ? a.sum * exp(static_cast<double>(a.max) - static_cast<double>(s.max)) : 0) +
+          (b.sum > 0 ? b.sum * exp(static_cast<double>(b.max) - static_cast<double>(s.max)) : 0);
+  return s;
+}
+__device__ Stats WarpMerge(Stats s) {
+  for (int d = 16; d > 0; d /= 2) {
+    Stats o;
+    o.max = __shfl_xor_sync(0xffffffffu, s.max, d);
+    o.index = __shfl_xor_sync(0xffffffffu, s.index, d);
+    o.sum = __shfl_xor_sync(0xffffffffu, s.sum, d);
+    o.nan = __shfl_xor_sync(0xffffffffu, s.nan, d);
+    s = Merge(s, o);
+  }
+  return s;
+}
+
+__global__ void __launch_bounds__(kStatThreads) RowStats(SampleArgs a) {
+  const float* row = a.logits + blockIdx.y * a.logits_stride;
+  const int n = static_cast<int>(a.valid_vocab);
+  const int chunk = (n + kSplits - 1) / kSplits;
+  const int begin = blockIdx.x * chunk, end = min(n, begin + chunk);
+  float max = -FLT_MAX, sum = 0;
+  int index = INT_MAX, nan = 0;
+#pragma unroll 4
+  for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += kStatThreads) {
+    const float raw = row[i];
+    nan |= isnan(raw);
+    const float x = Clamp(raw);
+    if (x > max) {
+      sum *= expf(max - x);
+      max = x;
+      index = i;
+    } else if (x == max && index == INT_MAX && raw == max) {
+      index = i;
+    }
+    sum += expf(Clamp(raw) - max);
+  }
+  Stats s = WarpMerge({max, index, static_cast<double>(sum), nan});
+  __shared__ Stats warps[kStatThreads / 32];
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = s;
+  __syncthreads();
+  if (threadIdx.x >= 32) return;
+  s = WarpMerge(threadIdx.x < kStatThreads / 32 ? warps[threadIdx.x] : Stats{-FLT_MAX, INT_MAX, 0.0, 0});
+  if (threadIdx.x == 0) static_cast<Stats*>(a.scratch)[blockIdx.y * kSplits + blockIdx.x] = s;
+}
+
+// Orders as the floats do; -0 equals 0.
+__device__ uint32_t OrderedKey(float x) {
+  const uint32_t bits = __float_as_uint(x + 0.0f);
+  return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
+}
+
+// e^((x - max) / temperature); the argument in two parts, because its rounding alone would cost a relative
+// error of |z| 2^-24.
+struct Weigher {
+  float max, inverse, inverse_low;
+  __device__ Weigher(float max_value, float temperature) : max(max_value) {
+    const double exact = 1.0 / static_cast<double>(temperature);
+    inverse = static_cast<float>(exact);
+    inverse_low = static_cast<float>(exact - static_cast<double>(inverse));
+  }
+  __device__ float operator()(float raw) const {
+    const float x = Clamp(raw);
+    const float d = __fsub_rn(x, max), back = __fsub_rn(d, x);
+    const float d_low = __fadd_rn(__fsub_rn(x, __fsub_rn(d, back)), __fsub_rn(-max, back));
+    const float z = __fmul_rn(d, inverse);
+    float z_low = __fmaf_rn(d, inverse, -z) + __fmaf_rn(d, inverse_low, d_low * inverse);
+    z_low = fmaxf(fminf(z_low, 1e-3f), -1e-3f);  // also for the NaN of an overflow
+    const float w = expf(z);
+    return __fmaf_rn(w, z_low, w);
+  }
+};
+
+// A token and its weight as one integer, so that sums do not depend on the order of the additions: the weight
+// in units of 2^-37 below bit 48, the token above. A thread adds at most 2^11 of them.
+__device__ unsigned long long Fixed(float weight) {
+  return 1ull << 48 | __float2ull_rn(weight * 137438953472.0f);
+}
+
+struct Shared {
+  unsigned long long bins[kBins][kThreads];  // one column per thread: no two touch the same word
+  double costs[kBins];
+  int counts[kBins];
+  double parts[kMaxParts];
+  double warp_sums[kWarps];
+  double before;
+  uint32_t low;
+  int shift, bins_used, done, ties, tie_end;
+};
+
+// The tokens that stay: keys above `key`, and those equal to it with an index below tie_end.
+struct Threshold {
+  uint32_t key = 0;
+  int tie_end = INT_MAX;
+  __device__ bool Keeps(uint32_t k, int i) const { return k > key || (k == key && i < tie_end); }
+};
+
+__device__ double BlockSum(double v, Shared& s) {
+  for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(0xffffffffu, v, d);
+  if (threadIdx.x % 32 == 0) s.warp_sums[threadIdx.x / 32] = v;
+  __syncthreads();
+  v = 0;
+  for (int w = 0; w < kWarps; ++w) v += s.warp_sums[w];
+  __syncthreads();
+  return v;
+}
+
+// Walks the keys from the largest down until their accumulated cost (tokens, or their weights) reaches
+// `budget`: the key where that happens is the threshold; with kMass, tokens of that very key stay, in index
+// order, while the cost before them is below the budget. Five bits per pass over the row; ends early when the
+// chosen bin holds one token.
+template <bool kMass>
+__device__ Threshold Descend(const float* row, int n, const Weigher& weigh, uint32_t floor, uint32_t top,
+                             double budget, Shared& s) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    s.low = floor;
+    s.shift = top - floor < kBins ? 0 : 27 - __clz(static_cast<int>(top - floor));
+    s.bins_used = kBins;
+    s.before = 0;
+    s.done = 0;
+  }
+  __syncthreads();
+  while (!s.done) {
+    const uint32_t low = s.low, bins_used = static_cast<uint32_t>(s.bins_used);
+    const int shift = s.shift;
+    for (int b = 0; b < kBins; ++b) s.bins[b][threadIdx.x] = 0;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < n; i += kThreads) {
+      const float x = row[i];
+      const uint32_t key = OrderedKey(x), bin = (key - low) >> shift;
+      if (key >= low && bin < bins_used) s.bins[bin][threadIdx.x] += Fixed(kMass ? weigh(x) : 0.0f);
+    }
+    __syncthreads();
+    for (int b = threadIdx.x / 32; b < kBins; b += kWarps) {
+      unsigned long long mass = 0;
+      int count = 0;
+      for (int t = threadIdx.x % 32; t < kThreads; t += 32) {
+        mass += s.bins[b][t] & ((1ull << 48) - 1);
+        count += static_cast<int>(s.bins[b][t] >> 48);
+      }
+      for (int d = 16; d > 0; d /= 2) mass += __shfl_xor_sync(0xffffffffu, mass, d);
+      count = __reduce_add_sync(0xffffffffu, count);
+      if (threadIdx.x % 32 == 0) {
+        s.counts[b] = count;
+        s.costs[b] = kMass ? static_cast<double>(mass) * 0x1p-37 : static_cast<double>(count);
+      }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      int chosen = 0;
+      double before = s.before, chosen_before = before;
+      for (int b = kBins; b-- > 0;) {
+        if (s.counts[b] == 0) continue;
+        chosen = b;
+        chosen_before = before;
+        if (before + s.costs[b] >= budget) break;
+        before += s.costs[b];
+      }
+      s.before = chosen_before;
+      s.low = low + (static_cast<uint32_t>(chosen) << shift);
+      s.done = shift == 0 || s.counts[chosen] == 1;
+      s.shift = shift > 5 ? shift - 5 : 0;
+      s.bins_used = 1 << (shift - s.shift);
+      s.ties = INT_MAX;
+      if (kMass && s.done && s.counts[chosen] > 1) {
+        const double each = s.costs[chosen] / s.counts[chosen];
+        const double needed = ceil((budget - chosen_before) / each);
+        if (needed < s.counts[chosen]) s.ties = needed < 1 ? 1 : static_cast<int>(needed);
+      }
+      s.tie_end = INT_MAX;
+    }
+    __syncthreads();
+  }
+  if (s.ties != INT_MAX && threadIdx.x < 32) {
+    int left = s.ties;
+    for (int base = 0; base < n; base += 32) {
+      const int i = base + static_cast<int>(threadIdx.x);
+      const uint32_t mask = __ballot_sync(0xffffffffu, i < n && OrderedKey(row[i]) == s.low);
+      if (__popc(mask) >= left) {
+        if (threadIdx.x == 0) s.tie_end = base + static_cast<int>(__fns(mask, 0, left)) + 1;
+        break;
+      }
+      left -= __popc(mask);
+    }
+  }
+  __syncthreads();
+  Threshold result;
+  result.key = s.low;
+  result.tie_end = s.tie_end;
+  return result;
+}
+
+// As Philox4x32(seed, position)[0] of base/rng.h, 24 bits of it in [0, 1).
+__device__ float Uniform(uint64_t seed, uint64_t position) {
+  uint32_t c0 = static_cast<uint32_t>(position), c1 = static_cast<uint32_t>(position >> 32), c2 = 0, c3 = 0;
+  uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = static_cast<uint64_t>(0xD2511F53u) * c0, p1 = static_cast<uint64_t>(0xCD9E8D57u) * c2;
+    c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
+    c1 = static_cast<uint32_t>(p1);
+    c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
+    c3 = static_cast<uint32_t>(p0);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return static_cast<float>(c0 >> 8) * 0x1p-24f;
+}
+
+// One block per row.
+template <bool kProbs>
+__global__ void __launch_bounds__(kThreads)
+    ChooseToken(SampleArgs a, int32_t* token_ids, float* logprobs, float* probs, int64_t probs_stride) {
+  extern __shared__ char dynamic[];
+  Shared& s = *reinterpret_cast<Shared*>(dynamic);
+  const int64_t r = blockIdx.x;
+  const float* row = a.logits + r * a.logits_stride;
+  const int n = static_cast<int>(a.valid_vocab);
+  const float temperature = a.temperature[r];
+  Stats stats = static_cast<const Stats*>(a.scratch)[r * kSplits];
+  for (int i = 1; i < kSplits; ++i)
+    stats = Merge(stats, static_cast<const Stats*>(a.scratch)[r * kSplits + i]);
+  float* out = kProbs ? probs + r * probs_stride : nullptr;
+  if (stats.nan || stats.index == INT_MAX || !(temperature > 0)) {
+    const int token = stats.nan || stats.index == INT_MAX ? -1 : stats.index;
+    if (kProbs) {
+      for (int64_t i = threadIdx.x; i < a.vocab; i += kThreads) out[i] = i == token ? 1.0f : 0.0f;
+    } else if (threadIdx.x == 0) {
+      token_ids[r] = token;
+      logprobs[r] = token < 0 ? __int_as_float(0x7fc00000) : static_cast<float>(-log(stats.sum));
+    }
+    return;
+  }
+  const Weigher weigh(stats.max, temperature);
+  const uint32_t top = OrderedKey(stats.max == FLT_MAX ? __int_as_float(0x7f800000) : stats.max);
+  const int top_k = a.top_k[r];
+  const float top_p = a.top_p[r], min_p = a.min_p[r];
+  Threshold stay;
+  if (top_k > 0 && top_k < n) stay = Descend<false>(row, n, weigh, 0, top, static_cast<double>(top_k), s);
+  if (top_p < 1) {
+    const uint32_t floor = stay.key;
+    double mass = 0;
+    for (int i = threadIdx.x; i < n; i += kThreads) {
+      if (OrderedKey(row[i]) >= floor) mass += static_cast<double>(weigh(row[i]));
+    }
+    mass = BlockSum(mass, s);
+    stay = Descend<true>(row, n, weigh, floor, top, static_cast<double>(top_p) * mass, s);
+  }
+  const auto weight_of = [&](int i) {
+    const float x = row[i];
+    if (i == stats.index) return 1.0f;  // the likeliest always stays
+    if (!stay.Keeps(OrderedKey(x), i)) return 0.0f;
+    const float w = weigh(x);
+    return w < min_p ? 0.0f : w;
+  };
+  const int parts = (n + kPart - 1) / kPart;
+  for (int part = threadIdx.x / 32; part < parts; part += kWarps) {
+    double sum = 0;
+    const int end = min(n, (part + 1) * kPart);
+    for (int i = part * kPart + static_cast<int>(threadIdx.x) % 32; i < end; i += 32) {
+      sum += static_cast<double>(weight_of(i));
+    }
+    for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+    if (threadIdx.x % 32 == 0) s.parts[part] = sum;
+  }
+  __syncthreads();
+  if (kProbs) {
+    double total = 0;
+    for (int i = 0; i < parts; ++i) total += s.parts[i];
+    for (int64_t i = threadIdx.x; i < a.vocab; i += kThreads) {
+      out[i] = i < n ? static_cast<float>(static_cast<double>(weight_of(static_cast<int>(i))) / total) : 0.0f;
+    }
+    return;
+  }
+  if (threadIdx.x >= 32) return;
+  double total = 0;
+  for (int i = 0; i < parts; ++i) total += s.parts[i];
+  const double u =
+      static_cast<double>(Uniform(static_cast<uint64_t>(a.seed[r]), static_cast<uint64_t>(a.position[r])));
+  const double target = u * total;
+  double before = 0;
+  int part = 0, last = 0;
+  for (int i = 0; i < parts; ++i) {
+    if (s.parts[i] > 0) last = i;
+  }
+  for (; part < last && before + s.parts[part] <= target; ++part) before += s.parts[part];
+  // The first token where the running sum passes the target; the part's last kept one when rounding left the
+  // target behind it.
+  int token = -1;
+  const int end = min(n, (part + 1) * kPart);
+  for (int base = part * kPart; base < end; base += 32) {
+    const int i = base + static_cast<int>(threadIdx.x);
+    const double own = i < end ? static_cast<double>(weight_of(i)) : 0;
+    double sum = own;
+    for (int d = 1; d < 32; d *= 2) {
+      const double other = __shfl_up_sync(0xffffffffu, sum, d);
+      if (threadIdx.x >= d) sum += other;
+    }
+    const uint32_t kept = __ballot_sync(0xffffffffu, own > 0);
+    const uint32_t passed = __ballot_sync(0xffffffffu, own > 0 && before + sum > target);
+    if (passed != 0) {
+      token = base + __ffs(static_cast<int>(passed)) - 1;
+      break;
+    }
+    if (kept != 0) token = base + 31 - __clz(static_cast<int>(kept));
+    before += __shfl_sync(0xffffffffu, sum, 31);
+  }
+  if (threadIdx.x == 0) {
+    token_ids[r] = token;
+    logprobs[r] = static_cast<float>(static_cast<double>(Clamp(row[token])) - static_cast<double>(stats.max) -
+                                     log(stats.sum));
+  }
+}
+
+template <bool kProbs>
+void Launch(const SampleArgs& a, int32_t* token_ids, float* logprobs, float* probs, int64_t probs_stride,
+            cudaStream_t stream) {
+  if (a.rows == 0) return;
+  FD_CHECK(a.rows <= 65535, a.rows, " rows");
+  FD_CHECK(a.valid_vocab <= kPart * kMaxParts, a.valid_vocab, " tokens");
+  static const cudaError_t raised = cudaFuncSetAttribute(
+      ChooseToken<kProbs>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(Shared)));
+  FD_CUDA_CHECK(raised);
+  RowStats<<<dim3(kSplits, static_cast<unsigned>(a.rows)), kStatThreads, 0, stream>>>(a);
+  FD_CUDA_CHECK(cudaGetLastError());
+  ChooseToken<kProbs><<<static_cast<unsigned>(a.rows), kThreads, sizeof(Shared), stream>>>(
+      a, token_ids, logprobs, probs, probs_stride);
+  FD_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+int64_t SampleScratchBytes(int64_t rows) { return rows * kSplits * static_cast<int64_t>(sizeof(Stats)); }
+
+void Sample(const SampleArgs& args, int32_t* token_ids, float* logprobs, void* stream) {
+  Launch<false>(args, token_ids, logprobs, nullptr, 0, AsStream(stream));
+}
+void SampleProbs(const SampleArgs& args, float* probs, int64_t probs_stride, void* stream) {
+  Launch<true>(args, nullptr, nullptr, probs, probs_stride, AsStream(stream));
+}
+
+}  // namespace fd::cuda
