@@ -148,4 +148,23 @@ float MillisecondsBetween(void* begin, void* end) {
   return ms;
 }
 
+void BeginCapture(void* stream) {
+  FD_CUDA_CHECK(cudaStreamBeginCapture(Stream(stream), cudaStreamCaptureModeThreadLocal));
+}
+
+void* EndCapture(void* stream) {
+  cudaGraph_t graph;
+  FD_CUDA_CHECK(cudaStreamEndCapture(Stream(stream), &graph));
+  cudaGraphExec_t ready;
+  FD_CUDA_CHECK(cudaGraphInstantiate(&ready, graph, 0));
+  FD_CUDA_CHECK(cudaGraphDestroy(graph));
+  return ready;
+}
+
+void LaunchGraph(void* graph, void* stream) {
+  FD_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), Stream(stream)));
+}
+
+void DestroyGraph(void* graph) { FD_CUDA_CHECK(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph))); }
+
 }  // namespace fd::cuda

@@ -57,4 +57,12 @@ void WaitEvent(void* event);                        // the calling thread waits
 void StreamWaitEvent(void* stream, void* event);    // later work on the stream waits
 float MillisecondsBetween(void* begin, void* end);  // both recorded and reached
 
+// What is given to the stream between Begin and End is recorded, not run; End returns it ready to be
+// replayed. Only this thread's calls are watched: other threads may allocate meanwhile. Replays read the same
+// addresses.
+void BeginCapture(void* stream);
+void* EndCapture(void* stream);
+void LaunchGraph(void* graph, void* stream);
+void DestroyGraph(void* graph);
+
 }  // namespace fd::cuda

@@ -24,5 +24,9 @@ void RecordEvent(void*, void*) { NotBuilt(__func__); }
 void WaitEvent(void*) { NotBuilt(__func__); }
 void StreamWaitEvent(void*, void*) { NotBuilt(__func__); }
 float MillisecondsBetween(void*, void*) { NotBuilt(__func__); }
+void BeginCapture(void*) { NotBuilt(__func__); }
+void* EndCapture(void*) { NotBuilt(__func__); }
+void LaunchGraph(void*, void*) { NotBuilt(__func__); }
+void DestroyGraph(void*) { NotBuilt(__func__); }
 
 }  // namespace fd::cuda

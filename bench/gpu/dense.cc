@@ -1,0 +1,183 @@
+// The ops of a transformer layer beside attention and experts, in the shapes of ERNIE-4.5-21B-A3B, as graph
+// replays: build/cuda-core/bench/bench_gpu_dense
+// Weights rotate so that no call finds its own in the L2 cache. Floors: bytes over the copy bandwidth
+// measured first (reads plus writes), operations over the rate of an 8192 x 8192 x 8192 product.
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "compute/kernels/cuda/device.h"
+#include "compute/ops/elementwise.h"
+#include "compute/ops/linear.h"
+#include "compute/ops/moe.h"
+#include "compute/ops/norm.h"
+#include "compute/ops/rope.h"
+#include "compute/ops/rows.h"
+
+namespace fd {
+namespace {
+
+constexpr Device kGpu{DeviceType::kCuda, 0};
+
+struct Bench {
+  Bench() : threads(8), workspace(kGpu, 64 << 20), stream(cuda::CreateStream(0)) {
+    ctx.device = kGpu;
+    ctx.threads = &threads;
+    ctx.stream = stream;
+    ctx.workspace = &workspace;
+  }
+  // Random bfloat16 of the size, tiled from 1 Mi values.
+  Tensor Random(DType dtype, Shape shape, float scale = 1.0f) {
+    constexpr int64_t kTile = 1 << 20;
+    const int64_t n = shape.NumElements();
+    Tensor host(dtype, Device{}, {std::min(n, kTile)});
+    std::normal_distribution<float> normal(0.0f, scale);
+    for (int64_t i = 0; i < host.view().dim(0); ++i) {
+      if (dtype == DType::kFloat32) {
+        host.view().As<float>()[i] = normal(rng);
+      } else {
+        host.view().As<BFloat16>()[i] = ToBFloat16(normal(rng));
+      }
+    }
+    Tensor out(dtype, kGpu, shape);
+    const TensorView flat = out.view().Reshape({n});
+    for (int64_t i = 0; i < n; i += kTile) {
+      const int64_t count = std::min(kTile, n - i);
+      ops::Copy(ctx, flat.Rows(i, count), host.view().Rows(0, count));
+    }
+    ops::Synchronize(ctx);
+    return out;
+  }
+  // Median milliseconds of one of `calls` calls in a captured graph; fn(i) makes call i.
+  double Milliseconds(int calls, const std::function<void(int)>& fn) {
+    for (int i = 0; i < calls; ++i) fn(i);  // algorithms are chosen, modules loaded
+    ops::Synchronize(ctx);
+    cuda::BeginCapture(stream);
+    for (int i = 0; i < calls; ++i) fn(i);
+    void* graph = cuda::EndCapture(stream);
+    std::vector<double> times;
+    void *begin = cuda::CreateEvent(), *end = cuda::CreateEvent();
+    for (int repeat = 0; repeat < 12; ++repeat) {
+      cuda::RecordEvent(begin, stream);
+      cuda::LaunchGraph(graph, stream);
+      cuda::RecordEvent(end, stream);
+      cuda::WaitEvent(end);
+      if (repeat >= 2) times.push_back(static_cast<double>(cuda::MillisecondsBetween(begin, end)) / calls);
+    }
+    cuda::DestroyEvent(begin);
+    cuda::DestroyEvent(end);
+    cuda::DestroyGraph(graph);
+    std::nth_element(times.begin(), times.begin() + 5, times.end());
+    return times[5];
+  }
+  void Print(const char* name, int64_t rows, double ms, double bytes, double flops) const {
+    const double memory_ms = bytes / bandwidth * 1e3, math_ms = flops / rate * 1e3;
+    const double floor = std::max(memory_ms, math_ms);
+    std::printf("%-24s %6ld rows %9.2f us, floor %9.2f us (%s) = %3.0f %%\n", name, static_cast<long>(rows),
+                ms * 1e3, floor * 1e3, memory_ms > math_ms ? "bytes" : "math ", 100 * floor / ms);
+  }
+
+  std::mt19937 rng{1};
+  ThreadPool threads;
+  Workspace workspace;
+  void* stream;
+  ops::Context ctx;
+  double bandwidth = 0;  // bytes a second
+  double rate = 1e15;    // operations a second
+};
+
+struct Product {
+  const char* name;
+  int64_t n, k;
+  DType weight = DType::kBFloat16, out = DType::kBFloat16;
+};
+
+double LinearMs(Bench& b, const Product& p, int64_t m, int copies) {
+  // Set by hand: packing would read the weight through the host.
+  std::vector<ops::LinearWeight> weights;
+  for (int i = 0; i < copies; ++i) {
+    ops::LinearWeight w;
+    w.kind = p.weight == DType::kBFloat16 ? ops::WeightKind::kBFloat16 : ops::WeightKind::kFloat32;
+    w.n = p.n;
+    w.k = p.k;
+    w.data = b.Random(p.weight, {p.n, p.k}, 0.02f);
+    weights.push_back(std::move(w));
+  }
+  const Tensor in = b.Random(DType::kBFloat16, {m, p.k});
+  const Tensor out(p.out, kGpu, {m, p.n});
+  return b.Milliseconds(std::max(copies, 4), [&](int i) {
+    ops::Linear(b.ctx, out, in, weights[static_cast<size_t>(i % copies)]);
+  });
+}
+
+int Main() {
+  if (cuda::DeviceCount() == 0) {
+    std::printf("no CUDA device\n");
+    return 1;
+  }
+  Bench b;
+  const cuda::DeviceInfo info = cuda::GetDeviceInfo(0);
+  {
+    const int64_t bytes = int64_t{2} << 30;
+    const Tensor from = b.Random(DType::kBFloat16, {bytes / 2}), to(DType::kBFloat16, kGpu, {bytes / 2});
+    const double ms = b.Milliseconds(4, [&](int) { ops::Copy(b.ctx, to, from); });
+    b.bandwidth = 2.0 * static_cast<double>(bytes) / ms * 1e3;
+    const double product = LinearMs(b, {"peak", 8192, 8192}, 8192, 1);
+    b.rate = 2.0 * 8192 * 8192 * 8192 / product * 1e3;
+    std::printf("%s: copies at %.2f TB/s, 8192^3 bf16 at %.0f TFLOP/s\n", info.name, b.bandwidth / 1e12,
+                b.rate / 1e12);
+  }
+  const Product products[] = {{"qkv", 3584, 2560},
+                              {"attention out", 2560, 2560},
+                              {"shared gate+up", 6144, 2560},
+                              {"shared down", 2560, 3072},
+                              {"router (fp32 weights)", 64, 2560, DType::kFloat32, DType::kFloat32},
+                              {"head", 103424, 2560, DType::kBFloat16, DType::kFloat32}};
+  for (const Product& p : products) {
+    for (int64_t m : {1, 16, 64, 256, 8192}) {
+      if (p.n > 100000 && m > 256) continue;  // only the last row of a prompt goes there
+      const int64_t weight_bytes = p.n * p.k * DTypeBytes(p.weight);
+      const int copies = static_cast<int>(std::clamp<int64_t>((int64_t{256} << 20) / weight_bytes, 1, 24));
+      const double ms = LinearMs(b, p, m, copies);
+      b.Print(p.name, m, ms, static_cast<double>(weight_bytes + m * (2 * p.k + p.n * DTypeBytes(p.out))),
+              2.0 * static_cast<double>(m * p.n * p.k));
+    }
+  }
+  for (int64_t m : {64, 8192}) {
+    const int64_t hidden = 2560, copies = 8;
+    std::vector<Tensor> x, y;
+    for (int i = 0; i < copies; ++i) {
+      x.push_back(b.Random(DType::kBFloat16, {m, hidden}));
+      y.push_back(b.Random(DType::kBFloat16, {m, 2 * hidden}));
+    }
+    const Tensor weight = b.Random(DType::kBFloat16, {hidden});
+    const double row = static_cast<double>(m * hidden * 2);
+    const auto at = [&](const std::vector<Tensor>& v, int i) {
+      return v[static_cast<size_t>(i % copies)].view();
+    };
+    double ms = b.Milliseconds(16, [&](int i) {
+      ops::AddRmsNorm(b.ctx, at(y, i).Columns(0, hidden), at(x, i), at(y, i).Columns(hidden, hidden), weight,
+                      1e-5f);
+    });
+    b.Print("add + RMSNorm", m, ms, 4 * row, 0);
+    ms = b.Milliseconds(16, [&](int i) { ops::SwiGlu(b.ctx, at(x, i), at(y, i)); });
+    b.Print("SwiGLU", m, ms, 3 * row, 0);
+    const Tensor cos_sin = b.Random(DType::kFloat32, {m, 2, 64});
+    ms = b.Milliseconds(16, [&](int i) {
+      ops::ApplyRope(b.ctx, at(x, i).Reshape({m, 20, 128}), cos_sin, ops::RopeStyle::kInterleaved);
+    });
+    b.Print("rope, 20 heads", m, ms, 2 * row + static_cast<double>(m * 512), 0);
+    const Tensor logits = b.Random(DType::kFloat32, {m, 64}), ids(DType::kInt32, kGpu, {m, 6}),
+                 weights(DType::kFloat32, kGpu, {m, 6});
+    ms = b.Milliseconds(16, [&](int) { ops::RouteSoftmax(b.ctx, ids, weights, logits, {}, 1e-12f, true); });
+    b.Print("route 6 of 64", m, ms, static_cast<double>(m * (256 + 48)), 0);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace fd
+
+int main() { return fd::Main(); }
