@@ -100,7 +100,7 @@ TEST(CudaMoeExperts, BFloat16MatchesReference) {
   std::mt19937 rng(10);
   for (const Case& c : {Case{1, 64, 6, 256, 128}, Case{8, 16, 4, 128, 96}, Case{40, 8, 2, 200, 72},
                         Case{64, 16, 6, 320, 192}, Case{150, 16, 2, 136, 104}, Case{300, 6, 3, 264, 200},
-                        Case{257, 4, 2, 192, 264, true}, Case{900, 8, 6, 64, 64}}) {
+                        Case{257, 4, 2, 192, 264, true}, Case{900, 8, 6, 64, 64}, Case{2500, 5, 2, 64, 64}}) {
     Check(gpu, rng, c, DType::kBFloat16, DType::kBFloat16);
   }
 }

@@ -108,7 +108,7 @@ __device__ Task FindTask(int task, int feature_tiles, const int* first_tile, con
 template <int kRows, int kBlocks, int kGroups, bool kGateUp>
 __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
     Grouped(const __grid_constant__ CUtensorMap rows_map, const CUtensorMap* weight_maps,
-            const int32_t* offsets, int experts, int k_steps, int features, __nv_bfloat16* out) {
+            const int32_t* offsets, int experts, int k_steps, int features, __nv_bfloat16* out, float one) {
   using L = Layout<kRows, kBlocks, kGroups, kGateUp>;
   __shared__ int first_tile[kMaxExperts + 1];
   extern __shared__ char dynamic[];
@@ -223,8 +223,10 @@ __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
               const float silu = __bfloat162float(__float2bfloat16(__fdividef(gate, 1.0f + __expf(-gate))));
               to[8 * warp + g] = __float2bfloat16(silu * up);
             } else {
-              to[16 * warp + g] = __float2bfloat16(sum[m][4 * j + i]);
-              to[16 * warp + g + 8] = __float2bfloat16(sum[m][4 * j + 2 + i]);
+              // Without the factor ptxas converts straight from the accumulators and then serialises the
+              // products.
+              to[16 * warp + g] = __float2bfloat16(sum[m][4 * j + i] * one);
+              to[16 * warp + g + 8] = __float2bfloat16(sum[m][4 * j + 2 + i] * one);
             }
           }
         }
@@ -300,7 +302,7 @@ void Launch(const GroupedGemm& g, cudaStream_t stream) {
   kernel<<<static_cast<unsigned>(blocks), L::kThreads, L::kDynamicBytes, stream>>>(
       RowsMap(g.in, g.pairs, g.k, kRows), static_cast<const CUtensorMap*>(g.maps), g.offsets,
       static_cast<int>(g.experts), static_cast<int>((g.k + kStepK - 1) / kStepK), static_cast<int>(features),
-      static_cast<__nv_bfloat16*>(g.out));
+      static_cast<__nv_bfloat16*>(g.out), 1.0f);
   FD_CUDA_CHECK(cudaGetLastError());
 }
 

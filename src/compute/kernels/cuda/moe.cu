@@ -54,8 +54,10 @@ __device__ void ExclusiveScan(int* counts, int experts) {
   __syncthreads();
 }
 
-__device__ int IdOf(const MoeArgs& a, int64_t pair) {
-  return a.expert_ids[pair / a.top_k * a.ids_stride + pair % a.top_k];
+__device__ int IdOf(const MoeArgs& a, int pair) {
+  if (a.ids_stride == a.top_k) return a.expert_ids[pair];
+  const int top_k = static_cast<int>(a.top_k);
+  return a.expert_ids[pair / top_k * a.ids_stride + pair % top_k];
 }
 
 // Few pairs: block p counts where pair p goes and copies its row, the last block makes the offsets.
@@ -84,18 +86,42 @@ __global__ void GroupAndPermuteFew(MoeArgs a, int row_bytes) {
           static_cast<const char*>(a.in) + own / a.top_k * a.in_stride * (row_bytes / a.hidden), row_bytes);
 }
 
-// Many pairs, one block: offsets and slots. The order inside an expert is free: no result depends on it.
-__global__ void __launch_bounds__(1024) GroupMany(MoeArgs a) {
-  __shared__ int counts[kMaxExperts + 1];
-  const int pairs = static_cast<int>(a.tokens * a.top_k);
-  for (int e = threadIdx.x; e <= a.experts; e += blockDim.x) counts[e] = 0;
+// Many pairs: block e finds those of expert e, each thread in a run of consecutive pairs.
+constexpr int kGroupThreads = 1024;
+__global__ void __launch_bounds__(kGroupThreads) GroupMany(MoeArgs a) {
+  __shared__ int warp_less[kGroupThreads / 32], warp_equal[kGroupThreads / 32];
+  const int expert = static_cast<int>(blockIdx.x), pairs = static_cast<int>(a.tokens * a.top_k);
+  const int run = (pairs + kGroupThreads - 1) / kGroupThreads;
+  const int begin = min(pairs, static_cast<int>(threadIdx.x) * run), end = min(pairs, begin + run);
+  int less = 0, equal = 0;
+#pragma unroll 4
+  for (int p = begin; p < end; ++p) {
+    const int id = IdOf(a, p);
+    less += id < expert;
+    equal += id == expert;
+  }
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  less = __reduce_add_sync(0xffffffffu, less);
+  int up_to = equal;
+  for (int d = 1; d < 32; d *= 2) {
+    const int other = __shfl_up_sync(0xffffffffu, up_to, d);
+    if (lane >= d) up_to += other;
+  }
+  if (lane == 31) {
+    warp_less[warp] = less;
+    warp_equal[warp] = up_to;
+  }
   __syncthreads();
-  for (int p = threadIdx.x; p < pairs; p += blockDim.x) atomicAdd(&counts[IdOf(a, p)], 1);
-  __syncthreads();
-  ExclusiveScan(counts, static_cast<int>(a.experts));
-  for (int e = threadIdx.x; e <= a.experts; e += blockDim.x) a.offsets[e] = counts[e];
-  __syncthreads();
-  for (int p = threadIdx.x; p < pairs; p += blockDim.x) a.slots[p] = atomicAdd(&counts[IdOf(a, p)], 1);
+  const int first = __reduce_add_sync(0xffffffffu, warp_less[lane]);
+  int slot = first + up_to - equal + __reduce_add_sync(0xffffffffu, lane < warp ? warp_equal[lane] : 0);
+  if (threadIdx.x == 0) {
+    a.offsets[expert] = first;
+    if (expert == a.experts - 1) a.offsets[a.experts] = pairs;
+  }
+  if (equal == 0) return;
+  for (int p = begin; p < end; ++p) {
+    if (IdOf(a, p) == expert) a.slots[p] = slot++;
+  }
 }
 
 __global__ void PermuteMany(MoeArgs a, int row_bytes) {
@@ -203,7 +229,7 @@ void MoeExperts(const MoeArgs& a, void* stream) {
   if (pairs <= kMaxPairsOneLaunch) {
     GroupAndPermuteFew<<<static_cast<unsigned>(pairs + 1), kThreads, 0, s>>>(a, row_bytes);
   } else {
-    GroupMany<<<1, 1024, 0, s>>>(a);
+    GroupMany<<<static_cast<unsigned>(a.experts), kGroupThreads, 0, s>>>(a);
     FD_CUDA_CHECK(cudaGetLastError());
     PermuteMany<<<static_cast<unsigned>(a.tokens), kThreads, 0, s>>>(a, row_bytes);
   }

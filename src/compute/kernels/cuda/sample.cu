@@ -8,7 +8,7 @@
 namespace fd::cuda {
 namespace {
 
-constexpr int kSplits = 16;  // blocks that read one row for its largest logit and its sum
+constexpr int kSplits = 32;  // blocks that read one row for its largest logit and its sum
 constexpr int kStatThreads = 256;
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
@@ -77,6 +77,21 @@ __global__ void __launch_bounds__(kStatThreads) RowStats(SampleArgs a) {
   if (threadIdx.x == 0) static_cast<Stats*>(a.scratch)[blockIdx.y * kSplits + blockIdx.x] = s;
 }
 
+// fn(i, row[i]) for every i that is this thread's; several loads in flight before the first use.
+template <typename Fn>
+__device__ void ForRow(const float* row, int n, const Fn& fn) {
+  constexpr int kBatch = 8;
+  int i = static_cast<int>(threadIdx.x);
+  for (; i + (kBatch - 1) * kThreads < n; i += kBatch * kThreads) {
+    float x[kBatch];
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) x[j] = row[i + j * kThreads];
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) fn(i + j * kThreads, x[j]);
+  }
+  for (; i < n; i += kThreads) fn(i, row[i]);
+}
+
 // Orders as the floats do; -0 equals 0.
 __device__ uint32_t OrderedKey(float x) {
   const uint32_t bits = __float_as_uint(x + 0.0f);
@@ -117,6 +132,7 @@ struct Shared {
   double parts[kMaxParts];
   double warp_sums[kWarps];
   double before;
+  Stats stats;
   uint32_t low;
   int shift, bins_used, done, ties, tie_end;
 };
@@ -158,12 +174,10 @@ __device__ Threshold Descend(const float* row, int n, const Weigher& weigh, uint
     const uint32_t low = s.low, bins_used = static_cast<uint32_t>(s.bins_used);
     const int shift = s.shift;
     for (int b = 0; b < kBins; ++b) s.bins[b][threadIdx.x] = 0;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < n; i += kThreads) {
-      const float x = row[i];
+    ForRow(row, n, [&](int, float x) {
       const uint32_t key = OrderedKey(x), bin = (key - low) >> shift;
       if (key >= low && bin < bins_used) s.bins[bin][threadIdx.x] += Fixed(kMass ? weigh(x) : 0.0f);
-    }
+    });
     __syncthreads();
     for (int b = threadIdx.x / 32; b < kBins; b += kWarps) {
       unsigned long long mass = 0;
@@ -240,6 +254,35 @@ __device__ float Uniform(uint64_t seed, uint64_t position) {
   return static_cast<float>(c0 >> 8) * 0x1p-24f;
 }
 
+struct Passing {
+  int index;
+  double before;  // the sum up to it
+};
+// One warp: the first i of [begin, end) with value(i) > 0 where *before plus the values up to and with i
+// passes the target, or the last with value(i) > 0.
+template <typename Value>
+__device__ Passing FirstPassing(int begin, int end, double target, double* before, const Value& value) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  Passing last = {begin, *before};
+  for (int base = begin; base < end; base += 32) {
+    const double own = base + lane < end ? value(base + lane) : 0;
+    double sum = own;
+    for (int d = 1; d < 32; d *= 2) {
+      const double other = __shfl_up_sync(0xffffffffu, sum, d);
+      if (lane >= d) sum += other;
+    }
+    const uint32_t kept = __ballot_sync(0xffffffffu, own > 0);
+    const uint32_t passed = __ballot_sync(0xffffffffu, own > 0 && *before + sum > target);
+    if (kept != 0) {
+      const int at = passed != 0 ? __ffs(static_cast<int>(passed)) - 1 : 31 - __clz(static_cast<int>(kept));
+      last = {base + at, *before + __shfl_sync(0xffffffffu, sum - own, at)};
+      if (passed != 0) return last;
+    }
+    *before += __shfl_sync(0xffffffffu, sum, 31);
+  }
+  return last;
+}
+
 // One block per row.
 template <bool kProbs>
 __global__ void __launch_bounds__(kThreads)
@@ -250,9 +293,13 @@ __global__ void __launch_bounds__(kThreads)
   const float* row = a.logits + r * a.logits_stride;
   const int n = static_cast<int>(a.valid_vocab);
   const float temperature = a.temperature[r];
-  Stats stats = static_cast<const Stats*>(a.scratch)[r * kSplits];
-  for (int i = 1; i < kSplits; ++i)
-    stats = Merge(stats, static_cast<const Stats*>(a.scratch)[r * kSplits + i]);
+  static_assert(kSplits == 32);
+  if (threadIdx.x < 32) {
+    const Stats merged = WarpMerge(static_cast<const Stats*>(a.scratch)[r * kSplits + threadIdx.x]);
+    if (threadIdx.x == 0) s.stats = merged;
+  }
+  __syncthreads();
+  const Stats stats = s.stats;
   float* out = kProbs ? probs + r * probs_stride : nullptr;
   if (stats.nan || stats.index == INT_MAX || !(temperature > 0)) {
     const int token = stats.nan || stats.index == INT_MAX ? -1 : stats.index;
@@ -273,71 +320,57 @@ __global__ void __launch_bounds__(kThreads)
   if (top_p < 1) {
     const uint32_t floor = stay.key;
     double mass = 0;
-    for (int i = threadIdx.x; i < n; i += kThreads) {
-      if (OrderedKey(row[i]) >= floor) mass += static_cast<double>(weigh(row[i]));
-    }
+    ForRow(row, n, [&](int, float x) {
+      if (OrderedKey(x) >= floor) mass += static_cast<double>(weigh(x));
+    });
     mass = BlockSum(mass, s);
     stay = Descend<true>(row, n, weigh, floor, top, static_cast<double>(top_p) * mass, s);
   }
-  const auto weight_of = [&](int i) {
-    const float x = row[i];
+  const auto weight_of = [&](int i, float x) {
     if (i == stats.index) return 1.0f;  // the likeliest always stays
     if (!stay.Keeps(OrderedKey(x), i)) return 0.0f;
     const float w = weigh(x);
     return w < min_p ? 0.0f : w;
   };
-  const int parts = (n + kPart - 1) / kPart;
+  const int lane = static_cast<int>(threadIdx.x) % 32, parts = (n + kPart - 1) / kPart;
   for (int part = threadIdx.x / 32; part < parts; part += kWarps) {
     double sum = 0;
     const int end = min(n, (part + 1) * kPart);
-    for (int i = part * kPart + static_cast<int>(threadIdx.x) % 32; i < end; i += 32) {
-      sum += static_cast<double>(weight_of(i));
+    for (int base = part * kPart + lane; base < end; base += 8 * 32) {
+      float x[8];
+#pragma unroll
+      for (int j = 0; j < 8; ++j) x[j] = base + j * 32 < end ? row[base + j * 32] : -FLT_MAX;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        if (base + j * 32 < end) sum += static_cast<double>(weight_of(base + j * 32, x[j]));
+      }
     }
     for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, d);
-    if (threadIdx.x % 32 == 0) s.parts[part] = sum;
+    if (lane == 0) s.parts[part] = sum;
   }
   __syncthreads();
+  double total = 0;
+  for (int i = lane; i < parts; i += 32) total += s.parts[i];
+  for (int d = 16; d > 0; d /= 2) total += __shfl_xor_sync(0xffffffffu, total, d);
   if (kProbs) {
-    double total = 0;
-    for (int i = 0; i < parts; ++i) total += s.parts[i];
     for (int64_t i = threadIdx.x; i < a.vocab; i += kThreads) {
-      out[i] = i < n ? static_cast<float>(static_cast<double>(weight_of(static_cast<int>(i))) / total) : 0.0f;
+      out[i] = i < n ? static_cast<float>(static_cast<double>(weight_of(static_cast<int>(i), row[i])) / total)
+                     : 0.0f;
     }
     return;
   }
   if (threadIdx.x >= 32) return;
-  double total = 0;
-  for (int i = 0; i < parts; ++i) total += s.parts[i];
-  const double u =
-      static_cast<double>(Uniform(static_cast<uint64_t>(a.seed[r]), static_cast<uint64_t>(a.position[r])));
-  const double target = u * total;
+  const double target = total * static_cast<double>(Uniform(static_cast<uint64_t>(a.seed[r]),
+                                                            static_cast<uint64_t>(a.position[r])));
+  // The first part, then the first token in it, where the running sum passes the target; the last one kept
+  // when rounding leaves the target behind it.
   double before = 0;
-  int part = 0, last = 0;
-  for (int i = 0; i < parts; ++i) {
-    if (s.parts[i] > 0) last = i;
-  }
-  for (; part < last && before + s.parts[part] <= target; ++part) before += s.parts[part];
-  // The first token where the running sum passes the target; the part's last kept one when rounding left the
-  // target behind it.
-  int token = -1;
-  const int end = min(n, (part + 1) * kPart);
-  for (int base = part * kPart; base < end; base += 32) {
-    const int i = base + static_cast<int>(threadIdx.x);
-    const double own = i < end ? static_cast<double>(weight_of(i)) : 0;
-    double sum = own;
-    for (int d = 1; d < 32; d *= 2) {
-      const double other = __shfl_up_sync(0xffffffffu, sum, d);
-      if (threadIdx.x >= d) sum += other;
-    }
-    const uint32_t kept = __ballot_sync(0xffffffffu, own > 0);
-    const uint32_t passed = __ballot_sync(0xffffffffu, own > 0 && before + sum > target);
-    if (passed != 0) {
-      token = base + __ffs(static_cast<int>(passed)) - 1;
-      break;
-    }
-    if (kept != 0) token = base + 31 - __clz(static_cast<int>(kept));
-    before += __shfl_sync(0xffffffffu, sum, 31);
-  }
+  const Passing part = FirstPassing(0, parts, target, &before, [&](int i) { return s.parts[i]; });
+  const int first = part.index * kPart;
+  before = part.before;
+  const int token = FirstPassing(first, min(n, first + kPart), target, &before, [&](int i) {
+                      return static_cast<double>(weight_of(i, row[i]));
+                    }).index;
   if (threadIdx.x == 0) {
     token_ids[r] = token;
     logprobs[r] = static_cast<float>(static_cast<double>(Clamp(row[token])) - static_cast<double>(stats.max) -
