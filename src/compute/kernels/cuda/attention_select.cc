@@ -30,7 +30,7 @@ void Attention(const AttentionArgs& a, void* stream) {
   // Sequences of a few rows and long ones may come together; each kernel leaves the other's out.
   if (decode) attention::Decode(a, stream);
   if (!decode || a.max_query_tokens * (a.heads / a.kv_heads) > attention::kDecodeRows) {
-    attention::Mma(a, decode, stream);
+    (attention::HasWgmma() ? attention::Wgmma : attention::Mma)(a, decode, stream);
   }
 }
 

@@ -1,0 +1,351 @@
+// Flash attention for Hopper, bfloat16: a producer warp brings blocks of 128 keys and values by TMA, two or
+// three warpgroups of 64 packed rows each multiply them by wgmma; the scores of the next block are computed
+// while the values of this one are summed. Keys are visited from the first on, as in attention_mma.cu.
+#include <cuda.h>
+
+#include "compute/kernels/cuda/attention_tile.cuh"
+#include "compute/kernels/cuda/attention_wgmma.cuh"
+#include "compute/kernels/cuda/cuda_check.cuh"
+
+namespace fd::cuda::attention {
+namespace {
+
+constexpr int kKeys = 128;
+constexpr int kStages = 2;
+constexpr int kBoxBytes = 64 * 128;  // 64 rows of 64 elements, swizzled by 128 bytes
+
+template <int D>
+struct Config {
+  static constexpr int kBoxes = (D + 63) / 64;  // the last one's columns beyond D are zeros
+  static constexpr int kGroups = D > 64 ? 2 : 3;
+  static constexpr int kRows = 64 * kGroups;
+  static constexpr int kThreads = 128 * (kGroups + 1);
+  static constexpr int kTileBytes = kKeys / 64 * kBoxes * kBoxBytes;
+  static constexpr int kQueryBytes = kGroups * kBoxes * kBoxBytes;
+  static constexpr int kBytes = 1024 + kQueryBytes + 2 * kStages * kTileBytes + 8 * 4 * kStages;
+  static constexpr int kConsumerRegisters = kGroups == 2 ? 240 : 160;
+  static constexpr int kProducerRegisters = kGroups == 2 ? 24 : 32;
+};
+
+__device__ inline void InitBarrier(uint32_t at, int count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at), "r"(count));
+}
+__device__ inline void Arrive(uint32_t at) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at) : "memory");
+}
+__device__ inline void ExpectBytes(uint32_t at, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
+}
+__device__ inline void Wait(uint32_t at, int parity) {
+  asm volatile(
+      "{\n.reg .pred p;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra done;\nbra "
+      "again;\ndone:\n}\n" ::"r"(at),
+      "r"(parity)
+      : "memory");
+}
+__device__ inline void LoadBox(uint32_t to, const CUtensorMap* map, int column, int head, int row,
+                               uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], "
+      "[%5];" ::"r"(to),
+      "l"(map), "r"(column), "r"(head), "r"(row), "r"(barrier)
+      : "memory");
+}
+// leading: bytes between boxes of 64 columns, where columns are the contiguous dimension.
+__device__ inline uint64_t Descriptor(uint32_t address, int leading) {
+  return static_cast<uint64_t>((address & 0x3ffff) >> 4) | static_cast<uint64_t>(leading >> 4) << 16 |
+         static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t{1} << 62;
+}
+__device__ inline void WgmmaBegin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void WgmmaCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int kLeft>
+__device__ inline void WgmmaWait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
+}
+// Keeps the compiler from moving uses of accumulators over a wait.
+template <int N>
+__device__ inline void Pin(float (&d)[N][4]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) asm volatile("" : "+f"(d[i][e])::"memory");
+  }
+}
+
+template <int D, bool kPaged>
+__global__ void __launch_bounds__(Config<D>::kThreads, 1)
+    WgmmaKernel(AttentionArgs a, bool skip_decode, const __grid_constant__ CUtensorMap k_map,
+                const __grid_constant__ CUtensorMap v_map) {
+  using C = Config<D>;
+  extern __shared__ uint8_t raw[];
+  const uint32_t raw_address = static_cast<uint32_t>(__cvta_generic_to_shared(raw));
+  const uint32_t base = (raw_address + 1023) / 1024 * 1024;
+  uint8_t* shared = raw + (base - raw_address);
+  const uint32_t q_at = base, k_at = q_at + C::kQueryBytes, v_at = k_at + kStages * C::kTileBytes,
+                 barriers = v_at + kStages * C::kTileBytes;
+  // Barriers: K full, V full, K empty, V empty of each stage.
+  auto barrier = [&](int kind, int stage) { return barriers + 8 * (kind * kStages + stage); };
+
+  const int group = static_cast<int>(a.heads / a.kv_heads), kv = static_cast<int>(blockIdx.x % a.kv_heads);
+  Tile tile;
+  if (!FindTile(a, C::kRows, skip_decode, static_cast<int>(blockIdx.x / a.kv_heads), &tile)) return;
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kStages; ++s) {
+      InitBarrier(barrier(0, s), 1);
+      InitBarrier(barrier(1, s), 1);
+      InitBarrier(barrier(2, s), 4 * C::kGroups);
+      InitBarrier(barrier(3, s), 4 * C::kGroups);
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+  const int blocks = (Visible(a, tile, tile.first_row + C::kRows - 1, group) + kKeys - 1) / kKeys;
+
+  if (threadIdx.x < 128) {  // the producer
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(C::kProducerRegisters));
+    if (threadIdx.x != 0) return;
+    const int last_page = (tile.context - 1) / kKvPageTokens;
+    for (int block = 0; block < blocks; ++block) {
+      const int stage = block % kStages, turn = block / kStages;
+      int rows[kKeys / 64];
+#pragma unroll
+      for (int i = 0; i < kKeys / 64; ++i) {
+        const int page = min(block * (kKeys / 64) + i, last_page);
+        if constexpr (kPaged) {
+          rows[i] = static_cast<int>((a.block_tables[tile.seq * a.table_stride + page] * a.kv_heads + kv) *
+                                     kKvPageTokens);
+        } else {
+          rows[i] = tile.first_token + page * 64;
+        }
+      }
+#pragma unroll
+      for (int kind = 0; kind < 2; ++kind) {
+        if (turn > 0) Wait(barrier(2 + kind, stage), (turn - 1) & 1);
+        const uint32_t full = barrier(kind, stage), to = (kind == 0 ? k_at : v_at) + stage * C::kTileBytes;
+        ExpectBytes(full, C::kTileBytes);
+#pragma unroll
+        for (int i = 0; i < kKeys / 64; ++i) {
+#pragma unroll
+          for (int box = 0; box < C::kBoxes; ++box) {
+            LoadBox(to + (box * (kKeys / 64) + i) * kBoxBytes, kind == 0 ? &k_map : &v_map, 64 * box,
+                    kPaged ? 0 : kv, rows[i], full);
+          }
+        }
+      }
+    }
+    return;
+  }
+
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(C::kConsumerRegisters));
+  const int thread = threadIdx.x % 128, wg = threadIdx.x / 128 - 1;
+  const int lane = threadIdx.x & 31, g = lane / 4, c = lane % 4;
+  const float scale = a.scale * 1.4426950408889634f;
+  // This warpgroup's queries, swizzled as the tensor cores read them.
+  for (int i = thread; i < 64 * D / 8; i += 128) {
+    const int r = i / (D / 8), part = i % (D / 8), row = min(tile.first_row + 64 * wg + r, tile.rows - 1);
+    const auto* from = static_cast<const __nv_bfloat16*>(a.q) +
+                       (tile.first_token + row / group) * a.q_stride + (kv * group + row % group) * D +
+                       8 * part;
+    *reinterpret_cast<uint4*>(shared + (wg * C::kBoxes + part / 8) * kBoxBytes + r * 128 +
+                              ((part % 8) ^ (r & 7)) * 16) = *reinterpret_cast<const uint4*>(from);
+  }
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  asm volatile("bar.sync %0, 128;" ::"r"(2 + wg) : "memory");
+
+  const uint32_t my_q = q_at + wg * C::kBoxes * kBoxBytes;
+  const int row0 = tile.first_row + 64 * wg + thread / 32 * 16 + g;
+  const int visible[2] = {Visible(a, tile, row0, group), Visible(a, tile, row0 + 8, group)};
+  const int all_see = min(visible[0], visible[1]);
+  float o[D / 8][4] = {}, s[kKeys / 8][4], top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, old[2];
+  uint32_t p[kKeys / 16][4];
+
+  auto scores = [&](int block) {
+    const int stage = block % kStages;
+    Wait(barrier(0, stage), block / kStages & 1);
+    WgmmaBegin();
+#pragma unroll
+    for (int i = 0; i < D / 16; ++i) {
+      WgmmaScores(
+          s, Descriptor(my_q + i / 4 * kBoxBytes + i % 4 * 32, 16),
+          Descriptor(k_at + stage * C::kTileBytes + i / 4 * (kKeys / 64 * kBoxBytes) + i % 4 * 32, 16),
+          i > 0);
+    }
+    WgmmaCommit();
+  };
+  auto values = [&](int block) {
+    const int stage = block % kStages;
+    Wait(barrier(1, stage), block / kStages & 1);
+    const int keys = tile.context - block * kKeys;
+    if (keys < kKeys) {  // the last block: memory beyond the context may hold NaN
+      const int count = (kKeys - keys) * 8;
+      for (int i = threadIdx.x - 128; i < count; i += C::kThreads - 128) {
+#pragma unroll
+        for (int box = 0; box < C::kBoxes; ++box) {
+          *reinterpret_cast<uint4*>(shared + (v_at - base) + stage * C::kTileBytes +
+                                    box * (kKeys / 64 * kBoxBytes) + keys * 128 + i * 16) =
+              make_uint4(0, 0, 0, 0);
+        }
+      }
+      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+      asm volatile("bar.sync 1, %0;" ::"n"(C::kThreads - 128) : "memory");
+    }
+    WgmmaBegin();
+#pragma unroll
+    for (int i = 0; i < kKeys / 16; ++i) {
+      WgmmaValues(o, p[i], Descriptor(v_at + stage * C::kTileBytes + i * 2048, kKeys / 64 * kBoxBytes));
+    }
+    WgmmaCommit();
+  };
+  auto release = [&](int kind, int block) {
+    if (lane == 0) Arrive(barrier(kind, block % kStages));
+  };
+  auto softmax = [&](int block) {
+    const int first = block * kKeys;
+    if (first + kKeys > all_see) {
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          if (first + 8 * n + 2 * c + (e & 1) >= visible[e / 2]) s[n][e] = -INFINITY;
+        }
+      }
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float m = top[h];
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) m = fmaxf(m, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
+      m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+      m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+      const float shift = m * scale;  // finite: every row sees the first key
+      old[h] = Exp2((top[h] - m) * scale);
+      top[h] = m;
+      float total = 0;
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+        s[n][2 * h] = Exp2(fmaf(s[n][2 * h], scale, -shift));
+        s[n][2 * h + 1] = Exp2(fmaf(s[n][2 * h + 1], scale, -shift));
+        total += s[n][2 * h] + s[n][2 * h + 1];
+      }
+      sum[h] = sum[h] * old[h] + total;
+    }
+  };
+  auto pack = [&] {
+#pragma unroll
+    for (int i = 0; i < kKeys / 16; ++i) {
+      p[i][0] = PackBf16(s[2 * i][0], s[2 * i][1]);
+      p[i][1] = PackBf16(s[2 * i][2], s[2 * i][3]);
+      p[i][2] = PackBf16(s[2 * i + 1][0], s[2 * i + 1][1]);
+      p[i][3] = PackBf16(s[2 * i + 1][2], s[2 * i + 1][3]);
+    }
+  };
+
+  scores(0);
+  WgmmaWait<0>();
+  Pin(s);
+  release(2, 0);
+  softmax(0);
+  pack();
+  for (int block = 1; block < blocks; ++block) {
+    scores(block);
+    values(block - 1);
+    WgmmaWait<1>();
+    Pin(s);
+    release(2, block);
+    softmax(block);
+    WgmmaWait<0>();
+    Pin(o);
+    release(3, block - 1);
+#pragma unroll
+    for (int n = 0; n < D / 8; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) o[n][e] *= old[e / 2];
+    }
+    pack();
+  }
+  values(blocks - 1);
+  WgmmaWait<0>();
+  Pin(o);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    sum[h] += __shfl_xor_sync(~0u, sum[h], 1);
+    sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
+    const int row = row0 + 8 * h;
+    if (row >= tile.rows) continue;
+    const float inverse = 1.0f / sum[h];
+    auto* out = static_cast<__nv_bfloat16*>(a.out) + (tile.first_token + row / group) * a.out_stride +
+                (kv * group + row % group) * D + 2 * c;
+#pragma unroll
+    for (int n = 0; n < D / 8; ++n) {
+      *reinterpret_cast<uint32_t*>(out + 8 * n) = PackBf16(o[n][2 * h] * inverse, o[n][2 * h + 1] * inverse);
+    }
+  }
+}
+
+// [rows, heads, head_dim] read in boxes of 64 rows and 64 columns of one head.
+CUtensorMap MakeMap(const void* data, int64_t rows, int64_t heads, int64_t head_dim, int64_t row_stride) {
+  static const auto encode = [] {
+    void* f = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    FD_CUDA_CHECK(
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault, &found));
+    FD_CHECK(f != nullptr, "the CUDA driver has no cuTensorMapEncodeTiled");
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(f);
+  }();
+  CUtensorMap map;
+  const cuuint64_t dims[3] = {static_cast<cuuint64_t>(head_dim), static_cast<cuuint64_t>(heads),
+                              static_cast<cuuint64_t>(rows)};
+  const cuuint64_t strides[2] = {static_cast<cuuint64_t>(head_dim * 2),
+                                 static_cast<cuuint64_t>(row_stride * 2)};
+  const cuuint32_t box[3] = {64, 1, 64}, ones[3] = {1, 1, 1};
+  const CUresult result =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(data), dims, strides, box, ones,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  FD_CHECK(result == CUDA_SUCCESS, "cuTensorMapEncodeTiled: ", static_cast<int>(result));
+  return map;
+}
+
+template <int D, bool kPaged>
+void Launch(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
+  using C = Config<D>;
+  static const bool raised = [] {
+    FD_CUDA_CHECK(
+        cudaFuncSetAttribute(WgmmaKernel<D, kPaged>, cudaFuncAttributeMaxDynamicSharedMemorySize, C::kBytes));
+    return true;
+  }();
+  (void)raised;
+  const int64_t rows = kPaged ? a.pages * a.kv_heads * kKvPageTokens : a.tokens,
+                heads = kPaged ? 1 : a.kv_heads;
+  const CUtensorMap k = MakeMap(a.k, rows, heads, D, kPaged ? D : a.k_stride),
+                    v = MakeMap(a.v, rows, heads, D, kPaged ? D : a.v_stride);
+  const auto blocks = static_cast<unsigned>(MaxTiles(a, C::kRows) * a.kv_heads);
+  WgmmaKernel<D, kPaged><<<blocks, C::kThreads, C::kBytes, stream>>>(a, skip_decode, k, v);
+  FD_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+bool HasWgmma() {
+  int device = 0, major = 0;
+  FD_CUDA_CHECK(cudaGetDevice(&device));
+  FD_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  return major == 9;
+}
+
+void Wgmma(const AttentionArgs& a, bool skip_decode, void* stream) {
+  auto* s = static_cast<cudaStream_t>(stream);
+  const bool paged = a.block_tables != nullptr;
+  switch (a.head_dim) {
+    case 64:
+      return paged ? Launch<64, true>(a, skip_decode, s) : Launch<64, false>(a, skip_decode, s);
+    case 80:
+      return paged ? Launch<80, true>(a, skip_decode, s) : Launch<80, false>(a, skip_decode, s);
+    case 128:
+      return paged ? Launch<128, true>(a, skip_decode, s) : Launch<128, false>(a, skip_decode, s);
+    default:
+      FD_CHECK(false, "head_dim ", a.head_dim);
+  }
+}
+
+}  // namespace fd::cuda::attention
