@@ -240,6 +240,15 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
     }
   };
 
+  // Two warpgroups take turns: one multiplies while the other computes exponentials.
+  auto wait_turn = [&] {
+    if constexpr (C::kGroups == 2) asm volatile("bar.sync %0, 256;" ::"r"(4 + wg) : "memory");
+  };
+  auto give_turn = [&] {
+    if constexpr (C::kGroups == 2) asm volatile("bar.arrive %0, 256;" ::"r"(5 - wg) : "memory");
+  };
+  if (wg == 1 && blocks > 1) give_turn();
+
   scores(0);
   WgmmaWait<0>();
   Pin(s);
@@ -247,8 +256,10 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
   softmax(0);
   pack();
   for (int block = 1; block < blocks; ++block) {
+    wait_turn();
     scores(block);
     values(block - 1);
+    if (wg == 0 || block + 1 < blocks) give_turn();
     WgmmaWait<1>();
     Pin(s);
     release(2, block);
