@@ -16,6 +16,11 @@ constexpr int64_t kPanel = cpu::kPanelFeatures;
 
 int64_t NumPanels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 
+// Float32 weights of so few features also get their bfloat16 parts: twice the memory of something small.
+constexpr int64_t kMaxSplitFeatures = 512;
+// Up to so many rows the plain kernel is faster than three products and their sum.
+constexpr int64_t kMaxSimpleRows = 64;
+
 // Rows [first_row, first_row + rows) of the [n, k] weight on the device; transposed parts are turned on the
 // host.
 template <typename T>
@@ -60,6 +65,21 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
   args.k = weight.k;
   args.out_stride = out.row_stride;
   args.in_stride = in.row_stride;
+  if (in.dtype == DType::kBFloat16 && weight.split.view().data != nullptr && args.m > kMaxSimpleRows) {
+    const int64_t mark = ctx.workspace->Mark();
+    const TensorView parts = ctx.workspace->Take(DType::kFloat32, {args.m, 3 * args.n});
+    cuda::LinearArgs three = args;
+    three.out = parts.data;
+    three.out_type = DType::kFloat32;
+    three.out_stride = three.n = 3 * args.n;
+    three.weight = weight.split.view().data;
+    three.weight_type = DType::kBFloat16;
+    three.bias = nullptr;
+    const bool done = cuda::LinearLt(three, ctx.stream);
+    if (done) cuda::AddSplitParts(args, parts.As<float>(), ctx.stream);
+    ctx.workspace->Release(mark);
+    if (done) return;
+  }
   if (!cuda::LinearLt(args, ctx.stream)) cuda::LinearSimple(args, ctx.stream);
 }
 
@@ -90,6 +110,10 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
         UploadPart<float>(ctx, weight, row, part, transposed);
       }
       row += part.dim(transposed ? 1 : 0);
+    }
+    if (!bf16 && weight.n <= kMaxSplitFeatures) {
+      weight.split = Tensor(DType::kBFloat16, ctx.device, {3 * weight.n, weight.k});
+      cuda::SplitFloat32(weight.split.view().data, weight.data.view().data, weight.n, weight.k, ctx.stream);
     }
     return weight;
   }

@@ -18,7 +18,8 @@ struct LinearWeight {
   int64_t n = 0;  // output features
   int64_t k = 0;  // input features
   Tensor data;    // packed; the layout is the kernels' own (CUDA: row-major [n, k])
-  int64_t size_bytes() const { return data.size_bytes(); }
+  Tensor split;   // CUDA, small float32 weights (routers): the same as three bfloat16 parts [3 * n, k]
+  int64_t size_bytes() const { return data.size_bytes() + split.size_bytes(); }
 };
 
 // `parts`: [n_i, k] views of one dtype (bfloat16 or float32), stacked on n into one weight; sources lie in

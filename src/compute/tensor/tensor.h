@@ -84,7 +84,7 @@ class Tensor {
   Tensor(DType dtype, Device device, Shape shape);
   const TensorView& view() const { return view_; }
   operator const TensorView&() const { return view_; }  // NOLINT: a Tensor stands wherever a view does
-  int64_t size_bytes() const { return view_.NumElements() * DTypeBytes(view_.dtype); }
+  int64_t size_bytes() const { return storage_ ? view_.NumElements() * DTypeBytes(view_.dtype) : 0; }
 
  private:
   std::shared_ptr<void> storage_;

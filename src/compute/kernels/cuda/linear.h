@@ -25,6 +25,12 @@ struct LinearArgs {
 bool LinearLt(const LinearArgs& args, void* stream);
 // Our own kernel: any mix of float32 and bfloat16, products of the values as they are.
 void LinearSimple(const LinearArgs& args, void* stream);
+// parts [3, n, k] bfloat16 whose sum over the first dimension is weight [n, k] float32, to its last bit:
+// bfloat16 rows times float32 weights become three products on the tensor cores.
+void SplitFloat32(void* parts, const void* weight, int64_t n, int64_t k, void* stream);
+// out = the three parts of each result (parts [m, 3, n] float32) added, plus bias; args' in and weight are
+// unused.
+void AddSplitParts(const LinearArgs& args, const float* parts, void* stream);
 // Makes the library's handle and its 32 MiB for this stream, so that no step has to.
 void PrepareLinear(void* stream);
 

@@ -9,7 +9,7 @@ namespace fd::cuda {
 namespace {
 
 constexpr int kTile = 64, kDepth = 16, kThreads = 256;  // 4 x 4 results a thread
-constexpr int kFewRows = 8, kWarps = 4;
+constexpr int kFewRows = 8, kWarps = 8;
 
 // Bias and the type of the output.
 struct Finish {
@@ -67,41 +67,92 @@ __global__ void Tiled(Finish finish, const In* in, int64_t in_stride, const W* w
   }
 }
 
-// One warp an output feature, up to kFewRows rows at once: reads each weight once.
-template <typename In, typename W>
-__global__ void FewRows(Finish finish, const In* in, int64_t in_stride, const W* weight, int64_t m, int64_t n,
-                        int64_t k) {
-  const int lane = threadIdx.x % 32;
-  const int64_t column = blockIdx.x * int64_t{kWarps} + threadIdx.x / 32;
-  if (column >= n) return;
-  const int64_t first_row = blockIdx.y * int64_t{kFewRows};
-  const W* w = weight + column * k;
-  float sum[kFewRows] = {};
-#pragma unroll 4
-  for (int64_t p = lane; p < k; p += 32) {
-    const float v = Load(w[p]);
+// kWidth consecutive values as float32.
+template <int kWidth, typename T>
+__device__ __forceinline__ void LoadVec(const T* p, float* v) {
+  constexpr int kStep = kWidth < kVec<T> ? kWidth : kVec<T>;
 #pragma unroll
-    for (int r = 0; r < kFewRows; ++r)
-      if (first_row + r < m) sum[r] = fmaf(v, Load(in[(first_row + r) * in_stride + p]), sum[r]);
+  for (int i = 0; i < kWidth; i += kStep) {
+    const Vec<T, kStep> part = *reinterpret_cast<const Vec<T, kStep>*>(p + i);
+#pragma unroll
+    for (int j = 0; j < kStep; ++j) v[i + j] = Load(part.v[j]);
+  }
+}
+
+// One block an output feature and up to kFewRows rows; its threads share k.
+template <typename In, typename W, int kWidth>
+__global__ void FewRows(Finish finish, const In* in, int64_t in_stride, const W* weight, int64_t m,
+                        int64_t k) {
+  __shared__ float partial[kWarps][kFewRows];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int64_t column = blockIdx.x, first_row = blockIdx.y * int64_t{kFewRows};
+  const W* w = weight + column * k;
+  const In* rows = in + first_row * in_stride;
+  const int count = static_cast<int>(min(m - first_row, int64_t{kFewRows}));
+  float sum[kFewRows] = {};
+  for (int64_t p = int64_t{threadIdx.x} * kWidth; p < k; p += kWarps * 32 * kWidth) {
+    float x[kWidth], y[kWidth];
+    LoadVec<kWidth>(w + p, y);
+#pragma unroll
+    for (int r = 0; r < kFewRows; ++r) {
+      if (r >= count) break;
+      LoadVec<kWidth>(rows + r * in_stride + p, x);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum[r] = fmaf(x[i], y[i], sum[r]);
+    }
   }
 #pragma unroll
   for (int r = 0; r < kFewRows; ++r) {
     const float total = WarpSum(sum[r]);
-    if (lane == 0 && first_row + r < m) finish.Store(first_row + r, column, total);
+    if (lane == 0) partial[warp][r] = total;
   }
+  __syncthreads();
+  if (threadIdx.x < static_cast<unsigned>(count)) {
+    float total = 0;
+    for (int i = 0; i < kWarps; ++i) total += partial[i][threadIdx.x];
+    finish.Store(first_row + threadIdx.x, column, total);
+  }
+}
+
+__global__ void Split(bf16* parts, const float* weight, int64_t elements) {
+  const int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x;
+  if (i >= elements) return;
+  float rest = weight[i];
+#pragma unroll
+  for (int part = 0; part < 3; ++part) {
+    const bf16 value = Round<bf16>(rest);
+    parts[part * elements + i] = value;
+    rest = isfinite(rest) ? rest - Load(value) : 0.0f;
+  }
+}
+
+__global__ void AddParts(Finish finish, const float* parts, int64_t m, int64_t n) {
+  const int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x;
+  if (i >= m * n) return;
+  const int64_t row = i / n, column = i - row * n;
+  const float* p = parts + row * 3 * n + column;
+  finish.Store(row, column, p[0] + (p[n] + p[2 * n]));
+}
+
+Finish FinishOf(const LinearArgs& a) {
+  return {a.out, a.bias, a.out_stride, a.out_type == DType::kBFloat16, a.bias_type == DType::kBFloat16};
 }
 
 template <typename In, typename W>
 void Launch(const LinearArgs& a, void* stream) {
-  const Finish finish = {a.out, a.bias, a.out_stride, a.out_type == DType::kBFloat16,
-                         a.bias_type == DType::kBFloat16};
+  const Finish finish = FinishOf(a);
   const In* in = static_cast<const In*>(a.in);
   const W* weight = static_cast<const W*>(a.weight);
   // Few outputs cannot fill the chip with tiles.
   if (a.m <= kFewRows || (a.m <= 256 && a.n <= 256)) {
-    const dim3 grid(static_cast<unsigned>((a.n + kWarps - 1) / kWarps),
-                    static_cast<unsigned>((a.m + kFewRows - 1) / kFewRows));
-    FewRows<<<grid, kWarps * 32, 0, AsStream(stream)>>>(finish, in, a.in_stride, weight, a.m, a.n, a.k);
+    const dim3 grid(static_cast<unsigned>(a.n), static_cast<unsigned>((a.m + kFewRows - 1) / kFewRows));
+    if (a.k % 8 == 0 && Aligned16<In>(in, a.in_stride) && Aligned16<W>(weight, a.k)) {
+      FewRows<In, W, 8>
+          <<<grid, kWarps * 32, 0, AsStream(stream)>>>(finish, in, a.in_stride, weight, a.m, a.k);
+    } else {
+      FewRows<In, W, 1>
+          <<<grid, kWarps * 32, 0, AsStream(stream)>>>(finish, in, a.in_stride, weight, a.m, a.k);
+    }
   } else {
     const dim3 grid(static_cast<unsigned>((a.n + kTile - 1) / kTile),
                     static_cast<unsigned>((a.m + kTile - 1) / kTile));
@@ -117,6 +168,22 @@ void LinearSimple(const LinearArgs& args, void* stream) {
   ForAct(args.in_type, [&]<typename In>(In) {
     ForAct(args.weight_type, [&]<typename W>(W) { Launch<In, W>(args, stream); });
   });
+}
+
+void SplitFloat32(void* parts, const void* weight, int64_t n, int64_t k, void* stream) {
+  const int64_t elements = n * k;
+  if (elements == 0) return;
+  Split<<<static_cast<unsigned>((elements + kThreads - 1) / kThreads), kThreads, 0, AsStream(stream)>>>(
+      static_cast<bf16*>(parts), static_cast<const float*>(weight), elements);
+  FD_CUDA_CHECK(cudaGetLastError());
+}
+
+void AddSplitParts(const LinearArgs& args, const float* parts, void* stream) {
+  const int64_t elements = args.m * args.n;
+  if (elements == 0) return;
+  AddParts<<<static_cast<unsigned>((elements + kThreads - 1) / kThreads), kThreads, 0, AsStream(stream)>>>(
+      FinishOf(args), parts, args.m, args.n);
+  FD_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace fd::cuda

@@ -6,6 +6,8 @@ namespace fd::cuda {
 
 bool LinearLt(const LinearArgs&, void*) { NotBuilt(__func__); }
 void LinearSimple(const LinearArgs&, void*) { NotBuilt(__func__); }
+void SplitFloat32(void*, const void*, int64_t, int64_t, void*) { NotBuilt(__func__); }
+void AddSplitParts(const LinearArgs&, const float*, void*) { NotBuilt(__func__); }
 void PrepareLinear(void*) { NotBuilt(__func__); }
 
 }  // namespace fd::cuda

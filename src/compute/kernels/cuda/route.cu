@@ -6,8 +6,15 @@ namespace {
 
 constexpr int kWarps = 4;
 
-// One warp a token; lane l owns the experts l, l + 32, ... Shared memory of a warp: probabilities [experts],
-// chosen ids [top_k], ascending.
+// Monotonic in v, never 0.
+__device__ __forceinline__ uint32_t Ordered(float v) {
+  const uint32_t bits = __float_as_uint(v + 0.0f);  // -0 becomes 0
+  return bits & 0x80000000u ? max(~bits, 1u) : bits | 0x80000000u;
+}
+
+// One warp a token; lane l owns the experts l, l + 32, ... kPerLane of them at most. Shared memory of a warp:
+// probabilities [experts], chosen ids [top_k], ascending.
+template <int kPerLane>
 __global__ void Route(int32_t* expert_ids, int64_t ids_stride, float* expert_weights, int64_t weights_stride,
                       const float* logits, int64_t logits_stride, const float* bias, int64_t tokens,
                       int experts, int top_k, float norm_min, bool round_weights) {
@@ -34,30 +41,27 @@ __global__ void Route(int32_t* expert_ids, int64_t ids_stride, float* expert_wei
   for (int e = lane; e < experts; e += 32) probs[e] /= sum;
   __syncwarp();
 
-  uint32_t taken = 0;  // bit i: expert lane + 32 i
-  for (int j = 0; j < top_k; ++j) {
-    int best = experts;  // none
-    float best_score = 0;
-    for (int e = lane, i = 0; e < experts; e += 32, ++i) {
-      if (taken >> i & 1) continue;
-      const float score = probs[e] + (bias != nullptr ? bias[e] : 0.0f);
-      if (best == experts || score > best_score) {
-        best = e;
-        best_score = score;
-      }
-    }
+  // Scores as unsigned numbers of the same order, so that one instruction finds the largest of a warp.
+  // 0: chosen already, or no such expert. A NaN sorts above all; the ids stay valid.
+  uint32_t keys[kPerLane];
 #pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) {
-      const int other = __shfl_xor_sync(0xffffffffu, best, offset);
-      const float other_score = __shfl_xor_sync(0xffffffffu, best_score, offset);
-      if (other == experts) continue;
-      if (best == experts || other_score > best_score || (other_score == best_score && other < best)) {
-        best = other;
-        best_score = other_score;
-      }
-    }
-    best = __shfl_sync(0xffffffffu, best, 0);  // with NaN the lanes may disagree
-    if (best % 32 == lane) taken |= 1u << (best / 32);
+  for (int i = 0; i < kPerLane; ++i) {
+    const int e = lane + 32 * i;
+    keys[i] = e < experts ? Ordered(probs[e] + (bias != nullptr ? bias[e] : 0.0f)) : 0;
+  }
+  for (int j = 0; j < top_k; ++j) {
+    uint32_t key = 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) key = max(key, keys[i]);
+    const uint32_t largest_key = __reduce_max_sync(0xffffffffu, key);
+    uint32_t mine = 0xffffffffu;  // the lowest expert of this lane with that score
+#pragma unroll
+    for (int i = kPerLane - 1; i >= 0; --i)
+      if (keys[i] == largest_key) mine = static_cast<uint32_t>(lane + 32 * i);
+    const int best = static_cast<int>(__reduce_min_sync(0xffffffffu, mine));
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i)
+      if (best == lane + 32 * i) keys[i] = 0;
     if (lane == 0) {
       int at = j;
       for (; at > 0 && chosen[at - 1] > best; --at) chosen[at] = chosen[at - 1];
@@ -83,7 +87,8 @@ void RouteSoftmax(int32_t* expert_ids, int64_t ids_stride, float* expert_weights
   if (tokens == 0) return;
   FD_CHECK(experts <= kMaxRouteExperts && top_k >= 1 && top_k <= experts, top_k, " of ", experts);
   const size_t shared = static_cast<size_t>(kWarps * (experts + top_k)) * 4;
-  Route<<<static_cast<unsigned>((tokens + kWarps - 1) / kWarps), kWarps * 32, shared, AsStream(stream)>>>(
+  const auto kernel = experts <= 64 ? Route<2> : experts <= 256 ? Route<8> : Route<32>;
+  kernel<<<static_cast<unsigned>((tokens + kWarps - 1) / kWarps), kWarps * 32, shared, AsStream(stream)>>>(
       expert_ids, ids_stride, expert_weights, weights_stride, logits, logits_stride, bias, tokens,
       static_cast<int>(experts), static_cast<int>(top_k), norm_min, round_weights);
   FD_CUDA_CHECK(cudaGetLastError());
