@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compute/kernels/cuda/device.h"
+#include "compute/kernels/cuda/linear.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/linear.h"
 #include "compute/ops/moe.h"
@@ -103,6 +104,10 @@ double LinearMs(Bench& b, const Product& p, int64_t m, int copies) {
     w.n = p.n;
     w.k = p.k;
     w.data = b.Random(p.weight, {p.n, p.k}, 0.02f);
+    if (p.weight == DType::kFloat32) {  // as PackLinear does for routers
+      w.split = Tensor(DType::kBFloat16, kGpu, {3 * p.n, p.k});
+      cuda::SplitFloat32(w.split.view().data, w.data.view().data, p.n, p.k, b.stream);
+    }
     weights.push_back(std::move(w));
   }
   const Tensor in = b.Random(DType::kBFloat16, {m, p.k});
