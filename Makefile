@@ -38,6 +38,7 @@ $(VENV)/.ready: tests/e2e/requirements.txt
 
 test: setup check
 	@tools/build.sh release all
+	@tools/compile_cuda.sh
 	@$(MAKE) --no-print-directory $(VENV)/.ready
 	ctest --test-dir build/release --output-on-failure -j $(JOBS)
 	FASTDEPLOY_BIN=$(BIN) $(VENV)/bin/python -m pytest -q tests/e2e
