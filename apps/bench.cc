@@ -244,6 +244,14 @@ int RunBench(const std::vector<std::string>& args) {
   bench.model.max_num_seqs = largest(bench.batches);
   bench.model.max_num_batched_tokens = 2048;
 
+  // The floors below are the CPU's; bench/gpu has the GPU's kernels.
+  if (bench.model.device != "auto" && bench.model.device != "cpu") {
+    return UsageError("bench", Unimplemented(StrCat("--device ", bench.model.device,
+                                                    ": bench measures the CPU; kernels on a GPU "
+                                                    "are measured by build/cuda-core/bench/bench_gpu_*"),
+                                             "--device"));
+  }
+  bench.model.device = "cpu";
   cpu::Roofline roofline;
   {
     ThreadPool threads(static_cast<int>(bench.model.threads));

@@ -6,6 +6,9 @@
 
 #include "base/log.h"
 #include "base/strings.h"
+#include "compute/kernels/cuda/device.h"
+#include "compute/ops/rows.h"
+#include "device_flag.h"
 #include "engine/executor/executor.h"
 
 namespace fd {
@@ -91,18 +94,32 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
   return service;
 }
 
+// What this process may still take on the device. cuBLASLt takes its scratch of 32 MiB when the first weight
+// is packed.
+int64_t AvailableBytes(Device device) {
+  if (device.type == DeviceType::kCpu) return AvailableMemoryBytes();
+  return std::max<int64_t>(0, cuda::GetDeviceInfo(device.index).free_bytes - (int64_t{32} << 20));
+}
+
 // Weights, memory plan and engine. options: what flags do not say is filled in.
 Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions options,
                    const std::optional<MediaConfig>& media, const LoadProgress& progress) {
   loaded.threads = std::make_unique<ThreadPool>(static_cast<int>(flags.threads));
-  MemoryNeeds needs;
-  needs.available_bytes = AvailableMemoryBytes();
-  needs.utilization = flags.gpu_memory_utilization;
   ops::Context ctx;
   ctx.threads = loaded.threads.get();
+  ctx.device = loaded.device;
+  if (ctx.device.type == DeviceType::kCuda) {
+    loaded.stream = std::shared_ptr<void>(cuda::CreateStream(ctx.device.index), cuda::DestroyStream);
+    ctx.stream = loaded.stream.get();
+  }
+  ops::UseDevice(ctx);
+  MemoryNeeds needs;
+  needs.available_bytes = AvailableBytes(ctx.device);
+  needs.utilization = flags.gpu_memory_utilization;
   Workspace load_workspace(ctx.device, 0);
   ctx.workspace = &load_workspace;
   LoadOptions load;
+  load.device = ctx.device;
   load.dtype = flags.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   load.random_weights = flags.load_format == "dummy";
   load.progress = progress;
@@ -133,6 +150,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const
   FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
   FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
   auto loaded = std::make_unique<LoadedModel>();
+  FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
   EngineOptions options;
   FD_ASSIGN_OR_RETURN(options.max_model_len, MaxModelLen(flags, config));
   FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, std::nullopt, progress));
@@ -144,6 +162,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
   FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
   auto loaded = std::make_unique<LoadedModel>();
+  FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
   EngineOptions options;
   FD_ASSIGN_OR_RETURN(options.max_model_len, MaxModelLen(flags, config));
   // What is small and may be wrong comes before the weights.
@@ -162,7 +181,7 @@ void LogModel(const LoadedModel& model) {
   const ModelConfig& config = model.engine->config();
   const EngineOptions& options = model.engine->options();
   LogInfo("model: ", Join(model.service->model_names, ", "), ", ", config.family, ", ", config.num_layers,
-          " layers, ", model.threads->num_threads(),
+          " layers, on ", DescribeDevice(model.device), ", ", model.threads->num_threads(),
           model.threads->num_threads() == 1 ? " thread" : " threads");
   LogInfo(model.memory.Summary());
   LogInfo("limits: ", options.max_model_len, " tokens a sequence, ", options.max_num_seqs,

@@ -28,6 +28,8 @@ struct ServiceFlags {
 // Members are destroyed from the last to the first: the engine before what it uses.
 struct LoadedModel {
   std::unique_ptr<ThreadPool> threads;
+  Device device;
+  std::shared_ptr<void> stream;  // null on the CPU
   std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
   std::shared_ptr<Service> service;

@@ -11,6 +11,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Choice("dtype", &values->dtype, {"bfloat16", "float32"}, "Activations and key/value cache");
   flags.Choice("load-format", &values->load_format, {"auto", "safetensors", "dummy"},
                "dummy: random weights of config.json's shapes, no weight file is read");
+  flags.Text("device", &values->device, "What computes: auto, cpu or cuda:N", "DEVICE");
   flags.Integer("threads", &values->threads, {0, 1024, 2}, "Threads that compute", "all processors");
   flags.Integer("max-model-len", &values->max_model_len, {16, int64_t{1} << 24, 4096},
                 "Tokens of a prompt and its answer", "what config.json allows");

@@ -13,6 +13,7 @@ struct ModelFlags {
   std::string model_dir;
   std::string dtype = "bfloat16";
   std::string load_format = "auto";
+  std::string device = "auto";
   int64_t threads = 0;        // 0: all the processor's
   int64_t max_model_len = 0;  // 0: what config.json allows
   int64_t max_num_seqs = 8;
