@@ -97,6 +97,9 @@ def test_model_as_first_word_and_underscores(start_server):
     (["--num-kv-pages", "4000000000"], ["--num-kv-pages", "memory"]),
     (["--reasoning-parser", "qwen3"], ["--reasoning-parser", "qwen3", "ernie-45-vl"]),
     (["--host", "999.1.1.1"], ["--host", "999.1.1.1"]),
+    (["--device", "gpu"], ["--device gpu", "cuda:N", "--device cuda:0"]),
+    (["--device", "cuda:-1"], ["--device cuda:-1", "cuda:N"]),
+    (["--device", "cuda:4096"], ["--device cuda:4096", "cuda"]),  # not built, no device or not so many: each says so
 ])
 def test_values_that_the_model_or_machine_refuses(flags, words):
     result = serve("--port", "0", *flags)
