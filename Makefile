@@ -70,6 +70,7 @@ format:
 	$(CLANG_FORMAT) -i $(SOURCES)
 
 lint:
+	@command -v run-clang-tidy-19 >/dev/null || { echo 'lint: needs clang-tidy-19; apt-get install clang-tidy-19' >&2; exit 1; }
 	@tools/build.sh debug all
 	run-clang-tidy-19 -quiet -p build/debug '^$(CURDIR)/(src|apps|bench)/'
 
