@@ -149,6 +149,45 @@ LinearCpuTask LinearCpuPlan(const LinearWeight& weight, DType in) {
   return {kernels.f32_bf16, true};
 }
 
+TensorView LinearCpuInput(const Context& ctx, const LinearCpuTask& plan, const TensorView& in) {
+  if (!plan.widen_input) return in;
+  const int64_t k = in.dim(1);
+  const TensorView wide = ctx.workspace->Take(DType::kFloat32, in.shape);
+  const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(k, 1));
+  ctx.threads->ParallelFor(in.dim(0), grain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      cpu::GetLinearKernels().widen(wide.As<float>() + r * k, in.As<uint16_t>() + r * in.row_stride, k);
+    }
+  });
+  return wide;
+}
+
+void RunLinearCpuBlock(const LinearCpuTask& plan, const LinearWeight& weight, const TensorView& out,
+                       const TensorView& in, const TensorView& bias, const LinearCpuBlock& block) {
+  const int64_t in_row_bytes = in.row_stride * DTypeBytes(in.dtype);
+  const int64_t out_row_bytes = out.row_stride * DTypeBytes(out.dtype);
+  const void* in_rows[cpu::kMaxBlockRows];
+  void* out_rows[cpu::kMaxBlockRows];
+  for (int64_t r = 0; r < block.rows; ++r) {
+    const int64_t row = block.in_rows != nullptr ? block.in_rows[r] : block.first_in_row + r;
+    in_rows[r] = static_cast<const char*>(in.data) + row * in_row_bytes;
+    out_rows[r] = static_cast<char*>(out.data) + (block.first_out_row + r) * out_row_bytes;
+  }
+  cpu::LinearBlock call;
+  call.m = block.rows;
+  call.in_rows = in_rows;
+  call.out_rows = out_rows;
+  call.out_bf16 = out.dtype == DType::kBFloat16;
+  call.weight = weight.data.view().data;
+  call.n = weight.n;
+  call.k = weight.k;
+  call.first_panel = block.first_panel;
+  call.num_panels = block.num_panels;
+  call.bias = bias.data;
+  call.bias_bf16 = bias.dtype == DType::kBFloat16;
+  plan.run(call);
+}
+
 void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
             const TensorView& bias) {
   FD_CHECK(in.rank() == 2 && out.rank() == 2, in.shape.ToString(), " -> ", out.shape.ToString());
@@ -168,48 +207,21 @@ void Linear(const Context& ctx, const TensorView& out, const TensorView& in, con
 
   const LinearCpuTask plan = LinearCpuPlan(weight, in.dtype);
   const int64_t mark = ctx.workspace->Mark();
-  TensorView rows = in;
-  if (plan.widen_input) {
-    rows = ctx.workspace->Take(DType::kFloat32, {m, weight.k});
-    ctx.threads->ParallelFor(
-        m, std::max<int64_t>(1, 16384 / std::max<int64_t>(weight.k, 1)), [&](int64_t begin, int64_t end) {
-          for (int64_t r = begin; r < end; ++r) {
-            cpu::GetLinearKernels().widen(rows.As<float>() + r * weight.k,
-                                          in.As<uint16_t>() + r * in.row_stride, weight.k);
-          }
-        });
-  }
+  const TensorView rows = LinearCpuInput(ctx, plan, in);
   const int64_t panels = NumPanels(weight.n);
   const int64_t row_blocks = (m + cpu::kMaxBlockRows - 1) / cpu::kMaxBlockRows;
   // Balanced blocks: 130 rows are 65 + 65.
   const int64_t block_rows = (m + row_blocks - 1) / row_blocks;
-  const int64_t group = LinearCpuGroup(weight, std::min(m, block_rows), ctx.threads->num_threads());
+  const int64_t group = LinearCpuGroup(weight, block_rows, ctx.threads->num_threads());
   const int64_t groups = (panels + group - 1) / group;
-  const int64_t in_row_bytes = rows.row_stride * DTypeBytes(rows.dtype);
-  const int64_t out_row_bytes = out.row_stride * DTypeBytes(out.dtype);
   const auto run = [&](int64_t begin, int64_t end) {
-    const void* in_rows[cpu::kMaxBlockRows];
-    void* out_rows[cpu::kMaxBlockRows];
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t first_row = task / groups * block_rows, first_panel = task % groups * group;
-      cpu::LinearBlock block;
-      block.m = std::min(block_rows, m - first_row);
-      if (block.m <= 0) continue;
-      for (int64_t r = 0; r < block.m; ++r) {
-        in_rows[r] = static_cast<const char*>(rows.data) + (first_row + r) * in_row_bytes;
-        out_rows[r] = static_cast<char*>(out.data) + (first_row + r) * out_row_bytes;
-      }
-      block.in_rows = in_rows;
-      block.out_rows = out_rows;
-      block.out_bf16 = out.dtype == DType::kBFloat16;
-      block.weight = weight.data.view().data;
-      block.n = weight.n;
-      block.k = weight.k;
-      block.first_panel = first_panel;
-      block.num_panels = std::min(group, panels - first_panel);
-      block.bias = has_bias ? bias.data : nullptr;
-      block.bias_bf16 = has_bias && bias.dtype == DType::kBFloat16;
-      plan.run(block);
+      LinearCpuBlock block;
+      block.first_in_row = block.first_out_row = task / groups * block_rows;
+      block.rows = std::min(block_rows, m - block.first_in_row);
+      block.first_panel = task % groups * group;
+      block.num_panels = std::min(group, panels - block.first_panel);
+      if (block.rows > 0) RunLinearCpuBlock(plan, weight, out, rows, bias, block);
     }
   };
   const int64_t tasks = groups * row_blocks;

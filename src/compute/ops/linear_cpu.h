@@ -17,6 +17,22 @@ struct LinearCpuTask {
 };
 // The kernel for this weight and input type on this machine.
 LinearCpuTask LinearCpuPlan(const LinearWeight& weight, DType in);
+// The rows as the kernel wants them: `in`, or a float32 copy in the workspace.
+TensorView LinearCpuInput(const Context& ctx, const LinearCpuTask& plan, const TensorView& in);
+
+// One call of the kernel: `rows` rows (at most cpu::kMaxBlockRows) times `num_panels` panels. Row r of the
+// block comes from in's row in_rows[r], or first_in_row + r without a list, and goes to out's row
+// first_out_row + r.
+struct LinearCpuBlock {
+  int64_t rows = 0;
+  const int32_t* in_rows = nullptr;
+  int64_t first_in_row = 0;
+  int64_t first_out_row = 0;
+  int64_t first_panel = 0;
+  int64_t num_panels = 0;
+};
+void RunLinearCpuBlock(const LinearCpuTask& plan, const LinearWeight& weight, const TensorView& out,
+                       const TensorView& in, const TensorView& bias, const LinearCpuBlock& block);
 
 // Panels in one task: about 128 KiB of weights for a few rows, so that a thread streams; less when there
 // would not be four tasks a thread. A multiple of 3, the kernels' tile, unless the weight is smaller.

@@ -97,16 +97,7 @@ void GroupedLinear(const Context& ctx, const TensorView& out, const TensorView& 
   const int64_t experts = static_cast<int64_t>(weights.size());
   const int64_t mark = ctx.workspace->Mark();
   const LinearCpuTask plan = LinearCpuPlan(weights[0], in.dtype);
-  TensorView source = in;
-  if (plan.widen_input) {
-    source = ctx.workspace->Take(DType::kFloat32, in.shape);
-    ctx.threads->ParallelFor(in.dim(0), 16, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        cpu::GetLinearKernels().widen(source.As<float>() + r * source.row_stride,
-                                      in.As<uint16_t>() + r * in.row_stride, in.dim(1));
-      }
-    });
-  }
+  const TensorView source = LinearCpuInput(ctx, plan, in);
   // first_task[e] .. first_task[e + 1]: (row block, panel group) of expert e.
   int32_t* first_task = ctx.workspace->Take(DType::kInt32, {experts + 1}).As<int32_t>();
   const int64_t panels = (weights[0].n + cpu::kPanelFeatures - 1) / cpu::kPanelFeatures;
@@ -117,32 +108,17 @@ void GroupedLinear(const Context& ctx, const TensorView& out, const TensorView& 
     const int64_t blocks = (offsets[e + 1] - offsets[e] + cpu::kMaxBlockRows - 1) / cpu::kMaxBlockRows;
     first_task[e + 1] = static_cast<int32_t>(first_task[e] + blocks * groups);
   }
-  const int64_t in_row_bytes = source.row_stride * DTypeBytes(source.dtype);
-  const int64_t out_row_bytes = out.row_stride * DTypeBytes(out.dtype);
   const auto run = [&](int64_t begin, int64_t end) {
-    const void* in_rows[cpu::kMaxBlockRows];
-    void* out_rows[cpu::kMaxBlockRows];
     for (int64_t task = begin; task < end; ++task) {
       const int64_t e = std::upper_bound(first_task, first_task + experts + 1, task) - first_task - 1;
-      const LinearWeight& weight = weights[e];
       const int64_t local = task - first_task[e];
-      const int64_t first_pair = offsets[e] + local / groups * cpu::kMaxBlockRows;
-      cpu::LinearBlock block;
-      block.m = std::min<int64_t>(cpu::kMaxBlockRows, offsets[e + 1] - first_pair);
-      for (int64_t r = 0; r < block.m; ++r) {
-        const int64_t row = rows != nullptr ? rows[first_pair + r] : first_pair + r;
-        in_rows[r] = static_cast<const char*>(source.data) + row * in_row_bytes;
-        out_rows[r] = static_cast<char*>(out.data) + (first_pair + r) * out_row_bytes;
-      }
-      block.in_rows = in_rows;
-      block.out_rows = out_rows;
-      block.out_bf16 = out.dtype == DType::kBFloat16;
-      block.weight = weight.data.view().data;
-      block.n = weight.n;
-      block.k = weight.k;
+      LinearCpuBlock block;
+      block.first_in_row = block.first_out_row = offsets[e] + local / groups * cpu::kMaxBlockRows;
+      block.in_rows = rows != nullptr ? rows + block.first_in_row : nullptr;
+      block.rows = std::min<int64_t>(cpu::kMaxBlockRows, offsets[e + 1] - block.first_out_row);
       block.first_panel = local % groups * group;
       block.num_panels = std::min(group, panels - block.first_panel);
-      plan.run(block);
+      RunLinearCpuBlock(plan, weights[e], out, source, {}, block);
     }
   };
   if (out.dim(0) * weights[0].n * weights[0].k < kMinParallelWork) {

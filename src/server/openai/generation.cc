@@ -293,16 +293,16 @@ Usage Generation::usage() const {
   return u;
 }
 
-std::string Generation::ChunkHead() const {
+std::string Generation::Head(const char* chat_object) const {
   std::string out = "{\"id\":";
   AppendJsonString(out, id_);
-  out += endpoint_ == ApiEndpoint::kChat ? ",\"object\":\"chat.completion.chunk\",\"created\":"
-                                         : ",\"object\":\"text_completion\",\"created\":";
-  internal::AppendPiece(out, created_unix_s_);
-  out += ",\"model\":";
+  out += StrCat(",\"object\":\"", endpoint_ == ApiEndpoint::kChat ? chat_object : "text_completion",
+                "\",\"created\":", created_unix_s_, ",\"model\":");
   AppendJsonString(out, model_);
   return out;
 }
+
+std::string Generation::ChunkHead() const { return Head("chat.completion.chunk"); }
 
 std::string Generation::FirstChunkJson(int index) const {
   const Choice& choice = *choices_[static_cast<size_t>(index)];
@@ -391,13 +391,7 @@ std::string Generation::UsageChunkJson() const {
 }
 
 std::string Generation::ReplyJson() const {
-  std::string out = "{\"id\":";
-  AppendJsonString(out, id_);
-  out += endpoint_ == ApiEndpoint::kChat ? ",\"object\":\"chat.completion\",\"created\":"
-                                         : ",\"object\":\"text_completion\",\"created\":";
-  internal::AppendPiece(out, created_unix_s_);
-  out += ",\"model\":";
-  AppendJsonString(out, model_);
+  std::string out = Head("chat.completion");
   out += ",\"choices\":[";
   for (size_t i = 0; i < choices_.size(); ++i) {
     const Choice& choice = *choices_[i];

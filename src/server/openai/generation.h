@@ -92,6 +92,8 @@ class Generation {
  private:
   struct Choice;
   Generation(const Service& service, ApiEndpoint endpoint);
+  // Up to and with "model"; text completions have one object name for both.
+  std::string Head(const char* chat_object) const;
   std::string ChunkHead() const;
   void AppendText(Choice& choice, int32_t token_id, Delta& delta);
   void End(Choice& choice, SequenceOutcome outcome);
