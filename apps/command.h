@@ -11,6 +11,7 @@ namespace fd {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailure = 1;
 inline constexpr int kExitUsage = 2;
+inline constexpr int kExitDeviceLost = 3;  // the GPU failed; a supervisor should start the program again
 
 struct Command {
   const char* name;

@@ -42,7 +42,8 @@ constexpr const char* kProcessor = "the picture limits come from the checkpoint'
 constexpr const char* kPrefills =
     "the scheduler packs as many prefills into a step as --max-num-batched-tokens allows";
 constexpr const char* kRouter = "the router is still to come";
-constexpr const char* kGraphs = "there are no graphs to capture on the CPU; CUDA is still to come";
+constexpr const char* kGraphs =
+    "decode steps are recorded on CUDA unless --no-cuda-graphs says otherwise; prefills are not";
 constexpr const char* kDownload = "models are not downloaded; --model takes a folder on this machine";
 constexpr const char* kOneHost = "one process serves one host; nothing listens on this port";
 constexpr const char* kTools = "tool-call parsing is still to come; calls arrive as text";
@@ -105,7 +106,7 @@ constexpr KnownFlag kFlags[] = {
     {"guided-decoding-disable-any-whitespace", Kind::kRefuseSwitch, "", kGrammar},
     {"speculative-config", Kind::kRefuseValue, "", kSpeculative},
     {"graph-optimization-config", Kind::kRefuseValue, "", kGraphs},
-    {"use-cudagraph", Kind::kRefuseSwitch, "", kGraphs},
+    {"use-cudagraph", Kind::kNoteSwitch, "", kGraphs},
     {"plas-attention-config", Kind::kRefuseValue, "", "block-sparse attention is still to come"},
     {"load-choices", Kind::kOnly, "default|default_v1", "for random weights use --load-format dummy"},
     {"dynamic-load-weight", Kind::kRefuseSwitch, "", kReinforcement},

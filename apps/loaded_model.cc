@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "compute/kernels/cuda/device.h"
-#include "compute/ops/rows.h"
+#include "compute/ops/sample.h"
 #include "device_flag.h"
 #include "engine/executor/executor.h"
 
@@ -32,33 +32,42 @@ StatusOr<int64_t> MaxModelLen(const ModelFlags& flags, const ModelConfig& config
   return flags.max_model_len;
 }
 
-// Scratch of the largest step and of the largest picture; they never run at the same time.
-int64_t WorkspaceBytes(const ModelConfig& config, DType dtype, const EngineOptions& options,
-                       const std::optional<MediaConfig>& media, int64_t threads) {
-  int64_t bytes = ForwardScratchBytes(config, dtype, options.max_num_batched_tokens,
-                                      options.MaxStepSequences(), options.max_model_len, threads);
-  if (config.vision && media) {
-    const VisionConfig& vision = *config.vision;
-    int64_t patches = media->image_max_pixels / (vision.patch_size * vision.patch_size);
-    int64_t patch_bytes = vision.in_channels * vision.patch_size * vision.patch_size;
-    bytes =
-        std::max(bytes, patches * patch_bytes + EncodeScratchBytes(config, dtype, patches, patches, threads));
-  }
-  return bytes;
+int64_t MaxPatches(const ModelConfig& config, const MediaConfig& media) {
+  return media.image_max_pixels / (config.vision->patch_size * config.vision->patch_size);
 }
 
-StatusOr<MemoryPlan> PlanFor(const ModelFlags& flags, const MemoryNeeds& needs, EngineOptions* options) {
-  StatusOr<MemoryPlan> plan = PlanMemory(needs, *options);
+// Scratch of the largest step and of the largest picture; they never run at the same time.
+int64_t WorkspaceBytes(const ops::Context& ctx, const ModelConfig& config, DType dtype,
+                       const EngineOptions& options, const std::optional<MediaConfig>& media) {
+  const int64_t sequences = options.MaxStepSequences();
+  int64_t bytes = std::max(ForwardScratchBytes(ctx, config, dtype, options.max_num_batched_tokens, sequences,
+                                               PagesForTokens(options.max_model_len) * kKvPageTokens),
+                           ops::SampleScratchBytes(ctx, sequences, config.vocab_size));
+  if (config.vision && media) {
+    const VisionConfig& vision = *config.vision;
+    const int64_t patches = MaxPatches(config, *media);
+    const int64_t patch_bytes = vision.in_channels * vision.patch_size * vision.patch_size;
+    bytes = std::max(bytes, patches * patch_bytes + EncodeScratchBytes(ctx, config, dtype, patches, patches));
+  }
+  return Arena::PaddedBytes(bytes);
+}
+
+StatusOr<MemoryPlan> PlanFor(const ModelFlags& flags, const NeedsOf& needs_of, EngineOptions* options) {
+  StatusOr<MemoryPlan> plan = PlanMemory(needs_of, *options);
   if (plan.ok() || flags.max_model_len != 0 || flags.num_kv_pages != 0) return plan;
   // Nobody asked for this length: take the longest that fits.
-  double usable = needs.available_bytes * needs.utilization - needs.weight_bytes - needs.executor_bytes -
-                  needs.workspace_bytes;
-  int64_t tokens = static_cast<int64_t>(usable / needs.page_bytes) * kKvPageTokens;
-  if (usable <= 0 || tokens < kKvPageTokens) return plan;
-  LogWarning("--max-model-len ", tokens, ": what memory leaves of the ", options->max_model_len,
-             " tokens that config.json allows");
-  options->max_model_len = tokens;
-  return PlanMemory(needs, *options);
+  EngineOptions shorter = *options;
+  while (shorter.max_model_len > kKvPageTokens) {
+    shorter.max_model_len = (shorter.max_model_len / 2 + kKvPageTokens - 1) / kKvPageTokens * kKvPageTokens;
+    StatusOr<MemoryPlan> fitting = PlanMemory(needs_of, shorter);
+    if (!fitting.ok()) continue;
+    shorter.max_model_len = std::min(options->max_model_len, fitting->kv_tokens);
+    LogWarning("--max-model-len ", shorter.max_model_len, ": what memory leaves of the ",
+               options->max_model_len, " tokens that config.json allows");
+    *options = shorter;
+    return PlanMemory(needs_of, *options);
+  }
+  return plan;
 }
 
 StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const ServiceFlags& service_flags,
@@ -94,53 +103,90 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
   return service;
 }
 
-// What this process may still take on the device. cuBLASLt takes its scratch of 32 MiB when the first weight
-// is packed.
-int64_t AvailableBytes(Device device) {
+// What lies outside the arena on a CUDA device: cuBLASLt's scratch of 32 MiB for each of two streams, kernels
+// that the driver loads at first use, and the recorded decode steps.
+constexpr int64_t kLibraryBytes = int64_t{192} << 20;
+constexpr int64_t kGraphBytes = int64_t{2} << 20;
+
+int64_t AvailableBytes(Device device, const EngineOptions& options) {
   if (device.type == DeviceType::kCpu) return AvailableMemoryBytes();
-  return std::max<int64_t>(0, cuda::GetDeviceInfo(device.index).free_bytes - (int64_t{32} << 20));
+  const int64_t graphs =
+      options.cuda_graphs ? static_cast<int64_t>(DecodeGraphRows(options).size()) * kGraphBytes : 0;
+  return std::max<int64_t>(0, cuda::GetDeviceInfo(device.index).free_bytes - kLibraryBytes - graphs);
 }
 
-// Weights, memory plan and engine. options: what flags do not say is filled in.
-Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions options,
-                   const std::optional<MediaConfig>& media, const LoadProgress& progress) {
+// Pool, stream and what else the ops need; ctx borrows from `loaded`.
+ops::Context MakeContext(LoadedModel& loaded, const ModelFlags& flags) {
   loaded.threads = std::make_unique<ThreadPool>(static_cast<int>(flags.threads));
   ops::Context ctx;
   ctx.threads = loaded.threads.get();
   ctx.device = loaded.device;
+  ops::UseDevice(ctx);
   if (ctx.device.type == DeviceType::kCuda) {
     loaded.stream = std::shared_ptr<void>(cuda::CreateStream(ctx.device.index), cuda::DestroyStream);
     ctx.stream = loaded.stream.get();
+    loaded.side = std::make_unique<ops::SideLine>(ctx);
+    ctx.side = loaded.side.get();
+    loaded.uploader = std::make_unique<ops::Uploader>(ctx);
+    ctx.uploader = loaded.uploader.get();
   }
-  ops::UseDevice(ctx);
-  MemoryNeeds needs;
-  needs.available_bytes = AvailableBytes(ctx.device);
-  needs.utilization = flags.gpu_memory_utilization;
-  Workspace load_workspace(ctx.device, 0);
-  ctx.workspace = &load_workspace;
+  return ctx;
+}
+
+// The plan's whole memory, before a weight is read. The CPU needs none: its memory is taken as it is touched.
+Status AllocateArena(LoadedModel& loaded) {
+  if (loaded.device.type == DeviceType::kCpu) return OkStatus();
+  loaded.arena = Arena::Allocate(loaded.device, loaded.memory.total_bytes());
+  if (loaded.arena != nullptr) return OkStatus();
+  return {StatusCode::kResourceExhausted,
+          StrCat(DescribeDevice(loaded.device), " did not give the ", HumanBytes(loaded.memory.total_bytes()),
+                 " that were planned, though it said that ", HumanBytes(loaded.memory.needs.available_bytes),
+                 " are free: another program may have taken them (nvidia-smi shows who); lower "
+                 "--gpu-memory-utilization, for example to 0.8")};
+}
+
+// Memory plan, weights and engine. options: what flags do not say is filled in.
+Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions options,
+                   const std::optional<MediaConfig>& media, const LoadProgress& progress) {
+  ops::Context ctx = MakeContext(loaded, flags);
   LoadOptions load;
-  load.device = ctx.device;
   load.dtype = flags.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   load.random_weights = flags.load_format == "dummy";
   load.progress = progress;
-  FD_ASSIGN_OR_RETURN(std::unique_ptr<Model> model, LoadModel(ctx, flags.model_dir, load));
+  FD_ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(ctx, flags.model_dir, load));
+  const ModelConfig& config = opened.config();
 
+  const bool cuda = ctx.device.type == DeviceType::kCuda;
+  options.overlap = cuda && !flags.no_overlap;
+  options.cuda_graphs = cuda && !flags.no_cuda_graphs;
   options.max_num_seqs = flags.max_num_seqs;
   options.max_num_batched_tokens =
       std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
   options.num_kv_pages = flags.num_kv_pages;
-  needs.weight_bytes = model->weight_bytes();
-  needs.page_bytes = KvBytesPerPage(model->config(), model->dtype());
-  needs.executor_bytes = ExecutorBytes(model->config(), model->dtype(), options);
-  needs.workspace_bytes =
-      WorkspaceBytes(model->config(), model->dtype(), options, media, ctx.threads->num_threads());
-  FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs, &options));
+  if (media && config.vision) options.max_media_tokens = MaxPatches(config, *media) / 4;
+  const int64_t available_bytes = AvailableBytes(ctx.device, options);
+  const NeedsOf needs_of = [&](const EngineOptions& o) {
+    MemoryNeeds needs;
+    needs.available_bytes = available_bytes;
+    needs.utilization = flags.gpu_memory_utilization;
+    needs.weight_bytes = opened.weight_bytes();
+    needs.page_bytes = KvBytesPerPage(config, load.dtype);
+    needs.executor_bytes = ExecutorBytes(config, load.dtype, o);
+    needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o, media);
+    return needs;
+  };
+  FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs_of, &options));
   options.num_kv_pages = loaded.memory.num_kv_pages;
+  FD_RETURN_IF_ERROR(AllocateArena(loaded));
 
-  loaded.workspace = std::make_unique<Workspace>(ctx.device, needs.workspace_bytes);
+  ctx.arena = loaded.arena.get();
+  loaded.workspace =
+      cuda ? std::make_unique<Workspace>(*ctx.arena, ctx.device, loaded.memory.needs.workspace_bytes)
+           : std::make_unique<Workspace>(ctx.device, loaded.memory.needs.workspace_bytes);
   ctx.workspace = loaded.workspace.get();
+  std::unique_ptr<Model> model = opened.Load(ctx);
   loaded.engine = std::make_unique<Engine>(std::move(model), ctx, options);
-  loaded.engine->Start();
+  FD_RETURN_IF_ERROR(loaded.engine->Prepare());
   return OkStatus();
 }
 
@@ -154,11 +200,13 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const
   EngineOptions options;
   FD_ASSIGN_OR_RETURN(options.max_model_len, MaxModelLen(flags, config));
   FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, std::nullopt, progress));
+  loaded->engine->Start();
   return loaded;
 }
 
 StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, const ServiceFlags& service_flags,
-                                                   const LoadProgress& progress) {
+                                                   const LoadProgress& progress,
+                                                   const std::function<void()>& on_device_lost) {
   FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
   FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
   auto loaded = std::make_unique<LoadedModel>();
@@ -174,6 +222,8 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   service.max_model_len = loaded->engine->options().max_model_len;
   service.max_num_seqs = loaded->engine->options().max_num_seqs;
   service.engine = DoorOf(*loaded->engine);
+  if (on_device_lost) loaded->engine->OnDeviceLost(on_device_lost);
+  loaded->engine->Start();
   return loaded;
 }
 

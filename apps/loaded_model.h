@@ -7,7 +7,8 @@
 #include <string>
 
 #include "base/thread_pool.h"
-#include "compute/tensor/tensor.h"
+#include "compute/ops/stream.h"
+#include "compute/ops/upload.h"
 #include "engine/engine.h"
 #include "engine/plan/memory_plan.h"
 #include "model_flags.h"
@@ -29,7 +30,10 @@ struct ServiceFlags {
 struct LoadedModel {
   std::unique_ptr<ThreadPool> threads;
   Device device;
-  std::shared_ptr<void> stream;  // null on the CPU
+  std::shared_ptr<void> stream;  // null on the CPU, as are side, uploader and arena
+  std::unique_ptr<ops::SideLine> side;
+  std::unique_ptr<ops::Uploader> uploader;
+  std::unique_ptr<Arena> arena;
   std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
   std::shared_ptr<Service> service;
@@ -38,9 +42,10 @@ struct LoadedModel {
 
 using LoadProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
-// Errors name the file, the flag and the numbers.
+// Errors name the file, the flag and the numbers. on_device_lost: see Engine::OnDeviceLost; may be empty.
 StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, const ServiceFlags& service_flags,
-                                                   const LoadProgress& progress);
+                                                   const LoadProgress& progress,
+                                                   const std::function<void()>& on_device_lost = {});
 
 // The engine alone, without tokenizer, template and service (which stays null): for bench.
 StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const LoadProgress& progress);

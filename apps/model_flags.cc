@@ -21,6 +21,9 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
                 "The same under FastDeploy's name", "by memory");
   flags.Real("gpu-memory-utilization", &values->gpu_memory_utilization, {0.0, 1.0, 0.85, true},
              "Share of the available memory that may be used");
+  flags.Switch("no-overlap", &values->no_overlap,
+               "Plan a step only when the one before has ended (the CPU always does)");
+  flags.Switch("no-cuda-graphs", &values->no_cuda_graphs, "Launch every kernel of a decode step by itself");
   flags.Switch("no-exif-orientation", &values->no_exif_orientation,
                "Leave pictures as stored, not turned upright");
   flags.Integer("max-image-bytes", &values->image_limits.max_file_bytes, {1, int64_t{1} << 32, 20971520},

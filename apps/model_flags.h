@@ -20,6 +20,8 @@ struct ModelFlags {
   int64_t max_num_batched_tokens = 2048;
   int64_t num_kv_pages = 0;             // 0: a share of memory
   double gpu_memory_utilization = 0.9;  // FastDeploy's name; without a GPU: of the memory that is available
+  bool no_overlap = false;
+  bool no_cuda_graphs = false;
   bool no_exif_orientation = false;
   ImageLimits image_limits;
 };

@@ -198,9 +198,13 @@ int Ask(const RunFlags& flags) {
   bool interrupted = stop.requested() && !generation.finished();
   Status status = generation.status();
   Usage usage = generation.usage();
+  const bool device_lost = !model.engine->DeviceStatus().ok();
   prepared->reset();     // aborts what still runs
   model.engine.reset();  // joins the thread that fills the queue
-  if (!status.ok()) return Failure("run", status);
+  if (!status.ok()) {
+    Failure("run", status);
+    return device_lost ? kExitDeviceLost : kExitFailure;
+  }
   if (interrupted) return kExitInterrupted;
   if (finish_reason == "length") {
     std::fputs(

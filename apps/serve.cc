@@ -20,6 +20,8 @@ namespace {
 
 // How long Stop may take after the drain: streams get their error event, threads end.
 constexpr std::chrono::hours kNoDeadline{24 * 365};
+// Without a device no request runs any more; their errors only have to be sent.
+constexpr double kLostDrainSeconds = 2;
 
 struct ServeFlags {
   ModelFlags model;
@@ -144,8 +146,9 @@ int Serve(ServeFlags& flags) {
   }
   if (Status status = CheckCanListen(flags.http); !status.ok()) return Failure("serve", status);
   ProgressBar bar("loading weights");
-  auto loaded = LoadService(flags.model, flags.service,
-                            [&bar](int64_t done, int64_t total) { bar.Update(done, total); });
+  auto loaded = LoadService(
+      flags.model, flags.service, [&bar](int64_t done, int64_t total) { bar.Update(done, total); },
+      StopSignal::Request);
   bar.Finish();
   if (!loaded.ok()) return Failure("serve", loaded.status());
   LoadedModel& model = **loaded;
@@ -159,7 +162,12 @@ int Serve(ServeFlags& flags) {
           (*server)->metrics_port(), "/metrics; Ctrl-C stops");
 
   stop.Wait(-1);
-  LogInfo("stopping: no new requests, waiting for those that run; a second signal ends at once");
+  const Status device = model.engine->DeviceStatus();
+  if (device.ok()) {
+    LogInfo("stopping: no new requests, waiting for those that run; a second signal ends at once");
+  } else {
+    flags.drain_timeout_s = kLostDrainSeconds;
+  }
   (*server)->BeginDrain();
   bool limited = flags.drain_timeout_s > 0;
   Clock::time_point deadline =
@@ -172,6 +180,10 @@ int Serve(ServeFlags& flags) {
                " s (--timeout-graceful-shutdown) and have been ended");
   }
   (*server)->Stop();
+  if (!device.ok()) {
+    LogError(device.message(), "; ending with code ", kExitDeviceLost, ", start the server again");
+    return kExitDeviceLost;
+  }
   LogInfo("stopped");
   return kExitOk;
 }

@@ -48,6 +48,12 @@ void StopSignal::Arm() { g_armed = true; }
 
 bool StopSignal::requested() const { return g_signals.load() > 0; }
 
+void StopSignal::Request() {
+  g_signals.fetch_add(1);
+  const char byte = 1;
+  [[maybe_unused]] ssize_t written = write(g_write_fd.load(), &byte, 1);
+}
+
 bool StopSignal::Wait(int timeout_ms) {
   while (!requested()) {
     pollfd entry{g_read_fd, POLLIN, 0};

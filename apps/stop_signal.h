@@ -16,6 +16,8 @@ class StopSignal {
   // Blocks until a signal has come, or timeout_ms have passed (-1: for ever). True: a signal has come.
   bool Wait(int timeout_ms);
   bool requested() const;
+  // As if a signal had come. Any thread.
+  static void Request();
 };
 
 }  // namespace fd

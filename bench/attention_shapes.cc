@@ -70,10 +70,11 @@ void Paged(const ops::Context& ctx, int64_t heads, int64_t kv_heads, int64_t hea
                v = Random({seqs * pages, kv_heads, 64, head_dim}), q = Random({tokens, heads, head_dim});
   Tensor out(DType::kBFloat16, Device{}, {tokens, heads, head_dim}),
       offsets(DType::kInt32, Device{}, {seqs + 1}), contexts(DType::kInt32, Device{}, {seqs}),
-      table(DType::kInt32, Device{}, {seqs, pages});
+      table_offsets(DType::kInt32, Device{}, {seqs + 1}), table(DType::kInt32, Device{}, {seqs * pages});
   for (int64_t s = 0; s < seqs; ++s) {
     offsets.view().As<int32_t>()[s + 1] = static_cast<int32_t>((s + 1) * queries);
     contexts.view().As<int32_t>()[s] = static_cast<int32_t>(context);
+    table_offsets.view().As<int32_t>()[s + 1] = static_cast<int32_t>((s + 1) * pages);
     for (int64_t p = 0; p < pages; ++p) {
       table.view().As<int32_t>()[s * pages + p] = static_cast<int32_t>(s * pages + p);
     }
@@ -81,6 +82,7 @@ void Paged(const ops::Context& ctx, int64_t heads, int64_t kv_heads, int64_t hea
   ops::AttentionBatch batch;
   batch.query_offsets = offsets;
   batch.context_tokens = contexts;
+  batch.table_offsets = table_offsets;
   batch.block_tables = table;
   batch.max_query_tokens = queries;
   batch.max_context_tokens = context;

@@ -104,7 +104,9 @@ void Paged(Gpu& gpu, const char* name, int64_t heads, int64_t kv_heads, int64_t 
   size_t next = 0;
   const auto seqs = static_cast<int64_t>(parts.size());
   table.assign(static_cast<size_t>(seqs * max_pages), -1);
+  std::vector<int32_t> table_offsets = {0};
   for (int64_t s = 0; s < seqs; ++s) {
+    table_offsets.push_back(static_cast<int32_t>((s + 1) * max_pages));
     for (int64_t p = 0; p < (contexts[static_cast<size_t>(s)] + 63) / 64; ++p) {
       table[static_cast<size_t>(s * max_pages + p)] = order[next++];
     }
@@ -112,10 +114,11 @@ void Paged(Gpu& gpu, const char* name, int64_t heads, int64_t kv_heads, int64_t 
   const Tensor k = Random(gpu, {pages, kv_heads, 64, head_dim}),
                v = Random(gpu, {pages, kv_heads, 64, head_dim}), q = Random(gpu, {tokens, heads, head_dim}),
                o = Ints(gpu, offsets, {seqs + 1}), c = Ints(gpu, contexts, {seqs}),
-               t = Ints(gpu, table, {seqs, max_pages});
+               t = Ints(gpu, table, {seqs * max_pages}), to = Ints(gpu, table_offsets, {seqs + 1});
   Tensor out(DType::kBFloat16, kGpu, {tokens, heads, head_dim});
   batch.query_offsets = o;
   batch.context_tokens = c;
+  batch.table_offsets = to;
   batch.block_tables = t;
   const double ms = MedianMs(gpu, [&] { ops::PagedAttention(gpu.ctx, out, q, k, v, batch, 0.088f); });
   const double bytes = keys * static_cast<double>(kv_heads * head_dim * 4);

@@ -16,6 +16,7 @@
 #include "compute/ops/norm.h"
 #include "compute/ops/rope.h"
 #include "compute/ops/rows.h"
+#include "compute/ops/stream.h"
 
 namespace fd {
 namespace {

@@ -34,9 +34,11 @@ struct Engine::Impl {
 
   // Engine thread.
   void Loop();
+  void NormalLoop();
+  void OverlapLoop();
   bool Receive(bool may_sleep);
   void Publish(const StepPlan& plan, const StepResult& result);
-  void FailRunning(const Status& status);
+  void Fail(const StepResult& result);
   void AbortAll();
   void Append(Sequence& sequence, const StepResult::Token& token);
   void End(Sequence& sequence, FinishReason reason, Status error = OkStatus());
@@ -62,6 +64,8 @@ struct Engine::Impl {
   bool draining = false;
   bool abort_all = false;
   bool stopping = false;
+  Status device_status;  // why the device is lost
+  std::function<void()> on_device_lost;
 
   mutable std::mutex stats_mutex;
   EngineStats stats;
@@ -69,17 +73,43 @@ struct Engine::Impl {
   std::thread thread;
 };
 
-// One turn of the loop is one step. Everything a request can cause happens in here, in this order.
 void Engine::Impl::Loop() {
-  bool rested = true;  // the last turn had nothing to do
-  while (Receive(rested)) {
-    StepPlan plan = scheduler.Schedule();
-    StepResult result = executor.Execute(plan);
-    Publish(plan, result);
-    rested = plan.sequences.empty();
-    if (rested) scheduler.CheckIdle();
+  if (options.overlap) {
+    OverlapLoop();
+  } else {
+    NormalLoop();
   }
   AbortAll();
+}
+
+// One turn of the loop is one step. Everything a request can cause happens in here, in this order.
+void Engine::Impl::NormalLoop() {
+  bool rested = true;  // the last turn had nothing to do
+  while (Receive(rested)) {
+    const StepPlan plan = scheduler.Schedule();
+    executor.Launch(plan);
+    rested = plan.sequences.empty();
+    if (rested) {
+      scheduler.CheckIdle();
+    } else {
+      Publish(plan, executor.Wait());
+    }
+  }
+}
+
+// The same, but while a step runs the next one is planned and launched and the one before is published: the
+// device does not wait for the host. A sequence that ends is computed once more, for nothing.
+void Engine::Impl::OverlapLoop() {
+  StepPlan running;  // without sequences: nothing is in flight
+  bool rested = true;
+  while (Receive(rested)) {
+    StepPlan next = scheduler.Schedule();
+    executor.Launch(next);
+    rested = running.sequences.empty() && next.sequences.empty();
+    if (rested) scheduler.CheckIdle();
+    if (!running.sequences.empty()) Publish(running, executor.Wait());
+    running = std::move(next);
+  }
 }
 
 // Takes what arrived since the last turn; sleeps when there is nothing to do. False: the engine stops.
@@ -114,37 +144,42 @@ bool Engine::Impl::Receive(bool may_sleep) {
   return true;
 }
 
-// Commits the step, ends what has ended, and tells everybody: stats first, so that who gets a last event sees
-// numbers without it.
+// Appends the drawn tokens, ends what has ended, and tells everybody: stats first, so that who gets a last
+// event sees numbers without it. A sequence that left while the step ran is passed over.
 void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
-  if (!plan.sequences.empty()) {
-    for (const SequenceStep& step : plan.sequences) {
-      Sequence& sequence = *scheduler.Find(step.request_id);
-      const int64_t prompt_done = std::min(step.context_tokens, sequence.prompt_tokens);
-      working_stats.prompt_tokens += std::max<int64_t>(prompt_done - sequence.counted_prompt_tokens, 0);
-      sequence.counted_prompt_tokens = std::max(sequence.counted_prompt_tokens, prompt_done);
-    }
-    if (result.status.ok()) {
-      scheduler.Commit(plan);
-      for (const StepResult::Token& token : result.tokens) Append(*scheduler.Find(token.request_id), token);
-    } else {
-      FailRunning(result.status);
-    }
-    ++working_stats.steps;
+  for (const SequenceStep& step : plan.sequences) {
+    Sequence* sequence = scheduler.Find(step.request_id);
+    if (sequence == nullptr) continue;
+    const int64_t prompt_done = std::min(step.context_tokens, sequence->prompt_tokens);
+    working_stats.prompt_tokens += std::max<int64_t>(prompt_done - sequence->counted_prompt_tokens, 0);
+    sequence->counted_prompt_tokens = std::max(sequence->counted_prompt_tokens, prompt_done);
   }
+  if (plan.num_tokens == plan.num_outputs) {
+    working_stats.decode_ms += result.device_ms;
+    working_stats.decode_idle_ms += result.device_idle_ms;
+  }
+  if (result.status.ok()) {
+    for (const StepResult::Token& token : result.tokens) {
+      if (Sequence* sequence = scheduler.Find(token.request_id)) Append(*sequence, token);
+    }
+  } else {
+    Fail(result);
+  }
+  ++working_stats.steps;
   UpdateStats(plan.num_tokens);
   SendEvents();
+  if (result.device_lost && on_device_lost) std::exchange(on_device_lost, nullptr)();
 }
 
 void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   if (token.token_id < 0) {
-    LogError("request ", sequence.request.id, ": the logits of token ", sequence.num_tokens(),
+    LogError("request ", sequence.request.id, ": the logits of token ", sequence.tokens.size(),
              " are not numbers; the request ends with an error");
     End(sequence, FinishReason::kError,
-        Internal(StrCat("the model gave no valid logits for token ", sequence.num_tokens())));
+        Internal(StrCat("the model gave no valid logits for token ", sequence.tokens.size())));
     return;
   }
-  sequence.tokens.push_back(token.token_id);
+  scheduler.Append(sequence, token.token_id);
   ++working_stats.generated_tokens;
   const SamplingParams& sampling = sequence.request.sampling;
   auto contains = [&](const std::vector<int32_t>& ids) {
@@ -177,9 +212,18 @@ void Engine::Impl::End(Sequence& sequence, FinishReason reason, Status error) {
   scheduler.Remove(event.request_id);
 }
 
-void Engine::Impl::FailRunning(const Status& status) {
-  LogError(status.message(), "; ", scheduler.num_running(), " running requests end with an error");
-  for (RequestId id : scheduler.RunningIds()) End(*scheduler.Find(id), FinishReason::kError, status);
+// A step failed: what runs ends with its error; without a device also what waits, and nobody new is let in.
+void Engine::Impl::Fail(const StepResult& result) {
+  std::vector<RequestId> ids = scheduler.RunningIds();
+  if (result.device_lost) {
+    std::lock_guard lock(inbox_mutex);
+    device_status = result.status;
+    for (GenerateRequest& request : submitted) scheduler.Add(std::move(request));
+    submitted.clear();
+    ids = scheduler.AllIds();
+  }
+  if (!ids.empty()) LogError(result.status.message(), "; ", ids.size(), " requests end with an error");
+  for (RequestId id : ids) End(*scheduler.Find(id), FinishReason::kError, result.status);
 }
 
 // The engine stops: nothing may be left without its last event.
@@ -242,6 +286,18 @@ Engine::~Engine() {
   }
 }
 
+Status Engine::Prepare() { return impl_->executor.Prepare(); }
+
+void Engine::OnDeviceLost(std::function<void()> lost) {
+  FD_CHECK(!impl_->thread.joinable(), "started already");
+  impl_->on_device_lost = std::move(lost);
+}
+
+Status Engine::DeviceStatus() const {
+  std::lock_guard lock(impl_->inbox_mutex);
+  return impl_->device_status;
+}
+
 void Engine::Start() {
   FD_CHECK(!impl_->thread.joinable(), "started twice");
   impl_->thread = std::thread([impl = impl_.get()] { impl->Loop(); });
@@ -251,6 +307,7 @@ Status Engine::Submit(GenerateRequest request) {
   FD_RETURN_IF_ERROR(CheckRequest(request, config(), options()));
   {
     std::lock_guard lock(impl_->inbox_mutex);
+    if (!impl_->device_status.ok()) return impl_->device_status;
     if (impl_->stopping || impl_->draining) return Unavailable("the server is shutting down");
     const int64_t live = static_cast<int64_t>(impl_->live.size());
     if (live >= options().max_num_seqs + options().max_waiting_requests) {

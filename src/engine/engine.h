@@ -2,6 +2,7 @@
 // plans.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "base/status.h"
@@ -25,6 +26,10 @@ struct EngineStats {
   int64_t preemptions = 0;       // since start
   int64_t last_step_tokens = 0;
   int64_t max_step_tokens = 0;  // the largest step since start
+  // The device's time in steps, and between one step and the next that followed in the same turn of the loop;
+  // of steps of decodes alone. Both 0 on the CPU.
+  double decode_ms = 0;
+  double decode_idle_ms = 0;
 };
 
 class Engine {
@@ -33,10 +38,16 @@ class Engine {
   Engine(std::unique_ptr<Model> model, const ops::Context& ctx, const EngineOptions& options);
   ~Engine();  // aborts what runs and joins the thread
 
+  // Records decode steps where the device can replay them. Optional, before Start; not ok: the device is
+  // lost.
+  Status Prepare();
+  // `lost` is called once, on the engine thread, when the device can no longer be used: every request has
+  // ended with kUnavailable by then and no new one is taken. The process should end.
+  void OnDeviceLost(std::function<void()> lost);
   void Start();
   // Any thread. Refuses at once (nothing is queued, the sink is never called) a prompt that can never fit,
   // with both numbers, a malformed request (request_check.h), a full queue (kResourceExhausted) and, once
-  // draining, everything (kUnavailable).
+  // draining or without a device, everything (kUnavailable).
   Status Submit(GenerateRequest request);
   // Any thread. The sequence leaves within one step and its sink gets kAborted; unknown or finished ids are
   // ignored.
@@ -45,6 +56,8 @@ class Engine {
   // sink has then got its last event.
   void Drain(Clock::time_point deadline);
   EngineStats Stats() const;
+  // OK, or why the device is lost.
+  Status DeviceStatus() const;
   // When the loop last turned, with work or without: /health looks at it.
   Clock::time_point last_heartbeat() const;
 

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <cstdlib>
+#include <future>
 #include <map>
 #include <mutex>
 #include <random>
@@ -90,8 +92,20 @@ struct Harness {
   std::unique_ptr<Engine> engine;
 };
 
+// Every test runs with the plain loop and with the one that overlaps.
+class EngineLoop : public testing::TestWithParam<bool> {
+ protected:
+  EngineLoop() { overlap = GetParam(); }
+  ~EngineLoop() override { overlap = false; }
+
+ public:
+  static inline bool overlap = false;
+};
+INSTANTIATE_TEST_SUITE_P(PlainAndOverlapped, EngineLoop, testing::Bool());
+
 EngineOptions Options(int64_t seqs, int64_t batched, int64_t pages) {
   EngineOptions o;
+  o.overlap = EngineLoop::overlap;
   o.max_model_len = 2048;
   o.max_num_seqs = seqs;
   o.max_num_batched_tokens = batched;
@@ -146,7 +160,7 @@ std::vector<GenerateRequest> MixedRequests(Harness& h, int count, int64_t max_to
   return requests;
 }
 
-TEST(Engine, SameTokensWhateverRunsBesides) {
+TEST_P(EngineLoop, SameTokensWhateverRunsBesides) {
   std::map<RequestId, std::vector<int32_t>> alone;
   {
     Harness h(Options(1, 4096, 40));
@@ -177,7 +191,7 @@ TEST(Engine, SameTokensWhateverRunsBesides) {
   }
 }
 
-TEST(Engine, APictureIsEncodedOnceForAllChunksAndSequences) {
+TEST_P(EngineLoop, APictureIsEncodedOnceForAllChunksAndSequences) {
   Harness h(Options(4, 5, 40), /*start=*/false);
   for (RequestId id = 1; id <= 3; ++id) {
     GenerateRequest r = Request(h, id, 30, 4);
@@ -192,7 +206,7 @@ TEST(Engine, APictureIsEncodedOnceForAllChunksAndSequences) {
   h.ExpectIdle();
 }
 
-TEST(Engine, EndTokensStopTokensAndIgnoreEos) {
+TEST_P(EngineLoop, EndTokensStopTokensAndIgnoreEos) {
   Harness h(Options(4, 64, 40));
   ASSERT_TRUE(h.engine->Submit(Request(h, 1, 10, 20)).ok());
   std::vector<int32_t> tokens = h.collector.WaitFinished(1).tokens;
@@ -221,7 +235,7 @@ class EndingModel : public FakeModel {
   }
 };
 
-TEST(Engine, EosEndsUnlessIgnored) {
+TEST_P(EngineLoop, EosEndsUnlessIgnored) {
   Workspace workspace(Device{}, 1 << 16);
   ThreadPool threads(1);
   ops::Context ctx;
@@ -246,7 +260,7 @@ TEST(Engine, EosEndsUnlessIgnored) {
   }
 }
 
-TEST(Engine, AbortLeavesWithinOneStep) {
+TEST_P(EngineLoop, AbortLeavesWithinOneStep) {
   Harness h(Options(2, 64, 40));
   h.probe->sleep_us = 2000;
   ASSERT_TRUE(h.engine->Submit(Request(h, 1, 10, 1500)).ok());
@@ -258,14 +272,14 @@ TEST(Engine, AbortLeavesWithinOneStep) {
   h.engine->Abort(3);
   h.engine->Abort(12345);  // unknown: ignored
   EXPECT_EQ(h.collector.WaitFinished(1).finish_reason, FinishReason::kAborted);
-  EXPECT_LE(h.probe->forwards - steps, 2);
+  EXPECT_LE(h.probe->forwards - steps, 2 + overlap);
   EXPECT_EQ(h.collector.WaitFinished(3).finish_reason, FinishReason::kAborted);
   EXPECT_EQ(h.collector.WaitFinished(2).tokens.size(), 50u);
   h.engine->Abort(2);  // finished: ignored
   h.ExpectIdle();
 }
 
-TEST(Engine, SixtyFourStreamsHalfOfThemAborted) {
+TEST_P(EngineLoop, SixtyFourStreamsHalfOfThemAborted) {
   Harness h(Options(16, 48, 60));
   h.probe->sleep_us = 50;
   std::vector<std::thread> clients;
@@ -287,7 +301,7 @@ TEST(Engine, SixtyFourStreamsHalfOfThemAborted) {
   h.ExpectIdle();
 }
 
-TEST(Engine, RefusesWhenTheQueueIsFull) {
+TEST_P(EngineLoop, RefusesWhenTheQueueIsFull) {
   EngineOptions o = Options(2, 64, 40);
   o.max_waiting_requests = 3;
   Harness h(o, /*start=*/false);
@@ -302,7 +316,7 @@ TEST(Engine, RefusesWhenTheQueueIsFull) {
   EXPECT_EQ(h.collector.WaitFinished(6).tokens.size(), 5u);
 }
 
-TEST(Engine, DrainLetsRequestsFinish) {
+TEST_P(EngineLoop, DrainLetsRequestsFinish) {
   Harness h(Options(2, 64, 40));
   h.probe->sleep_us = 200;
   for (RequestId id = 1; id <= 4; ++id) ASSERT_TRUE(h.engine->Submit(Request(h, id, 10, 20)).ok());
@@ -314,7 +328,7 @@ TEST(Engine, DrainLetsRequestsFinish) {
   EXPECT_EQ(h.engine->Submit(Request(h, 9, 10, 20)).code(), StatusCode::kUnavailable);
 }
 
-TEST(Engine, DrainAbortsAtTheDeadline) {
+TEST_P(EngineLoop, DrainAbortsAtTheDeadline) {
   Harness h(Options(2, 64, 100));
   h.probe->sleep_us = 1000;
   for (RequestId id = 1; id <= 4; ++id) ASSERT_TRUE(h.engine->Submit(Request(h, id, 10, 2000)).ok());
@@ -328,7 +342,7 @@ TEST(Engine, DrainAbortsAtTheDeadline) {
   h.ExpectIdle();
 }
 
-TEST(Engine, DestructionEndsEveryRequest) {
+TEST_P(EngineLoop, DestructionEndsEveryRequest) {
   for (bool start : {true, false}) {
     Harness h(Options(2, 64, 100), start);
     h.probe->sleep_us = 1000;
@@ -341,7 +355,7 @@ TEST(Engine, DestructionEndsEveryRequest) {
   }
 }
 
-TEST(Engine, NanEndsThatRequestOnly) {
+TEST_P(EngineLoop, NanEndsThatRequestOnly) {
   Harness h(Options(4, 64, 40), /*start=*/false);
   ASSERT_TRUE(h.engine->Submit(Request(h, 1, 10, 20)).ok());
   GenerateRequest r = Request(h, 2, 10, 20);
@@ -356,7 +370,7 @@ TEST(Engine, NanEndsThatRequestOnly) {
   h.ExpectIdle();
 }
 
-TEST(Engine, AFailedStepFailsWhatRunsAndTheNextRequestWorks) {
+TEST_P(EngineLoop, AFailedStepFailsWhatRunsAndTheNextRequestWorks) {
   Harness h(Options(2, 64, 40), /*start=*/false);
   ASSERT_TRUE(h.engine->Submit(Request(h, 1, 10, 20)).ok());
   GenerateRequest r = Request(h, 2, 10, 20);
@@ -373,7 +387,28 @@ TEST(Engine, AFailedStepFailsWhatRunsAndTheNextRequestWorks) {
   h.ExpectIdle();
 }
 
-TEST(Engine, MalformedRequestsAreRefusedAtTheDoor) {
+TEST_P(EngineLoop, ALostDeviceEndsEveryRequestAndRefusesNewOnes) {
+  setenv("FASTDEPLOY_INJECT_DEVICE_ERROR", "4", 1);
+  Harness h(Options(2, 64, 40), /*start=*/false);
+  unsetenv("FASTDEPLOY_INJECT_DEVICE_ERROR");
+  std::promise<Status> lost;
+  h.engine->OnDeviceLost([&] { lost.set_value(h.engine->DeviceStatus()); });
+  EXPECT_TRUE(h.engine->DeviceStatus().ok());
+  for (RequestId id = 1; id <= 3; ++id) ASSERT_TRUE(h.engine->Submit(Request(h, id, 10, 20)).ok());
+  h.engine->Start();
+  for (RequestId id = 1; id <= 3; ++id) {  // the third one waits
+    Collector::Outcome outcome = h.collector.WaitFinished(id);
+    EXPECT_EQ(outcome.finish_reason, FinishReason::kError);
+    EXPECT_EQ(outcome.error.code(), StatusCode::kUnavailable);
+    EXPECT_NE(outcome.error.message().find("step 4"), std::string::npos) << outcome.error.message();
+    EXPECT_EQ(outcome.tokens.size(), id == 3 ? 0u : 3u);
+  }
+  EXPECT_EQ(lost.get_future().get().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(h.engine->Submit(Request(h, 4, 10, 20)).code(), StatusCode::kUnavailable);
+  h.ExpectIdle();
+}
+
+TEST_P(EngineLoop, MalformedRequestsAreRefusedAtTheDoor) {
   Harness h(Options(2, 64, 40));
   auto refused = [&](auto change, const std::string& part) {
     GenerateRequest r = Request(h, 7, 30, 5);
@@ -411,7 +446,7 @@ TEST(Engine, MalformedRequestsAreRefusedAtTheDoor) {
   EXPECT_EQ(h.collector.WaitFinished(7).tokens.size(), 5u);
 }
 
-TEST(Engine, AnIdleLoopSleepsAndShowsThatItIsAlive) {
+TEST_P(EngineLoop, AnIdleLoopSleepsAndShowsThatItIsAlive) {
   Harness h(Options(2, 64, 40));
   std::this_thread::sleep_for(milliseconds(50));
   timespec before, after;
@@ -421,6 +456,64 @@ TEST(Engine, AnIdleLoopSleepsAndShowsThatItIsAlive) {
   const double cpu_ms = (after.tv_sec - before.tv_sec) * 1e3 + (after.tv_nsec - before.tv_nsec) * 1e-6;
   EXPECT_LT(cpu_ms, 100.0);
   EXPECT_LT(Clock::now() - h.engine->last_heartbeat(), milliseconds(500));
+}
+
+TEST(Executor, TakesExactlyWhatWasPlanned) {
+  EngineOptions o = Options(4, 64, 40);
+  o.max_media_tokens = 12;
+  const ModelConfig config = FakeConfig();
+  const int64_t bytes =
+      o.num_kv_pages * KvBytesPerPage(config, DType::kFloat32) + ExecutorBytes(config, DType::kFloat32, o);
+  auto arena = Arena::Allocate(Device{}, bytes);
+  Workspace workspace(Device{}, 1 << 16);
+  ThreadPool threads(1);
+  ops::Context ctx;
+  ctx.threads = &threads;
+  ctx.workspace = &workspace;
+  ctx.arena = arena.get();
+  FakeModel model(std::make_shared<FakeModel::Probe>());
+  Executor executor(model, ctx, o);
+  EXPECT_EQ(arena->used_bytes(), arena->capacity_bytes());
+}
+
+TEST(Executor, DecodeStepsAreRecordedForPowersOfTwoAndStepsOfEight) {
+  EXPECT_EQ(DecodeGraphRows(Options(1, 64, 40)), std::vector<int64_t>{1});
+  EXPECT_EQ(DecodeGraphRows(Options(5, 64, 40)), (std::vector<int64_t>{1, 2, 4, 5}));
+  EXPECT_EQ(DecodeGraphRows(Options(32, 64, 40)), (std::vector<int64_t>{1, 2, 4, 8, 16, 24, 32}));
+  EXPECT_EQ(DecodeGraphRows(Options(100, 20, 40)), (std::vector<int64_t>{1, 2, 4, 8, 16, 20}));
+}
+
+TEST(EncoderCache, TheSlabIsUsedAgainAndWhatDoesNotFitStandsAlone) {
+  auto probe = std::make_shared<FakeModel::Probe>();
+  FakeModel model(probe);
+  Workspace workspace(Device{}, 1 << 16);
+  ThreadPool threads(1);
+  ops::Context ctx;
+  ctx.threads = &threads;
+  ctx.workspace = &workspace;
+  EncoderCache cache(model, ctx, 24, 30);
+  auto encode = [&](int64_t step, const std::vector<std::shared_ptr<MediaItem>>& items) {
+    StepPlan plan;
+    plan.step = step;
+    plan.sequences.emplace_back();
+    for (const auto& item : items) plan.sequences[0].media.push_back({item, 0, 0, 1});
+    cache.Encode(ctx, plan);
+  };
+  auto at = [&](const std::shared_ptr<MediaItem>& item) { return cache.Get(item->content_hash).data; };
+  auto a = Picture(6, 8, 0, 1), b = Picture(6, 8, 0, 2), c = Picture(6, 8, 0, 3), d = Picture(8, 8, 0, 4);
+  encode(1, {a, b});
+  EXPECT_EQ(cache.kept_tokens(), 24);
+  const void* first = at(a);
+  encode(2, {b, c});  // a is pushed out
+  EXPECT_EQ(cache.kept_tokens(), 24);
+  EXPECT_EQ(at(c), first);
+  cache.Drop(b->content_hash);
+  cache.Drop(c->content_hash);
+  EXPECT_EQ(cache.kept_tokens(), 0);
+  encode(3, {a, d, b});  // 12 + 16 + 12 tokens: one lies outside
+  EXPECT_EQ(at(a), first);
+  EXPECT_EQ(cache.kept_tokens(), 40);
+  EXPECT_EQ(probe->encodes, 6);
 }
 
 TEST(Executor, BytesArePlanned) {

@@ -89,12 +89,12 @@ class FakeModel : public Model {
     });
 
     const int32_t* offsets = batch.attention.query_offsets.As<int32_t>();
-    const int64_t width = batch.attention.block_tables.dim(1);
+    const int32_t* table_offsets = batch.attention.table_offsets.As<int32_t>();
     for (int64_t out = 0; out < batch.logits_rows.NumElements(); ++out) {
       const int32_t row = batch.logits_rows.As<int32_t>()[out];
       int64_t s = 0;
       while (offsets[s + 1] <= row) ++s;
-      const int32_t* table = batch.attention.block_tables.As<int32_t>() + s * width;
+      const int32_t* table = batch.attention.block_tables.As<int32_t>() + table_offsets[s];
       const int64_t context = batch.attention.context_tokens.As<int32_t>()[s];
       uint64_t hash = 1;
       bool nan = false;

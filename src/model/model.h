@@ -20,7 +20,7 @@ struct KvStorage {
   std::vector<Tensor> v;
   int64_t num_pages = 0;
 };
-KvStorage MakeKvStorage(const ModelConfig& config, DType dtype, Device device, int64_t num_pages);
+KvStorage MakeKvStorage(const ModelConfig& config, DType dtype, const ops::Context& ctx, int64_t num_pages);
 int64_t KvBytesPerPage(const ModelConfig& config, DType dtype);
 
 // One step's inputs, all on the model's device. All tokens of all sequences lie in one ragged batch.
@@ -73,25 +73,43 @@ class Model {
   TensorProbe probe;
 };
 
-// Upper bounds of what a step takes from ctx.workspace, so that it can be sized before the first step. act:
-// the activation type; threads: of the pool. Forward with so many tokens and wanted rows, no sequence longer
-// than max_context_tokens; Encode with so many patch rows in all, frame_rows of them in the largest picture
-// or frame.
-int64_t ForwardScratchBytes(const ModelConfig& config, DType act, int64_t tokens, int64_t outputs,
-                            int64_t max_context_tokens, int64_t threads);
-int64_t EncodeScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows, int64_t frame_rows,
-                           int64_t threads);
+// Upper bounds of what a step takes from ctx.workspace, so that it can be sized before the first step; of ctx
+// only device and threads are looked at. act: the activation type. Forward with so many tokens of so many
+// sequences, none longer than max_context_tokens; Encode with so many patch rows in all, frame_rows of them
+// in the largest picture or frame.
+int64_t ForwardScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t tokens,
+                            int64_t sequences, int64_t max_context_tokens);
+int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t patch_rows,
+                           int64_t frame_rows);
 
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay bfloat16 as stored
-  Device device;
-  bool random_weights = false;  // --load-format dummy: shapes from config alone, no weight file is read
+  bool random_weights = false;     // --load-format dummy: shapes from config alone, no weight file is read
   // Called as loading proceeds; bytes of weights done and in all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 };
-// Reads config and weights of a checkpoint folder and builds the model of its family (families/registry.cc).
-// ctx needs threads and a workspace, here and in every call; the model keeps no reference to it. A wrong
-// checkpoint is an error that names tensors, expected and found shapes.
+// A checkpoint folder whose config and tensors have been checked, of which no weight has been read. Cheap to
+// copy.
+class OpenedModel {
+ public:
+  const ModelConfig& config() const;
+  // What Load allocates on ctx's device.
+  int64_t weight_bytes() const;
+  // Builds the model of its family (families/registry.cc), from ctx.arena where there is one. ctx needs
+  // threads and a workspace, here and in every call; the model keeps no reference to it.
+  std::unique_ptr<Model> Load(const ops::Context& ctx) const;
+
+ private:
+  struct Impl;
+  explicit OpenedModel(std::shared_ptr<const Impl> impl);
+  friend StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& model_dir,
+                                         const LoadOptions& options);
+  std::shared_ptr<const Impl> impl_;
+};
+// Only ctx's device matters. A wrong checkpoint is an error that names tensors, expected and found shapes.
+StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& model_dir,
+                                const LoadOptions& options);
+// Both at once.
 StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::string& model_dir,
                                            const LoadOptions& options);
 

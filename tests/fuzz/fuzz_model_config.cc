@@ -22,14 +22,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Require(c.head_dim > 0 && c.head_dim % 2 == 0);
   Require(static_cast<int64_t>(c.layer_is_sparse.size()) == c.num_layers);
   Require(fd::KvBytesPerPage(c, fd::DType::kFloat32) > 0);
-  Require(fd::ForwardScratchBytes(c, fd::DType::kFloat32, 8192, 256, 131072, 64) > 0);
+  Require(fd::ForwardScratchBytes({}, c, fd::DType::kFloat32, 8192, 256, 131072) > 0);
   for (bool sparse : c.layer_is_sparse) Require(!sparse || c.moe.has_value());
   if (c.moe) Require(c.moe->top_k > 0 && c.moe->top_k <= c.moe->num_experts);
   if (c.family == "ernie4_5_vl_moe") {
     Require(c.mrope_section.size() == 3 && c.vision.has_value());
     Require(c.mrope_section[0] + c.mrope_section[1] + c.mrope_section[2] == c.head_dim / 2);
     Require(c.vision->hidden_size % c.vision->num_heads == 0);
-    Require(fd::EncodeScratchBytes(c, fd::DType::kFloat32, 1 << 20, 1 << 16, 64) > 0);
+    Require(fd::EncodeScratchBytes({}, c, fd::DType::kFloat32, 1 << 20, 1 << 16) > 0);
   }
   for (int32_t id : c.eos_token_ids) Require(id >= 0 && id < c.vocab_size);
   return 0;

@@ -106,7 +106,8 @@ std::vector<GoldenCase> VlCases() {
 void RunCases(const std::string& family, const std::vector<GoldenCase>& cases, EngineOptions options,
               int copies, bool preempts = false) {
   SCOPED_TRACE(StrCat(family, ", ", options.max_num_batched_tokens, " tokens a step, ", options.max_num_seqs,
-                      " sequences, ", options.num_kv_pages, " pages"));
+                      " sequences, ", options.num_kv_pages, " pages", options.overlap ? ", overlap" : "",
+                      options.cuda_graphs ? ", graphs" : ""));
   ThreadPool threads(2);
   Workspace workspace(golden::DeviceUnderTest(), int64_t{1} << 20);
   ops::Context ctx;
@@ -119,6 +120,8 @@ void RunCases(const std::string& family, const std::vector<GoldenCase>& cases, E
   auto model = LoadModel(ctx, kModels + family, load);
   ASSERT_TRUE(model.ok()) << model.status().message();
   Engine engine(std::move(*model), ctx, options);
+  const Status prepared = engine.Prepare();
+  ASSERT_TRUE(prepared.ok()) << prepared.message();
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -171,6 +174,16 @@ EngineOptions Options(int64_t budget, int64_t seqs, int64_t pages) {
 
 void RunFamily(const std::string& family, const std::vector<GoldenCase>& cases) {
   for (int64_t budget : {7, 64, 4096}) RunCases(family, cases, Options(budget, 16, 100), 2);
+  for (const auto& [overlap, graphs] :
+       {std::pair{true, false}, std::pair{false, true}, std::pair{true, true}}) {
+    EngineOptions o = Options(64, 16, 100);
+    o.overlap = overlap;
+    o.cuda_graphs = graphs;
+    RunCases(family, cases, o, 2);
+    o.num_kv_pages = 12;
+    o.max_num_batched_tokens = 100;
+    RunCases(family, cases, o, 2);
+  }
   RunCases(family, cases, Options(64, 1, 4), 1);  // one after the other
   // Several sequences that need their second page while decoding, and too few of them: some start again.
   std::vector<GoldenCase> growing;

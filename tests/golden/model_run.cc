@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "compute/ops/rows.h"
+#include "compute/ops/stream.h"
 
 namespace fd::golden {
 namespace {
@@ -57,7 +58,7 @@ Machine::Machine(const std::string& model_dir, DType dtype, int threads)
   auto model = LoadModel(ctx_, model_dir, options);
   FD_CHECK(model.ok(), model.status().message());
   model_ = std::move(model).value();
-  kv_ = MakeKvStorage(model_->config(), dtype, ctx_.device, kPages);
+  kv_ = MakeKvStorage(model_->config(), dtype, ctx_, kPages);
 }
 
 Tensor Machine::Upload(const TensorView& host) const {
@@ -149,8 +150,12 @@ std::vector<std::vector<float>> Sequence::Step(Machine& machine, const std::vect
   batch.positions = uploads.Ints(positions).Reshape({3, tokens});
   batch.attention.query_offsets = uploads.Ints(query_offsets);
   batch.attention.context_tokens = uploads.Ints(context);
-  batch.attention.block_tables =
-      uploads.Ints(tables).Reshape({static_cast<int64_t>(chunks.size()), max_pages});
+  std::vector<int32_t> table_offsets;
+  for (size_t i = 0; i <= chunks.size(); ++i) {
+    table_offsets.push_back(static_cast<int32_t>(i * static_cast<size_t>(max_pages)));
+  }
+  batch.attention.table_offsets = uploads.Ints(table_offsets);
+  batch.attention.block_tables = uploads.Ints(tables);
   batch.attention.slots = uploads.Ints(slots);
   batch.attention.max_query_tokens = max_query;
   batch.attention.max_context_tokens = max_context;

@@ -123,7 +123,7 @@ TEST(TextModel, ScratchIsPlanned) {
         const int64_t n = static_cast<int64_t>(prompt.ids.size());
         Sequence(machine, prompt).Prefill(0, {n - 1});
         EXPECT_LE(machine.workspace().peak_bytes(),
-                  ForwardScratchBytes(machine.model().config(), dtype, n, 1, n, 2))
+                  ForwardScratchBytes(machine.ctx(), machine.model().config(), dtype, n, 1, n))
             << family << " " << name;
         EXPECT_EQ(machine.workspace().Mark(), 0);
       }

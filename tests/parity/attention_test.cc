@@ -71,7 +71,8 @@ class Cache {
     // q, k and v are columns of one fused row, as a projection leaves them.
     Tensor fused(act_, Device{}, {tokens, q_width + 2 * kv_width});
     Tensor offsets(DType::kInt32, Device{}, {seqs + 1}), context(DType::kInt32, Device{}, {seqs}),
-        table(DType::kInt32, Device{}, {seqs, max_pages_}), slots(DType::kInt32, Device{}, {tokens}),
+        table(DType::kInt32, Device{}, {seqs * max_pages_}),
+        table_offsets(DType::kInt32, Device{}, {seqs + 1}), slots(DType::kInt32, Device{}, {tokens}),
         out(act_, Device{}, {tokens, shapes_.heads, shapes_.head_dim});
     const size_t element = static_cast<size_t>(DTypeBytes(act_));
     int64_t row = 0;
@@ -82,6 +83,7 @@ class Cache {
       const std::vector<int32_t>& pages = tables_[c.sequence];
       offsets.view().As<int32_t>()[s] = static_cast<int32_t>(row);
       context.view().As<int32_t>()[s] = static_cast<int32_t>(c.begin + c.count);
+      table_offsets.view().As<int32_t>()[s + 1] = static_cast<int32_t>((s + 1) * max_pages_);
       for (int64_t p = 0; p < max_pages_; ++p) {
         const bool used = p < Pages(c.begin + c.count);
         table.view().As<int32_t>()[s * max_pages_ + p] = used ? pages[static_cast<size_t>(p)] : -1;
@@ -102,6 +104,7 @@ class Cache {
     offsets.view().As<int32_t>()[seqs] = static_cast<int32_t>(row);
     batch.query_offsets = offsets;
     batch.context_tokens = context;
+    batch.table_offsets = table_offsets;
     batch.block_tables = table;
     batch.slots = slots;
     const TensorView q = fused.view().Columns(0, q_width).Reshape({tokens, shapes_.heads, shapes_.head_dim});

@@ -75,7 +75,9 @@ Tensor Step(CudaContext& gpu, DType act, const Shapes& s, const Data& data, cons
   };
   size_t next = 0;
   int64_t row = 0, kv_row = 0;
+  std::vector<int32_t> table_offsets = {0};
   for (int64_t i = 0; i < seqs; ++i) {
+    table_offsets.push_back(static_cast<int32_t>((i + 1) * max_pages));
     const Part& p = parts[static_cast<size_t>(i)];
     const size_t w = which[static_cast<size_t>(i)];
     const int64_t context = p.before + p.queries;
@@ -94,7 +96,8 @@ Tensor Step(CudaContext& gpu, DType act, const Shapes& s, const Data& data, cons
   const Tensor q_gpu = ToDevice(gpu, q), kv_gpu = ToDevice(gpu, kv),
                o_gpu = ToDevice(gpu, Ints(offsets, {seqs + 1})),
                c_gpu = ToDevice(gpu, Ints(contexts, {seqs})),
-               t_gpu = ToDevice(gpu, Ints(table, {seqs, max_pages})),
+               t_gpu = ToDevice(gpu, Ints(table, {seqs * max_pages})),
+               t_offsets = ToDevice(gpu, Ints(table_offsets, {seqs + 1})),
                s_gpu = ToDevice(gpu, Ints(slots, {cached}));
   const Tensor k_pages = PoisonedOnDevice(gpu, act, {pages, s.kv_heads, 64, s.head_dim}),
                v_pages = PoisonedOnDevice(gpu, act, {pages, s.kv_heads, 64, s.head_dim}),
@@ -104,6 +107,7 @@ Tensor Step(CudaContext& gpu, DType act, const Shapes& s, const Data& data, cons
                kv_gpu.view().Columns(kv_width, kv_width).Reshape({cached, s.kv_heads, s.head_dim}), s_gpu);
   batch.query_offsets = o_gpu;
   batch.context_tokens = c_gpu;
+  batch.table_offsets = t_offsets;
   batch.block_tables = t_gpu;
   ops::PagedAttention(gpu.ctx, out, q_gpu.view().Columns(0, q_width).Reshape({tokens, s.heads, s.head_dim}),
                       k_pages, v_pages, batch, scale);

@@ -111,6 +111,23 @@ void RunTiles(const Context& ctx, DType act, std::vector<cpu::AttentionTile>& ti
   ctx.workspace->Release(mark);
 }
 
+// Buffers of one tile of query rows for each thread, and partial results where a few tiles with long contexts
+// are split between threads.
+int64_t TilesScratchBytes(const Context& ctx, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                          int64_t tokens, int64_t max_context) {
+  constexpr int64_t kSplit = 512;
+  const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
+  const int64_t group = heads / kv_heads, columns = (head_dim + 15) / 16 * 16;
+  const int64_t tile = std::max(group, kTileRows);
+  const int64_t tile_rows = std::min(tokens * group, tile);
+  const int64_t per_thread =
+      4 * (tile_rows * (3 * columns + kPageTokens + 5) + 3 * kPageTokens * columns) + 1024;
+  const int64_t rows = std::min(tokens * heads, 4 * threads * tile);
+  const int64_t splits = (max_context + kSplit - 1) / kSplit;
+  const int64_t partials = splits > 1 ? 4 * splits * (rows * (columns + 2) + 64 * threads) : 0;
+  return threads * per_thread + partials + 4096;
+}
+
 void RunCuda(const Context& ctx, cuda::AttentionArgs& args) {
   if (args.tokens == 0 || args.seqs == 0) return;
   const int64_t floats = cuda::AttentionScratchFloats(args);
@@ -165,6 +182,30 @@ void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_
   });
 }
 
+int64_t PagedAttentionScratchBytes(const Context& ctx, DType act, int64_t heads, int64_t kv_heads,
+                                   int64_t head_dim, int64_t tokens, int64_t seqs,
+                                   int64_t max_context_tokens) {
+  if (!OnCuda(ctx)) return TilesScratchBytes(ctx, heads, kv_heads, head_dim, tokens, max_context_tokens);
+  static const int32_t any_table = 0;
+  cuda::AttentionArgs args;
+  args.block_tables = &any_table;
+  args.q_stride = (heads + 2 * kv_heads) * head_dim;
+  args.out_stride = heads * head_dim;
+  args.tokens = args.max_query_tokens = tokens;
+  args.seqs = seqs;
+  args.heads = heads;
+  args.kv_heads = kv_heads;
+  args.head_dim = head_dim;
+  args.max_context_tokens = max_context_tokens;
+  args.dtype = act;
+  return cuda::AttentionScratchFloats(args) * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t SegmentAttentionScratchBytes(const Context& ctx, int64_t heads, int64_t head_dim, int64_t rows,
+                                     int64_t segment_rows) {
+  return OnCuda(ctx) ? 0 : TilesScratchBytes(ctx, heads, heads, head_dim, rows, segment_rows);
+}
+
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const AttentionBatch& batch, float scale) {
   CheckAct(q, "q");
@@ -178,12 +219,11 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
   const int64_t seqs = batch.context_tokens.NumElements(), group = heads / kv_heads;
   CheckVector(batch.context_tokens, "context_tokens", DType::kInt32, seqs);
   CheckVector(batch.query_offsets, "query_offsets", DType::kInt32, seqs + 1);
-  FD_CHECK(batch.block_tables.rank() == 2 && batch.block_tables.dim(0) == seqs &&
-               batch.block_tables.dtype == DType::kInt32,
-           batch.block_tables.shape.ToString());
+  CheckVector(batch.table_offsets, "table_offsets", DType::kInt32, seqs + 1);
+  CheckVector(batch.block_tables, "block_tables", DType::kInt32, batch.block_tables.NumElements());
   if (OnCuda(ctx)) {
     CheckOnDevice(ctx, {&out, &q, &k_pages, &v_pages, &batch.query_offsets, &batch.context_tokens,
-                        &batch.block_tables});
+                        &batch.table_offsets, &batch.block_tables});
     cuda::AttentionArgs args;
     args.out = out.data;
     args.q = q.data;
@@ -191,10 +231,10 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
     args.v = v_pages.data;
     args.query_offsets = batch.query_offsets.As<int32_t>();
     args.context_tokens = batch.context_tokens.As<int32_t>();
+    args.table_offsets = batch.table_offsets.As<int32_t>();
     args.block_tables = batch.block_tables.As<int32_t>();
     args.out_stride = out.row_stride;
     args.q_stride = q.row_stride;
-    args.table_stride = batch.block_tables.row_stride;
     args.pages = k_pages.dim(0);
     args.tokens = q.dim(0);
     args.seqs = seqs;
@@ -218,9 +258,13 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
     if (queries == 0) continue;
     FD_CHECK(queries > 0 && first >= 0 && first + queries <= q.dim(0), "queries ", first, " + ", queries,
              " of ", q.dim(0));
-    FD_CHECK(context >= queries && (context + kPageTokens - 1) / kPageTokens <= batch.block_tables.dim(1),
-             context, " tokens, ", queries, " of them new, ", batch.block_tables.dim(1), " pages");
-    const int32_t* table = batch.block_tables.As<int32_t>() + s * batch.block_tables.row_stride;
+    const int64_t first_page = batch.table_offsets.As<int32_t>()[s];
+    const int64_t table_pages = batch.table_offsets.As<int32_t>()[s + 1] - first_page;
+    FD_CHECK(first_page >= 0 && first_page + table_pages <= batch.block_tables.dim(0), first_page, " + ",
+             table_pages, " of ", batch.block_tables.dim(0), " table entries");
+    FD_CHECK(context >= queries && (context + kPageTokens - 1) / kPageTokens <= table_pages, context,
+             " tokens, ", queries, " of them new, ", table_pages, " pages");
+    const int32_t* table = batch.block_tables.As<int32_t>() + first_page;
     for (int64_t b = 0; b * kPageTokens < context; ++b) {
       FD_CHECK(table[b] >= 0 && table[b] < k_pages.dim(0), "page ", table[b], " of ", k_pages.dim(0));
     }

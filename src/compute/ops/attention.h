@@ -13,8 +13,9 @@ struct AttentionBatch {
   TensorView query_offsets;   // int32 [seqs + 1]: tokens of sequence s are rows query_offsets[s] ..
                               // query_offsets[s + 1]
   TensorView context_tokens;  // int32 [seqs]: tokens of s in the cache after this step, its new ones included
-  TensorView block_tables;    // int32 [seqs, max_pages]: page of token i of s is block_tables[s][i / 64]
-  TensorView slots;           // int32 [tokens]: page * 64 + offset where each token's key and value go
+  TensorView table_offsets;   // int32 [seqs + 1]
+  TensorView block_tables;  // int32 [*]: the page of token i of s is block_tables[table_offsets[s] + i / 64]
+  TensorView slots;         // int32 [tokens]: page * 64 + offset where each token's key and value go
   int64_t max_query_tokens = 0;
   int64_t max_context_tokens = 0;
 };
@@ -23,6 +24,15 @@ struct AttentionBatch {
 // k, v [tokens, kv_heads, head_dim] act, rows may be strided; slots int32 [tokens].
 void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_pages, const TensorView& k,
              const TensorView& v, const TensorView& slots);
+
+// What PagedAttention takes from ctx.workspace at most, for steps of so many tokens in so many sequences,
+// none longer than max_context_tokens.
+int64_t PagedAttentionScratchBytes(const Context& ctx, DType act, int64_t heads, int64_t kv_heads,
+                                   int64_t head_dim, int64_t tokens, int64_t seqs,
+                                   int64_t max_context_tokens);
+// The same for SegmentAttention of so many rows, of which segment_rows belong to the longest segment.
+int64_t SegmentAttentionScratchBytes(const Context& ctx, int64_t heads, int64_t head_dim, int64_t rows,
+                                     int64_t segment_rows);
 
 // Causal: query i of sequence s sees its first context_tokens[s] - (queries of s) + i + 1 tokens. Query head
 // h uses kv head h / (heads / kv_heads). float32 scores and softmax; a row's result does not depend on the

@@ -6,7 +6,9 @@
 #include "compute/kernels/cuda/device.h"
 #include "compute/kernels/cuda/linear.h"
 #include "compute/ops/linear_cpu.h"
+#include "compute/ops/random.h"
 #include "compute/ops/row_ranges.h"
+#include "compute/ops/upload.h"
 
 namespace fd::ops {
 
@@ -21,6 +23,31 @@ constexpr int64_t kMaxSplitFeatures = 512;
 // Up to so many rows the plain kernel is faster than three products and their sum.
 constexpr int64_t kMaxSimpleRows = 64;
 
+// bfloat16 rows are packed in pairs.
+int64_t PackedDepth(DType dtype, int64_t k) { return dtype == DType::kBFloat16 ? (k + 1) / 2 * 2 : k; }
+
+LinearWeight NewWeight(const Context& ctx, DType dtype, int64_t n, int64_t k) {
+  FD_CHECK(dtype == DType::kBFloat16 || dtype == DType::kFloat32, DTypeName(dtype));
+  LinearWeight weight;
+  weight.kind = dtype == DType::kBFloat16 ? WeightKind::kBFloat16 : WeightKind::kFloat32;
+  weight.n = n;
+  weight.k = k;
+  if (OnCuda(ctx)) {
+    cuda::PrepareLinear(ctx.stream);
+    weight.data = NewTensor(ctx, dtype, {n, k});
+  } else {
+    weight.data = NewTensor(ctx, dtype, {NumPanels(n), PackedDepth(dtype, k) * kPanel});
+  }
+  return weight;
+}
+
+// What is made of the uploaded rows.
+void FinishCuda(const Context& ctx, LinearWeight* weight) {
+  if (weight->kind != WeightKind::kFloat32 || weight->n > kMaxSplitFeatures) return;
+  weight->split = NewTensor(ctx, DType::kBFloat16, {3 * weight->n, weight->k});
+  cuda::SplitFloat32(weight->split.view().data, weight->data.view().data, weight->n, weight->k, ctx.stream);
+}
+
 // Rows [first_row, first_row + rows) of the [n, k] weight on the device; transposed parts are turned on the
 // host.
 template <typename T>
@@ -30,7 +57,7 @@ void UploadPart(const Context& ctx, const LinearWeight& weight, int64_t first_ro
   const T* from = part.As<T>();
   const int64_t k = weight.k, row_bytes = k * static_cast<int64_t>(sizeof(T));
   if (!transposed && part.IsContiguous()) {
-    return cuda::CopyAsync(to, from, part.dim(0) * row_bytes, ctx.stream);
+    return CopyToDevice(ctx, to, from, part.dim(0) * row_bytes);
   }
   if (!transposed) {
     cuda::CopyRowsAsync(to, row_bytes, from, part.row_stride * static_cast<int64_t>(sizeof(T)), row_bytes,
@@ -44,8 +71,7 @@ void UploadPart(const Context& ctx, const LinearWeight& weight, int64_t first_ro
       for (int64_t r = begin; r < end; ++r)
         turned[static_cast<size_t>(r * k + p)] = from[p * part.row_stride + r];
   });
-  cuda::CopyAsync(to, turned.data(), rows * row_bytes, ctx.stream);
-  cuda::Synchronize(ctx.stream);
+  CopyToDevice(ctx, to, turned.data(), rows * row_bytes);
 }
 
 void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
@@ -85,23 +111,29 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
 
 }  // namespace
 
+int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k) {
+  if (OnCuda(ctx)) {
+    const bool split = dtype == DType::kFloat32 && n <= kMaxSplitFeatures;
+    return Arena::PaddedBytes(n * k * DTypeBytes(dtype)) +
+           (split ? Arena::PaddedBytes(3 * n * k * DTypeBytes(DType::kBFloat16)) : 0);
+  }
+  return Arena::PaddedBytes(NumPanels(n) * kPanel * PackedDepth(dtype, k) * DTypeBytes(dtype));
+}
+
 LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed) {
   FD_CHECK(!parts.empty(), "a weight needs at least one part");
   const DType dtype = parts[0].dtype;
-  FD_CHECK(dtype == DType::kBFloat16 || dtype == DType::kFloat32, DTypeName(dtype));
-  LinearWeight weight;
-  weight.kind = dtype == DType::kBFloat16 ? WeightKind::kBFloat16 : WeightKind::kFloat32;
-  weight.k = parts[0].dim(transposed ? 0 : 1);
+  const int64_t k = parts[0].dim(transposed ? 0 : 1);
+  int64_t n = 0;
   for (const TensorView& part : parts) {
     FD_CHECK_EQ(part.rank(), 2);
     FD_CHECK(part.dtype == dtype, "parts of one weight have one type");
-    FD_CHECK_EQ(part.dim(transposed ? 0 : 1), weight.k);
-    weight.n += part.dim(transposed ? 1 : 0);
+    FD_CHECK_EQ(part.dim(transposed ? 0 : 1), k);
+    n += part.dim(transposed ? 1 : 0);
   }
+  LinearWeight weight = NewWeight(ctx, dtype, n, k);
   const bool bf16 = dtype == DType::kBFloat16;
   if (OnCuda(ctx)) {
-    cuda::PrepareLinear(ctx.stream);
-    weight.data = Tensor(dtype, ctx.device, {weight.n, weight.k});
     int64_t row = 0;
     for (const TensorView& part : parts) {
       if (bf16) {
@@ -111,14 +143,9 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
       }
       row += part.dim(transposed ? 1 : 0);
     }
-    if (!bf16 && weight.n <= kMaxSplitFeatures) {
-      weight.split = Tensor(DType::kBFloat16, ctx.device, {3 * weight.n, weight.k});
-      cuda::SplitFloat32(weight.split.view().data, weight.data.view().data, weight.n, weight.k, ctx.stream);
-    }
+    FinishCuda(ctx, &weight);
     return weight;
   }
-  const int64_t padded_k = bf16 ? (weight.k + 1) / 2 * 2 : weight.k;
-  weight.data = Tensor(dtype, ctx.device, {NumPanels(weight.n), padded_k * kPanel});
   int64_t first = 0;
   for (const TensorView& part : parts) {
     const int64_t rows = part.dim(transposed ? 1 : 0);
@@ -138,6 +165,30 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
     });
     first += rows;
   }
+  return weight;
+}
+
+LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<RandomRows>& parts, int64_t k,
+                          float scale) {
+  if (!OnCuda(ctx)) {
+    std::vector<Tensor> made;
+    std::vector<TensorView> views;
+    for (const RandomRows& part : parts) {
+      made.emplace_back(dtype, ctx.device, Shape{part.rows, k});
+      FillRandom(ctx, made.back(), part.key, 0, scale);
+      views.push_back(made.back());
+    }
+    return PackLinear(ctx, views);
+  }
+  int64_t n = 0;
+  for (const RandomRows& part : parts) n += part.rows;
+  LinearWeight weight = NewWeight(ctx, dtype, n, k);
+  int64_t row = 0;
+  for (const RandomRows& part : parts) {
+    FillRandom(ctx, weight.data.view().Rows(row, part.rows), part.key, 0, scale);
+    row += part.rows;
+  }
+  FinishCuda(ctx, &weight);
   return weight;
 }
 

@@ -19,12 +19,22 @@ struct LinearWeight {
   int64_t k = 0;  // input features
   Tensor data;    // packed; the layout is the kernels' own (CUDA: row-major [n, k])
   Tensor split;   // CUDA, small float32 weights (routers): the same as three bfloat16 parts [3 * n, k]
-  int64_t size_bytes() const { return data.size_bytes() + split.size_bytes(); }
 };
+
+// What a weight of this shape and stored type takes on ctx's device.
+int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k);
 
 // `parts`: [n_i, k] views of one dtype (bfloat16 or float32), stacked on n into one weight; sources lie in
 // host memory (a mapped file). transposed: the parts are [k, n_i] instead.
 LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed = false);
+// parts[i].rows features uniform in [-scale, scale] by ops::FillRandom(parts[i].key), made on the device; the
+// same values on every one.
+struct RandomRows {
+  int64_t rows;
+  uint64_t key;
+};
+LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<RandomRows>& parts, int64_t k,
+                          float scale);
 
 // out [m, n] act or float32; in [m, k] act; bias [n] act or empty. A float32 `in` is never rounded to
 // bfloat16.

@@ -243,9 +243,13 @@ void RouteSoftmax(const Context& ctx, const TensorView& expert_ids, const Tensor
   ctx.workspace->Release(mark);
 }
 
+int64_t ExpertTableBytes(const Context& ctx, int64_t experts) {
+  return OnCuda(ctx) ? Arena::PaddedBytes(cuda::ExpertTableBytes(experts)) : 0;
+}
+
 void FinishExperts(const Context& ctx, ExpertWeights* experts) {
-  // While a loader only checks names and shapes there is no memory yet.
-  if (!OnCuda(ctx) || experts->down.empty() || experts->down[0].data.view().data == nullptr) return;
+  if (!OnCuda(ctx)) return;
+  FD_CHECK(!experts->down.empty());
   const int64_t count = static_cast<int64_t>(experts->down.size());
   const int64_t bytes = cuda::ExpertTableBytes(count);
   std::vector<const void*> gate_up, down;
@@ -262,7 +266,7 @@ void FinishExperts(const Context& ctx, ExpertWeights* experts) {
                                             ? WeightDType(experts->down[0])
                                             : DType::kFloat32};
   cuda::FillExpertTable(host.view().data, shape, gate_up.data(), down.data());
-  experts->table = Tensor(DType::kUInt8, ctx.device, {bytes});
+  experts->table = NewTensor(ctx, DType::kUInt8, {bytes});
   cuda::CopyAsync(experts->table.view().data, host.view().data, bytes, ctx.stream);
 }
 

@@ -19,6 +19,8 @@ struct ExpertWeights {
   std::vector<LinearWeight> down;     // per expert [hidden, width]
   Tensor table;  // CUDA: where the kernels find the above (kernels/cuda/moe.h), made by FinishExperts
 };
+// What FinishExperts allocates for so many experts.
+int64_t ExpertTableBytes(const Context& ctx, int64_t experts);
 // Once gate_up and down are filled, which stay where they are from then on. Does nothing on the CPU.
 void FinishExperts(const Context& ctx, ExpertWeights* experts);
 

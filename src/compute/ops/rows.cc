@@ -1,11 +1,13 @@
 #include "compute/ops/rows.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "compute/kernels/cpu/rows.h"
 #include "compute/kernels/cuda/device.h"
 #include "compute/kernels/cuda/rows.h"
 #include "compute/ops/row_ranges.h"
+#include "compute/ops/upload.h"
 
 namespace fd::ops {
 namespace {
@@ -23,10 +25,17 @@ void ConvertRow(void* out, DType out_type, const void* in, DType in_type, int64_
   }
 }
 
+constexpr int64_t kUploadBytes = int64_t{256} << 10;
+
 // Rows of the same type from anywhere to anywhere.
 void CopySameType(const Context& ctx, const TensorView& out, const TensorView& in) {
   const int64_t bytes = DTypeBytes(in.dtype);
   if (out.IsContiguous() && in.IsContiguous()) {
+    // Large host memory is what a file or a picture holds; small buffers are page-locked or copied at once.
+    if (in.device.type == DeviceType::kCpu && out.device == ctx.device &&
+        in.NumElements() * bytes >= kUploadBytes) {
+      return CopyToDevice(ctx, out.data, in.data, in.NumElements() * bytes);
+    }
     cuda::CopyAsync(out.data, in.data, in.NumElements() * bytes, ctx.stream);
   } else {
     cuda::CopyRowsAsync(out.data, out.row_stride * bytes, in.data, in.row_stride * bytes,
@@ -140,12 +149,23 @@ void Copy(const Context& ctx, const TensorView& out, const TensorView& in) {
   });
 }
 
-void UseDevice(const Context& ctx) {
-  if (OnCuda(ctx)) cuda::SetDevice(ctx.device.index);
-}
-
-void Synchronize(const Context& ctx) {
-  if (OnCuda(ctx)) cuda::Synchronize(ctx.stream);
+void TakeDrawnTokens(const Context& ctx, const TensorView& ids, const TensorView& source,
+                     const TensorView& drawn) {
+  const int64_t tokens = ids.NumElements();
+  CheckVector(ids, "ids", DType::kInt32, tokens);
+  CheckVector(source, "source", DType::kInt32, tokens);
+  CheckVector(drawn, "drawn", DType::kInt32, drawn.NumElements());
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&ids, &source, &drawn});
+    return cuda::TakeDrawnTokens(ids.As<int32_t>(), source.As<int32_t>(), drawn.As<int32_t>(), tokens,
+                                 drawn.dim(0), ctx.stream);
+  }
+  for (int64_t i = 0; i < tokens; ++i) {
+    const int32_t row = source.As<int32_t>()[i];
+    if (row < 0) continue;
+    FD_CHECK(row < drawn.dim(0), "row ", row, " of ", drawn.dim(0));
+    ids.As<int32_t>()[i] = std::max(drawn.As<int32_t>()[row], 0);
+  }
 }
 
 }  // namespace fd::ops

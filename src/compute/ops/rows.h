@@ -15,9 +15,10 @@ void ScatterRows(const Context& ctx, const TensorView& out, const TensorView& in
 // Same shape; dtypes may differ (float32 <-> bfloat16), devices may differ. Ordered on ctx's stream.
 void Copy(const Context& ctx, const TensorView& out, const TensorView& in);
 
-// The calling thread's ops go to ctx's device from now on: once for every thread that uses a context.
-void UseDevice(const Context& ctx);
-// Waits until everything given to ctx has been done. CPU ops are done when they return.
-void Synchronize(const Context& ctx);
+// ids[i] = drawn[source[i]] where source[i] >= 0, else ids[i] stays: the tokens that the step before drew,
+// which the host has not seen yet. ids, source int32 [tokens]; drawn int32, ids below 0 (no valid token)
+// become 0.
+void TakeDrawnTokens(const Context& ctx, const TensorView& ids, const TensorView& source,
+                     const TensorView& drawn);
 
 }  // namespace fd::ops

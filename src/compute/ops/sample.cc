@@ -96,6 +96,10 @@ void Sample(const Context& ctx, const TensorView& token_ids, const TensorView& l
   ctx.workspace->Release(mark);
 }
 
+int64_t SampleScratchBytes(const Context& ctx, int64_t rows, int64_t vocab) {
+  return OnCuda(ctx) ? cuda::SampleScratchBytes(rows) + 64 : (rows * vocab * 4 + 63) / 64 * 64;
+}
+
 void SampleProbs(const Context& ctx, const TensorView& probs, const TensorView& logits,
                  const SampleParams& params, int64_t valid_vocab) {
   CheckParams(logits, params, valid_vocab);

@@ -23,6 +23,9 @@ struct SampleParams {
 void Sample(const Context& ctx, const TensorView& token_ids, const TensorView& logprobs,
             const TensorView& logits, const SampleParams& params, int64_t valid_vocab);
 
+// What Sample takes from ctx.workspace.
+int64_t SampleScratchBytes(const Context& ctx, int64_t rows, int64_t vocab);
+
 // The distribution Sample draws from: probs float32 [rows, vocab]. For tests and log-probabilities.
 void SampleProbs(const Context& ctx, const TensorView& probs, const TensorView& logits,
                  const SampleParams& params, int64_t valid_vocab);

@@ -103,6 +103,36 @@ Tensor::Tensor(DType dtype, Device device, Shape shape) {
   view_ = TensorView(storage_.get(), dtype, device, shape);
 }
 
+Tensor Tensor::Staging(Device device, DType dtype, Shape shape) {
+  if (device.type == DeviceType::kCpu) return Tensor(dtype, device, shape);
+  std::shared_ptr<void> memory(cuda::AllocatePinned(shape.NumElements() * DTypeBytes(dtype)),
+                               cuda::FreePinned);
+  const TensorView view(memory.get(), dtype, Device{}, shape);
+  return Tensor(std::move(memory), view);
+}
+
+std::unique_ptr<Arena> Arena::Allocate(Device device, int64_t capacity_bytes) {
+  std::shared_ptr<void> memory;
+  if (device.type == DeviceType::kCpu) {
+    memory = AllocateHost(capacity_bytes);
+  } else {
+    void* p = cuda::TryAllocate(device.index, capacity_bytes);
+    if (p == nullptr) return nullptr;
+    memory = std::shared_ptr<void>(p, [device](void* q) { cuda::Free(device.index, q); });
+    cuda::Zero(device.index, p, capacity_bytes);
+  }
+  return std::unique_ptr<Arena>(new Arena(device, capacity_bytes, std::move(memory)));
+}
+
+Tensor Arena::Take(DType dtype, Shape shape) {
+  const int64_t bytes = PaddedBytes(shape.NumElements() * DTypeBytes(dtype));
+  FD_CHECK(used_bytes_ + bytes <= capacity_bytes_, "more than was planned: ", used_bytes_, " + ", bytes,
+           " of ", capacity_bytes_, " bytes");
+  void* at = static_cast<char*>(memory_.get()) + used_bytes_;
+  used_bytes_ += bytes;
+  return Tensor(memory_, TensorView(at, dtype, device_, shape));
+}
+
 // What has been handed out beyond capacity stays until the next Reset, because its users still hold views.
 struct Workspace::Block {
   std::shared_ptr<void> memory;
@@ -114,6 +144,20 @@ Workspace::Workspace(Device device, int64_t capacity_bytes)
   block_ = std::make_shared<Block>(Block{Allocate(device_, capacity_bytes_), nullptr});
 }
 
+Workspace::Workspace(Arena& arena, Device device, int64_t capacity_bytes)
+    : device_(device), capacity_bytes_(AlignUp(capacity_bytes)), fixed_size_(true) {
+  const Tensor memory = arena.Take(DType::kUInt8, {capacity_bytes_});
+  block_ = std::make_shared<Block>(
+      Block{std::shared_ptr<void>(std::make_shared<Tensor>(memory), memory.view().data), nullptr});
+}
+
+Workspace::Workspace(const TensorView& memory)
+    : device_(memory.device),
+      capacity_bytes_(memory.NumElements() * DTypeBytes(memory.dtype)),
+      fixed_size_(true) {
+  block_ = std::make_shared<Block>(Block{std::shared_ptr<void>(memory.data, [](void*) {}), nullptr});
+}
+
 TensorView Workspace::Take(DType dtype, Shape shape) {
   const int64_t bytes = AlignUp(shape.NumElements() * DTypeBytes(dtype));
   const int64_t begin = used_bytes_;
@@ -122,6 +166,7 @@ TensorView Workspace::Take(DType dtype, Shape shape) {
   if (used_bytes_ <= capacity_bytes_) {
     return TensorView(static_cast<char*>(block_->memory.get()) + begin, dtype, device_, shape);
   }
+  ++overflows_;
   overflow_ = std::make_shared<Block>(Block{Allocate(device_, bytes), overflow_});
   return TensorView(overflow_->memory.get(), dtype, device_, shape);
 }
@@ -131,6 +176,7 @@ void Workspace::Release(int64_t mark) {
   used_bytes_ = mark;
   if (mark != 0 || overflow_ == nullptr) return;
   overflow_.reset();
+  if (fixed_size_) return;
   capacity_bytes_ = peak_bytes_;
   block_ = std::make_shared<Block>(Block{Allocate(device_, capacity_bytes_), nullptr});
 }

@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "base/check.h"
 #include "compute/tensor/dtype.h"
@@ -82,13 +83,42 @@ class Tensor {
  public:
   Tensor() = default;
   Tensor(DType dtype, Device device, Shape shape);
+  // Host memory from which and to which copies of `device` run beside its kernels: page-locked for CUDA.
+  static Tensor Staging(Device device, DType dtype, Shape shape);
   const TensorView& view() const { return view_; }
   operator const TensorView&() const { return view_; }  // NOLINT: a Tensor stands wherever a view does
   int64_t size_bytes() const { return storage_ ? view_.NumElements() * DTypeBytes(view_.dtype) : 0; }
 
  private:
+  friend class Arena;
+  Tensor(std::shared_ptr<void> storage, const TensorView& view) : storage_(std::move(storage)), view_(view) {}
   std::shared_ptr<void> storage_;
   TensorView view_;
+};
+
+// One block of a device's memory, allocated before anything is loaded, that tensors are cut from, front to
+// back. They keep the block alive; none is given back alone. One thread.
+class Arena {
+ public:
+  static constexpr int64_t kAlignmentBytes = 256;
+  // What a tensor of so many bytes takes.
+  static constexpr int64_t PaddedBytes(int64_t bytes) {
+    return (bytes + kAlignmentBytes - 1) / kAlignmentBytes * kAlignmentBytes;
+  }
+  // Null when the device does not have so much.
+  static std::unique_ptr<Arena> Allocate(Device device, int64_t capacity_bytes);
+  // Zeroed; taking more than the capacity is our own mistake.
+  Tensor Take(DType dtype, Shape shape);
+  int64_t capacity_bytes() const { return capacity_bytes_; }
+  int64_t used_bytes() const { return used_bytes_; }
+
+ private:
+  Arena(Device device, int64_t capacity_bytes, std::shared_ptr<void> memory)
+      : device_(device), capacity_bytes_(capacity_bytes), memory_(std::move(memory)) {}
+  Device device_;
+  int64_t capacity_bytes_ = 0;
+  int64_t used_bytes_ = 0;
+  std::shared_ptr<void> memory_;
 };
 
 // One block of device memory handed out front to back and taken back all at once: the scratch memory of a
@@ -96,9 +126,15 @@ class Tensor {
 class Workspace {
  public:
   Workspace(Device device, int64_t capacity_bytes);
+  // Cut from an arena: as large as it will ever be, since what was planned is what there is.
+  Workspace(Arena& arena, Device device, int64_t capacity_bytes);
+  // Over memory that another workspace handed out and takes back later.
+  explicit Workspace(const TensorView& memory);
   // Uninitialised, 64-byte aligned. Beyond capacity it takes an extra block, and the next Reset grows the
-  // first to fit.
+  // first to fit; a workspace of an arena or of borrowed memory counts that (overflows())
+  // and keeps its size.
   TensorView Take(DType dtype, Shape shape);
+  int64_t overflows() const { return overflows_; }
   int64_t Mark() const { return used_bytes_; }
   // Gives back everything taken since Mark().
   void Release(int64_t mark);
@@ -112,6 +148,8 @@ class Workspace {
   int64_t capacity_bytes_ = 0;
   int64_t used_bytes_ = 0;
   int64_t peak_bytes_ = 0;
+  int64_t overflows_ = 0;
+  bool fixed_size_ = false;
   std::shared_ptr<Block> block_;
   std::shared_ptr<Block> overflow_;
 };

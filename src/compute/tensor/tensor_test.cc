@@ -50,5 +50,30 @@ TEST(Workspace, TakesFrontToBackAndGrowsAfterAnOverflow) {
   EXPECT_EQ(w.Mark(), 0);
 }
 
+TEST(Arena, TensorsLieBehindEachOtherAndKeepItAlive) {
+  auto arena = Arena::Allocate(Device{}, 1024);
+  Tensor a = arena->Take(DType::kFloat32, {3});
+  Tensor b = arena->Take(DType::kUInt8, {256});
+  EXPECT_EQ(b.view().As<char>() - a.view().As<char>(), Arena::kAlignmentBytes);
+  EXPECT_EQ(arena->used_bytes(), Arena::PaddedBytes(12) + Arena::PaddedBytes(256));
+  EXPECT_EQ(b.view().As<uint8_t>()[255], 0);
+  Workspace w(*arena, Device{}, 128);
+  EXPECT_EQ(w.Take(DType::kFloat32, {32}).As<char>() - b.view().As<char>(), 256);
+  EXPECT_EQ(w.overflows(), 0);
+  w.Take(DType::kFloat32, {32});
+  w.Reset();
+  EXPECT_EQ(w.overflows(), 1);
+  EXPECT_EQ(w.capacity_bytes(), 128);
+  arena.reset();
+  a.view().As<float>()[2] = 1.0f;
+  w.Take(DType::kFloat32, {32}).As<float>()[31] = 1.0f;
+}
+
+TEST(ArenaDeathTest, MoreThanWasPlannedIsOurMistake) {
+  auto arena = Arena::Allocate(Device{}, 256);
+  arena->Take(DType::kUInt8, {1});
+  EXPECT_DEATH(arena->Take(DType::kUInt8, {1}), "more than was planned");
+}
+
 }  // namespace
 }  // namespace fd

@@ -1,69 +1,146 @@
 #include "engine/executor/executor.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <exception>
 
 #include "base/check.h"
 #include "compute/ops/rows.h"
 #include "compute/ops/sample.h"
+#include "compute/tensor/device_error.h"
 
 namespace fd {
+namespace {
+
+int64_t FaultStep() {
+  const char* text = std::getenv("FASTDEPLOY_INJECT_DEVICE_ERROR");
+  return text == nullptr ? 0 : std::atoll(text);
+}
+
+// Room for what is kept between steps and for what a step can need beside it: the pictures of its tokens, the
+// first and the last of which may lie only partly in the step.
+int64_t EncoderSlabTokens(const EngineOptions& o) {
+  return o.EncoderCacheTokens() + o.max_num_batched_tokens + 2 * o.max_media_tokens;
+}
+
+}  // namespace
 
 int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOptions& options) {
   const int64_t seqs = options.MaxStepSequences();
-  int64_t bytes = StepInputs::Bytes(options);
-  bytes += seqs * config.vocab_size * DTypeBytes(DType::kFloat32);
-  bytes += 4 * seqs * 4;  // drawn ids and log-probabilities, on the device and on the host
+  int64_t bytes = StepInputs::DeviceBytes(options);
+  bytes += Arena::PaddedBytes(seqs * config.vocab_size * DTypeBytes(DType::kFloat32));
+  bytes += Arena::PaddedBytes(2 * seqs * DTypeBytes(DType::kInt32));
   if (config.vision) {
-    bytes += (options.max_num_batched_tokens + options.EncoderCacheTokens()) * config.hidden_size *
-             DTypeBytes(dtype);
+    const int64_t row_bytes = config.hidden_size * DTypeBytes(dtype);
+    bytes += Arena::PaddedBytes(options.max_num_batched_tokens * row_bytes);
+    bytes += Arena::PaddedBytes(EncoderSlabTokens(options) * row_bytes);
   }
   return bytes;
+}
+
+std::vector<int64_t> DecodeGraphRows(const EngineOptions& options) {
+  const int64_t most = options.MaxStepSequences();
+  std::vector<int64_t> rows;
+  for (int64_t n = 1; n < most; n = n < 8 ? 2 * n : n + 8) rows.push_back(n);
+  rows.push_back(most);
+  return rows;
 }
 
 Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& options)
     : model_(model),
       ctx_(ctx),
+      options_(options),
       valid_vocab_(options.sampled_vocab_size > 0
                        ? std::min(options.sampled_vocab_size, model.config().vocab_size)
                        : model.config().vocab_size),
-      kv_(MakeKvStorage(model.config(), model.dtype(), ctx.device, options.num_kv_pages)),
-      inputs_(ctx.device, options),
-      encoder_cache_(model, options.EncoderCacheTokens()) {
+      fault_step_(FaultStep()),
+      kv_(MakeKvStorage(model.config(), model.dtype(), ctx, options.num_kv_pages)),
+      inputs_(ctx, options, kSlots),
+      encoder_cache_(model, ctx, options.EncoderCacheTokens(), EncoderSlabTokens(options)) {
   const ModelConfig& config = model.config();
   const int64_t seqs = options.MaxStepSequences();
   if (config.vision) {
     media_embeddings_ =
-        Tensor(model.dtype(), ctx.device, {options.max_num_batched_tokens, config.hidden_size});
+        ops::NewTensor(ctx, model.dtype(), {options.max_num_batched_tokens, config.hidden_size});
   }
-  logits_ = Tensor(DType::kFloat32, ctx.device, {seqs, config.vocab_size});
-  token_ids_ = Tensor(DType::kInt32, ctx.device, {seqs});
-  logprobs_ = Tensor(DType::kFloat32, ctx.device, {seqs});
-  host_token_ids_ = Tensor(DType::kInt32, Device{}, {seqs});
-  host_logprobs_ = Tensor(DType::kFloat32, Device{}, {seqs});
+  logits_ = ops::NewTensor(ctx, DType::kFloat32, {seqs, config.vocab_size});
+  results_ = ops::NewTensor(ctx, DType::kInt32, {2, seqs});
+  for (int i = 0; i < kSlots; ++i) {
+    slots_.emplace_back();
+    slots_.back().results = Tensor::Staging(ctx.device, DType::kInt32, {2, seqs});
+    slots_.back().begin = ops::Event(ctx);
+    slots_.back().end = ops::Event(ctx);
+    slots_.back().done = ops::Event(ctx);
+  }
 }
 
-StepResult Executor::Execute(const StepPlan& plan) {
-  StepResult result;
-  result.step = plan.step;
+Executor::~Executor() {
+  while (!in_flight_.empty()) Wait();
+}
+
+Status Executor::Prepare() {
+  if (!options_.cuda_graphs || !ops::HasGraphs(ctx_)) return OkStatus();
   try {
-    Run(plan, result);
+    ops::UseDevice(ctx_);
+    for (const int64_t rows : DecodeGraphRows(options_)) {
+      inputs_.Upload(ctx_, StepPlan{}, 0, rows);
+      Compute();  // what is chosen or loaded at first use must not be recorded
+      graphs_.push_back({rows, ops::Graph(ctx_, [&] { Compute(); })});
+      ops::Synchronize(ctx_);  // the next one writes the same host buffer
+    }
   } catch (const std::exception& e) {
-    result.tokens.clear();
-    result.status = Internal(StrCat("step ", plan.step, " failed: ", e.what()));
+    return StatusOf("recording decode steps", 0, e);
   }
-  return result;
+  return OkStatus();
 }
 
-void Executor::Run(const StepPlan& plan, StepResult& result) {
-  for (const Hash128& hash : plan.released_media) encoder_cache_.Drop(hash);
-  if (plan.sequences.empty()) return;
-  ops::UseDevice(ctx_);
-  ctx_.workspace->Reset();  // a step that failed may have left something
+const Executor::DecodeGraph* Executor::GraphFor(const StepPlan& plan) const {
+  const auto sequences = static_cast<int64_t>(plan.sequences.size());
+  if (graphs_.empty() || plan.num_tokens != sequences || plan.num_outputs != sequences) return nullptr;
+  for (const SequenceStep& s : plan.sequences) {
+    if (!s.media.empty() || std::count(s.vision_expert.begin(), s.vision_expert.end(), 1) > 0) return nullptr;
+  }
+  for (const DecodeGraph& g : graphs_) {
+    if (g.rows >= sequences) return &g;
+  }
+  return nullptr;
+}
 
-  inputs_.Upload(ctx_, plan);
+Status Executor::StatusOf(const char* doing, int64_t step, const std::exception& error) {
+  const std::string what = step > 0 ? StrCat(doing, " ", step) : std::string(doing);
+  if (dynamic_cast<const DeviceError*>(&error) == nullptr) {
+    return Internal(StrCat(what, " failed: ", error.what()));
+  }
+  device_lost_ = true;
+  return Unavailable(StrCat("the device is lost: ", what, " failed: ", error.what()));
+}
+
+void Executor::Launch(const StepPlan& plan) {
+  if (plan.sequences.empty()) {
+    for (const Hash128& hash : plan.released_media) encoder_cache_.Drop(hash);
+    return;
+  }
+  FD_CHECK_LT(in_flight(), kSlots - 1, "too many steps in flight");
+  const int index = std::exchange(next_slot_, (next_slot_ + 1) % kSlots);
+  Slot& slot = slots_[static_cast<size_t>(index)];
+  slot.step = plan.step;
+  slot.status = OkStatus();
+  slot.requests.clear();
+  for (const SequenceStep& s : plan.sequences) {
+    if (s.samples) slot.requests.push_back(s.request_id);
+  }
+  in_flight_.push_back(index);
+  try {
+    Run(plan, slot, index);
+  } catch (const std::exception& e) {
+    slot.status = StatusOf("step", plan.step, e);
+  }
+}
+
+// Rows of the step that are pictures get the encoder's output.
+void Executor::PlaceMedia(const StepPlan& plan) {
   encoder_cache_.Encode(ctx_, plan);
-  ForwardBatch& batch = inputs_.batch();
   int64_t media_row = 0;
   for (const SequenceStep& s : plan.sequences) {
     for (const MediaSlice& slice : s.media) {
@@ -72,26 +149,78 @@ void Executor::Run(const StepPlan& plan, StepResult& result) {
       media_row += slice.count;
     }
   }
-  if (media_row > 0) batch.media_embeddings = media_embeddings_.view().Rows(0, media_row);
+  if (media_row > 0) inputs_.batch().media_embeddings = media_embeddings_.view().Rows(0, media_row);
+}
 
-  const int64_t outputs = inputs_.num_outputs();
+// Everything between the inputs and the drawn tokens, on the device alone.
+void Executor::Compute() {
+  ForwardBatch& batch = inputs_.batch();
+  const int64_t outputs = inputs_.num_outputs(), seqs = logits_.view().dim(0);
+  const TensorView drawn = results_.view().Reshape({2 * seqs}).Rows(0, seqs);
+  TensorView logprobs = results_.view().Reshape({2 * seqs}).Rows(seqs, seqs);
+  logprobs.dtype = DType::kFloat32;
+  ops::TakeDrawnTokens(ctx_, batch.token_ids, inputs_.token_sources(), drawn);
   const TensorView logits = logits_.view().Rows(0, outputs);
   model_.Forward(ctx_, logits, batch, kv_);
   if (outputs == 0) return;
-  ops::Sample(ctx_, token_ids_.view().Rows(0, outputs), logprobs_.view().Rows(0, outputs), logits,
-              inputs_.sample_params(), valid_vocab_);
-  ops::Copy(ctx_, host_token_ids_.view().Rows(0, outputs), token_ids_.view().Rows(0, outputs));
-  ops::Copy(ctx_, host_logprobs_.view().Rows(0, outputs), logprobs_.view().Rows(0, outputs));
-  ops::Synchronize(ctx_);
+  ops::Sample(ctx_, drawn.Rows(0, outputs), logprobs.Rows(0, outputs), logits, inputs_.sample_params(),
+              valid_vocab_);
+}
 
-  int64_t row = 0;
-  result.tokens.reserve(outputs);
-  for (const SequenceStep& s : plan.sequences) {
-    if (!s.samples) continue;
-    result.tokens.push_back(
-        {s.request_id, host_token_ids_.view().As<int32_t>()[row], host_logprobs_.view().As<float>()[row]});
-    ++row;
+void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
+  for (const Hash128& hash : plan.released_media) encoder_cache_.Drop(hash);
+  if (device_lost_) throw DeviceError("an earlier step lost it");
+  ops::UseDevice(ctx_);
+  ctx_.workspace->Reset();  // a step that failed may have left something
+  if (fault_step_ > 0 && plan.step >= fault_step_) ops::InjectFault(ctx_);
+
+  if (const DecodeGraph* decode = GraphFor(plan)) {
+    inputs_.Upload(ctx_, plan, index, decode->rows);
+    slot.begin.Record(ctx_);
+    decode->graph.Launch(ctx_);
+  } else {
+    inputs_.Upload(ctx_, plan, index);
+    slot.begin.Record(ctx_);
+    PlaceMedia(plan);
+    Compute();
   }
+  slot.end.Record(ctx_);
+  if (!slot.requests.empty()) ops::Copy(ctx_, slot.results, results_);
+  slot.done.Record(ctx_);
+}
+
+StepResult Executor::Wait() {
+  FD_CHECK(!in_flight_.empty(), "no step in flight");
+  const int index = in_flight_.front();
+  in_flight_.pop_front();
+  Slot& slot = slots_[static_cast<size_t>(index)];
+  StepResult result;
+  result.step = slot.step;
+  try {
+    if (slot.status.ok()) {
+      slot.done.Wait();
+      result.device_ms = ops::Event::MillisecondsBetween(slot.begin, slot.end);
+      if (ended_slot_ >= 0 && ended_step_ + 1 == slot.step) {
+        result.device_idle_ms =
+            ops::Event::MillisecondsBetween(slots_[static_cast<size_t>(ended_slot_)].end, slot.begin);
+      }
+    }
+  } catch (const std::exception& e) {
+    slot.status = StatusOf("step", slot.step, e);
+  }
+  ended_slot_ = slot.status.ok() ? index : -1;
+  ended_step_ = slot.step;
+  result.status = slot.status;
+  result.device_lost = device_lost_ && !slot.status.ok();
+  if (!result.status.ok()) return result;
+  const int64_t seqs = slot.results.view().dim(1);
+  const int32_t* words = slot.results.view().As<int32_t>();
+  for (size_t row = 0; row < slot.requests.size(); ++row) {
+    float logprob;
+    std::memcpy(&logprob, words + seqs + static_cast<int64_t>(row), sizeof(logprob));
+    result.tokens.push_back({slot.requests[row], words[row], logprob});
+  }
+  return result;
 }
 
 }  // namespace fd

@@ -1,6 +1,14 @@
 // StepPlan in, StepResult out: upload, encode pictures, forward, sample. Engine thread.
+//
+// On CUDA a step is launched and waited for apart, so that the next one can be planned meanwhile; steps run
+// in the order of their launches. Steps of decodes alone replay a recorded graph.
 #pragma once
 
+#include <deque>
+#include <vector>
+
+#include "compute/ops/stream.h"
+#include "compute/ops/upload.h"
 #include "engine/executor/encoder_cache.h"
 #include "engine/executor/step_inputs.h"
 #include "engine/plan/options.h"
@@ -9,36 +17,72 @@
 
 namespace fd {
 
-// What an Executor allocates on `options` besides the key/value pages and the workspace, in bytes: step
+// What an Executor allocates on its device besides the key/value pages and the workspace, in bytes: step
 // inputs, logits, embeddings of media rows, encoder outputs kept. For the memory plan.
 int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOptions& options);
+
+// Numbers of sequences for which decode steps are recorded: powers of two up to 8, then steps of 8, the last
+// is the most that a step can have.
+std::vector<int64_t> DecodeGraphRows(const EngineOptions& options);
 
 class Executor {
  public:
   // The model outlives the executor; ctx.workspace is the executor's alone. Allocates the pages and all
-  // buffers; a step without new pictures allocates nothing on the device.
+  // buffers (from ctx.arena where there is one); a step allocates nothing on the device.
   Executor(Model& model, const ops::Context& ctx, const EngineOptions& options);
+  ~Executor();  // waits for what is in flight
 
-  // Never throws: what went wrong is in the result's status.
-  StepResult Execute(const StepPlan& plan);
+  // Runs a decode step of every size once and records it, where options.cuda_graphs and the device allow.
+  // Before the first Launch; any thread.
+  Status Prepare();
 
+  // At most kSlots - 1 steps are in flight. Never throws: what went wrong is in the step's result. A plan
+  // without sequences only lets go of media and has no result.
+  void Launch(const StepPlan& plan);
+  // The result of the oldest step in flight, once it has run.
+  StepResult Wait();
+
+  int64_t in_flight() const { return static_cast<int64_t>(in_flight_.size()); }
   int64_t encoder_cache_tokens() const { return encoder_cache_.kept_tokens(); }
 
  private:
-  void Run(const StepPlan& plan, StepResult& result);
+  static constexpr int kSlots = 3;
+  struct Slot {
+    Tensor results;  // host, int32 [2, step sequences]: token ids, then bits of log-probabilities
+    ops::Event begin, end, done;
+    int64_t step = 0;
+    std::vector<RequestId> requests;  // those that sample, by output row
+    Status status;
+  };
+  struct DecodeGraph {
+    int64_t rows = 0;
+    ops::Graph graph;
+  };
+
+  void Run(const StepPlan& plan, Slot& slot, int index);
+  void Compute();
+  void PlaceMedia(const StepPlan& plan);
+  const DecodeGraph* GraphFor(const StepPlan& plan) const;
+  Status StatusOf(const char* doing, int64_t step, const std::exception& error);
 
   Model& model_;
   const ops::Context ctx_;
+  const EngineOptions options_;
   const int64_t valid_vocab_;
+  const int64_t fault_step_;  // FASTDEPLOY_INJECT_DEVICE_ERROR: the device is lost in this step; 0: never
   KvStorage kv_;
   StepInputs inputs_;
   EncoderCache encoder_cache_;
   Tensor media_embeddings_;  // [max_num_batched_tokens, hidden] act; empty for text models
   Tensor logits_;            // float32 [step sequences, vocab]
-  Tensor token_ids_;         // int32 [step sequences]
-  Tensor logprobs_;          // float32 [step sequences]
-  Tensor host_token_ids_;
-  Tensor host_logprobs_;
+  Tensor results_;           // int32 [2, step sequences], as in Slot
+  std::vector<Slot> slots_;
+  std::deque<int> in_flight_;  // indices of slots_, oldest first
+  int next_slot_ = 0;
+  int64_t ended_step_ = 0;  // the last step that was waited for, and its slot
+  int ended_slot_ = -1;
+  std::vector<DecodeGraph> graphs_;  // by rows ascending
+  bool device_lost_ = false;
 };
 
 }  // namespace fd

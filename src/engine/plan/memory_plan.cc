@@ -1,6 +1,7 @@
 #include "engine/plan/memory_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <optional>
@@ -54,6 +55,85 @@ std::optional<int64_t> HierarchyRoom(const std::string& mount, std::string path,
   }
 }
 
+// Pages that must be there: those asked for, or one sequence's.
+int64_t RequiredPages(const EngineOptions& options) {
+  return options.num_kv_pages > 0 ? options.num_kv_pages : PagesForTokens(options.max_model_len);
+}
+
+int64_t FixedBytes(const MemoryNeeds& needs) {
+  return needs.weight_bytes + needs.executor_bytes + needs.workspace_bytes;
+}
+
+// Of the available memory, what may be used: all of it where the number of pages was asked for.
+int64_t UsableBytes(const MemoryNeeds& needs, const EngineOptions& options) {
+  if (options.num_kv_pages > 0) return needs.available_bytes;
+  return static_cast<int64_t>(static_cast<double>(needs.available_bytes) * needs.utilization);
+}
+
+// Compared by division: the product may overflow.
+bool Fits(const MemoryNeeds& needs, const EngineOptions& options) {
+  if (needs.available_bytes <= 0) return true;  // unknown
+  const int64_t left = UsableBytes(needs, options) - FixedBytes(needs);
+  return left >= 0 && RequiredPages(options) <= left / needs.page_bytes;
+}
+
+// "lower --flag to at most N" for the largest N = unit * k below options.*value that fits; empty when none
+// does.
+std::string LowerTo(const NeedsOf& needs_of, EngineOptions options, const char* flag,
+                    int64_t EngineOptions::* value, int64_t unit) {
+  int64_t low = 0, high = (options.*value - 1) / unit;
+  while (low < high) {
+    const int64_t middle = low + (high - low + 1) / 2;
+    options.*value = middle * unit;
+    if (Fits(needs_of(options), options)) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low == 0 ? std::string() : StrCat("lower ", flag, " to at most ", low * unit);
+}
+
+Status DoesNotFit(const NeedsOf& needs_of, const EngineOptions& options) {
+  const MemoryNeeds needs = needs_of(options);
+  const bool asked = options.num_kv_pages > 0;
+  const double usable = static_cast<double>(UsableBytes(needs, options));
+  const double pages = static_cast<double>(RequiredPages(options)) * static_cast<double>(needs.page_bytes);
+  const double sum = static_cast<double>(FixedBytes(needs)) + pages;
+  std::string text = StrCat("not enough memory: weights ", HumanBytes(needs.weight_bytes), " + step buffers ",
+                            HumanBytes(needs.executor_bytes), " + workspace ",
+                            HumanBytes(needs.workspace_bytes), " + key/value pages ", HumanBytes(pages));
+  text += asked ? StrCat(" (--num-kv-pages ", options.num_kv_pages, " of ", HumanBytes(needs.page_bytes), ")")
+                : StrCat(" (one sequence of --max-model-len ", options.max_model_len, ")");
+  text += StrCat(" = ", HumanBytes(sum), ", but ", HumanBytes(usable), " can be used (");
+  if (!asked) text += StrCat("--gpu-memory-utilization ", needs.utilization, " of ");
+  text +=
+      StrCat(HumanBytes(needs.available_bytes), " available): ", HumanBytes(sum - usable), " are missing");
+
+  std::vector<std::string> help;
+  auto lower = [&](const char* flag, int64_t EngineOptions::* value, int64_t unit) {
+    if (std::string advice = LowerTo(needs_of, options, flag, value, unit); !advice.empty())
+      help.push_back(std::move(advice));
+  };
+  if (asked) lower("--num-kv-pages", &EngineOptions::num_kv_pages, 1);
+  if (!asked) lower("--max-model-len", &EngineOptions::max_model_len, kKvPageTokens);
+  lower("--max-num-batched-tokens", &EngineOptions::max_num_batched_tokens, 1);
+  lower("--max-num-seqs", &EngineOptions::max_num_seqs, 1);
+  if (!asked && sum <= static_cast<double>(needs.available_bytes)) {
+    help.push_back(StrCat("raise --gpu-memory-utilization to ",
+                          Fixed(std::ceil(100 * sum / static_cast<double>(needs.available_bytes)) / 100, 2)));
+  }
+  if (!help.empty()) {
+    text += StrCat("; ", Join(help, ", or "));
+  } else if (needs.weight_bytes > UsableBytes(needs, options)) {
+    text += "; the weights alone do not fit: take a device with more memory or a smaller model";
+  } else {
+    text +=
+        "; no flag alone helps: lower --max-model-len, --max-num-batched-tokens and --max-num-seqs together";
+  }
+  return InvalidArgument(std::move(text), asked ? "--num-kv-pages" : "--max-model-len");
+}
+
 }  // namespace
 
 int64_t AvailableMemoryBytes(const std::string& root) {
@@ -79,47 +159,20 @@ int64_t AvailableMemoryBytes(const std::string& root) {
   return least.value_or(0);
 }
 
-StatusOr<MemoryPlan> PlanMemory(const MemoryNeeds& needs, const EngineOptions& options) {
-  FD_CHECK_GE(needs.page_bytes, 1);
+StatusOr<MemoryPlan> PlanMemory(const NeedsOf& needs_of, const EngineOptions& options) {
   MemoryPlan plan;
-  plan.needs = needs;
-  const int64_t fixed = needs.weight_bytes + needs.executor_bytes + needs.workspace_bytes;
+  plan.needs = needs_of(options);
+  const MemoryNeeds& needs = plan.needs;
+  FD_CHECK_GE(needs.page_bytes, 1);
+  if (!Fits(needs, options)) return DoesNotFit(needs_of, options);
   const int64_t pages_per_sequence = PagesForTokens(options.max_model_len);
-  const auto usable = static_cast<int64_t>(static_cast<double>(needs.available_bytes) * needs.utilization);
-  const std::string sum =
-      StrCat("weights ", HumanBytes(needs.weight_bytes), " + step buffers ", HumanBytes(needs.executor_bytes),
-             " + workspace ", HumanBytes(needs.workspace_bytes));
   if (options.num_kv_pages > 0) {
     plan.num_kv_pages = options.num_kv_pages;
-    // Compared by division: the product may overflow.
-    if (needs.available_bytes > 0 &&
-        plan.num_kv_pages > std::max<int64_t>(needs.available_bytes - fixed, 0) / needs.page_bytes) {
-      return InvalidArgument(
-          StrCat("not enough memory: ", sum, " + ", plan.num_kv_pages, " key/value pages of ",
-                 HumanBytes(needs.page_bytes), " do not fit into the ", HumanBytes(needs.available_bytes),
-                 " that are available: lower --num-kv-pages to at most ",
-                 std::max<int64_t>((needs.available_bytes - fixed) / needs.page_bytes, 0)),
-          "--num-kv-pages");
-    }
   } else {
     plan.num_kv_pages = options.max_num_seqs * pages_per_sequence;
     if (needs.available_bytes > 0) {
-      const int64_t pages_that_fit = std::max<int64_t>(usable - fixed, 0) / needs.page_bytes;
-      if (pages_that_fit < pages_per_sequence) {
-        std::string help = pages_that_fit > 0 ? StrCat("lower --max-model-len to at most ",
-                                                       pages_that_fit * kKvPageTokens, ", ")
-                                              : std::string();
-        return InvalidArgument(
-            StrCat("not enough memory: ", sum, " leave ",
-                   HumanBytes(static_cast<double>(std::max<int64_t>(usable - fixed, 0))), " of ",
-                   HumanBytes(usable), " (--gpu-memory-utilization ", needs.utilization, " of ",
-                   HumanBytes(needs.available_bytes), ") for keys and values, but one sequence of ",
-                   "--max-model-len ", options.max_model_len, " needs ",
-                   HumanBytes(static_cast<double>(pages_per_sequence * needs.page_bytes)), ": ", help,
-                   "lower --max-num-batched-tokens or raise --gpu-memory-utilization"),
-            "--max-model-len");
-      }
-      plan.num_kv_pages = std::min(plan.num_kv_pages, pages_that_fit);
+      plan.num_kv_pages =
+          std::min(plan.num_kv_pages, (UsableBytes(needs, options) - FixedBytes(needs)) / needs.page_bytes);
     }
   }
   plan.kv_bytes = plan.num_kv_pages * needs.page_bytes;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/status.h"
@@ -14,7 +15,7 @@ namespace fd {
 struct MemoryNeeds {
   int64_t available_bytes = 0;  // what this process may use in all, weights included
   double utilization = 0.9;     // --gpu-memory-utilization: the share of it that may be used
-  int64_t weight_bytes = 0;     // Model::weight_bytes
+  int64_t weight_bytes = 0;     // OpenedModel::weight_bytes
   int64_t page_bytes = 0;       // KvBytesPerPage
   int64_t executor_bytes = 0;   // ExecutorBytes: step buffers and encoder outputs
   int64_t workspace_bytes = 0;  // scratch of a forward pass
@@ -33,10 +34,14 @@ struct MemoryPlan {
   std::string Summary() const;
 };
 
+// What options need besides weights and pages; utilization and the rest stay as they are.
+using NeedsOf = std::function<MemoryNeeds(const EngineOptions&)>;
+
 // options.num_kv_pages > 0 (--num-kv-pages) is taken as it is when it fits into memory; 0: as many pages as
 // the share of memory leaves, but never more than max_num_seqs sequences of max_model_len can use. An error,
-// with the sum and what would help, when not even one sequence of max_model_len fits.
-StatusOr<MemoryPlan> PlanMemory(const MemoryNeeds& needs, const EngineOptions& options);
+// with the sum, what is missing and what would help, when not even one sequence of max_model_len fits: of
+// each flag that could be lowered alone, how far.
+StatusOr<MemoryPlan> PlanMemory(const NeedsOf& needs_of, const EngineOptions& options);
 
 // Host memory this process can still get: the kernel's MemAvailable or what its cgroup (v1 or v2, with its
 // parents) has left, page cache that can be dropped counted as free; whichever is less. 0 when unknown.

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kMb = 1000 * 1000;
 
-MemoryNeeds Needs(int64_t available) {
+NeedsOf Needs(int64_t available) {
   MemoryNeeds n;
   n.available_bytes = available;
   n.utilization = 0.5;
@@ -18,7 +18,7 @@ MemoryNeeds Needs(int64_t available) {
   n.page_bytes = kMb;
   n.executor_bytes = 20 * kMb;
   n.workspace_bytes = 30 * kMb;
-  return n;
+  return [n](const EngineOptions&) { return n; };
 }
 
 TEST(PlanMemory, NeverMoreThanTheLimitsCanUse) {
@@ -55,6 +55,36 @@ TEST(PlanMemory, SaysWhatWouldHelp) {
   plan = PlanMemory(Needs(100 * kMb), o);
   ASSERT_FALSE(plan.ok());
   EXPECT_EQ(plan.status().message().find("at most"), std::string::npos) << plan.status().message();
+}
+
+TEST(PlanMemory, EveryFlagThatHelpsAloneIsNamedWithItsLimit) {
+  // The workspace grows with the step, the step buffers with the sequences.
+  NeedsOf needs = [](const EngineOptions& o) {
+    MemoryNeeds n;
+    n.available_bytes = 1000 * kMb;
+    n.utilization = 0.5;
+    n.weight_bytes = 100 * kMb;
+    n.page_bytes = kMb;
+    n.executor_bytes = 4 * kMb * o.max_num_seqs;
+    n.workspace_bytes = kMb * o.max_num_batched_tokens;
+    return n;
+  };
+  EngineOptions o;
+  o.max_model_len = 6400;  // 100 pages
+  o.max_num_seqs = 20;
+  o.max_num_batched_tokens = 225;
+  auto plan = PlanMemory(needs, o);  // 100 + 100 + 80 + 225 = 505 of 500
+  ASSERT_FALSE(plan.ok());
+  const std::string& m = plan.status().message();
+  for (const char* part :
+       {"5.0 MB are missing", "--max-model-len to at most 6080", "--max-num-batched-tokens to at most 220",
+        "--max-num-seqs to at most 18", "--gpu-memory-utilization to 0.51"}) {
+    EXPECT_NE(m.find(part), std::string::npos) << part << " in " << m;
+  }
+  o.max_model_len = 6080;
+  EXPECT_TRUE(PlanMemory(needs, o).ok());
+  o.max_model_len = 6081;
+  EXPECT_FALSE(PlanMemory(needs, o).ok());
 }
 
 TEST(PlanMemory, NumKvPagesIsTakenAsItIs) {

@@ -21,6 +21,9 @@ struct EngineOptions {
   // Encoder outputs kept between steps, in tokens; negative: max_num_batched_tokens. What the current step
   // needs is kept in any case.
   int64_t max_encoder_cache_tokens = -1;
+  int64_t max_media_tokens = 0;  // encoder outputs of the largest picture; larger ones are allocated alone
+  bool overlap = false;          // a step is planned while the one before runs
+  bool cuda_graphs = false;      // steps of decodes alone are recorded once and replayed
   // Ids at or above it are never drawn (a model may have more logits than its tokenizer has tokens); 0: all.
   int64_t sampled_vocab_size = 0;
 

@@ -21,7 +21,10 @@ struct MediaSlice {
 
 struct SequenceStep {
   RequestId request_id = 0;
-  std::vector<int32_t> token_ids;      // new tokens of this step: a prefill chunk or one decode token
+  std::vector<int32_t> token_ids;  // new tokens of this step: a prefill chunk or one decode token
+  // The last of token_ids is what the step before draws in this row of its output (0 stands in its place),
+  // not known when this plan was made; -1: all are known.
+  int32_t last_token_from_row = -1;
   std::vector<int32_t> positions;      // [3, new tokens]
   std::vector<uint8_t> vision_expert;  // [new tokens] or empty
   int64_t context_tokens = 0;          // tokens in the cache after this step
@@ -41,6 +44,7 @@ struct StepPlan {
   int64_t step = 0;
   std::vector<SequenceStep> sequences;  // decodes first, then prefills
   int64_t num_tokens = 0;
+  int32_t num_outputs = 0;  // sequences that sample; row r of the output belongs to the r-th of them
   // Encoder outputs no running or waiting sequence needs any more: the executor may drop them.
   std::vector<Hash128> released_media;
 };
@@ -53,7 +57,10 @@ struct StepResult {
     float logprob = 0.0f;
   };
   std::vector<Token> tokens;  // one for each sequence that samples, in plan order
-  Status status;              // not ok: the device failed; no tokens
+  Status status;              // not ok: the step failed; no tokens
+  bool device_lost = false;   // no later step can work
+  double device_ms = 0;       // the device's time between inputs and drawn tokens; 0 on the CPU
+  double device_idle_ms = 0;  // from the end of the step before, if that was the last one, to its begin
 };
 
 }  // namespace fd

@@ -14,7 +14,13 @@ SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t c
   const int64_t end = begin + count, prompt = sequence.prompt_tokens;
   SequenceStep step;
   step.request_id = request.id;
-  step.token_ids.assign(sequence.tokens.begin() + begin, sequence.tokens.begin() + end);
+  const int64_t known = std::min(end, static_cast<int64_t>(sequence.tokens.size()));
+  step.token_ids.assign(sequence.tokens.begin() + begin, sequence.tokens.begin() + known);
+  if (known < end) {
+    FD_CHECK_EQ(end - known, 1, "more than one token is unknown");
+    step.token_ids.push_back(0);
+    step.last_token_from_row = sequence.pending_row;
+  }
   step.positions.resize(3 * count);
   for (int64_t axis = 0; axis < 3; ++axis) {
     int32_t* out = step.positions.data() + axis * count;
@@ -144,7 +150,7 @@ bool Scheduler::PlanDecodes(StepPlan& plan, int64_t& budget) {
   bool preempted = false;
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
-    if (!sequence.IsDecode()) continue;
+    if (!sequence.IsDecode() || sequence.AwaitsLastToken()) continue;
     const int64_t missing =
         PagesForTokens(sequence.num_tokens()) - static_cast<int64_t>(sequence.block_table.size());
     // Whoever is preempted is not older than this sequence, so it is not in the plan yet.
@@ -172,6 +178,7 @@ void Scheduler::AdmitWaiting(StepPlan& plan, int64_t& budget) {
     // Pages for all that is known, so that a prefill never runs out half-way, and one for each running
     // sequence, so that admitting it does not soon cause a preemption. Alone it always fits (CheckFits).
     // First come, first served: who does not fit holds up those behind it.
+    FD_CHECK(sequence.pending_tokens == 0, "a waiting sequence whose token is still being drawn");
     const int64_t needed = PagesForTokens(sequence.num_tokens());
     if (needed + num_running() > pages_.free_pages()) return;
     FD_CHECK(pages_.Allocate(needed, sequence.block_table));
@@ -186,6 +193,17 @@ void Scheduler::PlanChunk(Sequence& sequence, int64_t count, StepPlan& plan, int
   FD_CHECK_LE(count, budget, "a step beyond max_num_batched_tokens");
   budget -= count;
   plan.sequences.push_back(MakeSequenceStep(sequence, sequence.computed_tokens, count));
+  sequence.computed_tokens += count;
+  ReleaseMedia(sequence, sequence.computed_tokens);
+  if (!plan.sequences.back().samples) return;
+  ++sequence.pending_tokens;
+  sequence.pending_row = plan.num_outputs++;
+}
+
+void Scheduler::Append(Sequence& sequence, int32_t token_id) {
+  FD_CHECK_GE(sequence.pending_tokens, 1, "a token that nobody waits for");
+  sequence.tokens.push_back(token_id);
+  --sequence.pending_tokens;
 }
 
 void Scheduler::PreemptNewest() {
@@ -198,15 +216,6 @@ void Scheduler::PreemptNewest() {
   HoldMedia(*sequence);  // it needs all its pictures again
   waiting_.push_front(std::move(sequence));
   ++num_preemptions_;
-}
-
-void Scheduler::Commit(const StepPlan& plan) {
-  for (const SequenceStep& step : plan.sequences) {
-    Sequence* sequence = Find(step.request_id);
-    FD_CHECK(sequence != nullptr, "a sequence left during its step");
-    sequence->computed_tokens = step.context_tokens;
-    ReleaseMedia(*sequence, sequence->computed_tokens);
-  }
 }
 
 void Scheduler::HoldMedia(const Sequence& sequence) {

@@ -36,14 +36,16 @@ class Scheduler {
   void Add(GenerateRequest request);
   // Null when there is no such sequence. Valid until Remove.
   Sequence* Find(RequestId id);
-  // Gives pages and media back and forgets the sequence, running or waiting. Never between Schedule and
-  // Commit.
+  // Gives pages and media back and forgets the sequence, running or waiting, also while a step that computes
+  // it is in flight: steps run in order, so whoever gets its pages writes them after that step.
   void Remove(RequestId id);
 
-  // What the next step computes; no sequences when there is nothing to do. May preempt.
+  // What the next step computes; no sequences when there is nothing to do. May preempt. The plan counts as
+  // done: the next one goes on where it ends, also before its drawn tokens are known. At most one plan may be
+  // without its tokens (Append) when Schedule is called.
   StepPlan Schedule();
-  // The plan was executed: its tokens are in the cache.
-  void Commit(const StepPlan& plan);
+  // The token that the plan before drew for this sequence.
+  void Append(Sequence& sequence, int32_t token_id);
 
   std::vector<RequestId> RunningIds() const;
   std::vector<RequestId> AllIds() const;

@@ -12,19 +12,27 @@ struct Sequence {
   GenerateRequest request;      // as submitted; its token_ids moved into `tokens`
   std::vector<int32_t> tokens;  // prompt, then what was generated: all that is known
   int64_t prompt_tokens = 0;
-  // Tokens whose keys and values lie in the cache. A preemption sets it to 0 and nothing else: the rest of
-  // `tokens` is then computed again in chunks, generated tokens like a prompt's.
+  // Tokens whose keys and values lie in the cache once the planned steps have run. A preemption sets it to 0
+  // and nothing else: the rest of `tokens` is then computed again in chunks, generated tokens like a
+  // prompt's.
   int64_t computed_tokens = 0;
+  // Tokens that planned steps draw and that are not in `tokens` yet, and the output row of the last such
+  // step.
+  int64_t pending_tokens = 0;
+  int32_t pending_row = -1;
   std::vector<int32_t> block_table;
   int64_t next_media = 0;             // first media item not wholly computed
   int64_t counted_prompt_tokens = 0;  // prompt tokens computed at least once, for the statistics
   Clock::time_point scheduled_at{};   // first time in a step
 
-  int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
-  int64_t generated_tokens() const { return num_tokens() - prompt_tokens; }
+  // Pending ones included.
+  int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()) + pending_tokens; }
+  int64_t generated_tokens() const { return static_cast<int64_t>(tokens.size()) - prompt_tokens; }
   int64_t remaining_tokens() const { return num_tokens() - computed_tokens; }
   // Only its newest token is missing from the cache, so this step draws the next one.
   bool IsDecode() const { return computed_tokens > 0 && remaining_tokens() == 1; }
+  // Its last token is on its way.
+  bool AwaitsLastToken() const { return generated_tokens() + pending_tokens >= request.sampling.max_tokens; }
 };
 
 }  // namespace fd

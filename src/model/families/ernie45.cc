@@ -7,11 +7,11 @@ namespace {
 
 class Ernie45Model : public Model {
  public:
-  Ernie45Model(const ops::Context& ctx, const ModelConfig& config, WeightLoader& loader, DType dtype)
+  Ernie45Model(const ModelConfig& config, WeightLoader& loader, DType dtype)
       : config_(config),
         dtype_(dtype),
-        text_(LoadErnie45Text(ctx, loader, config)),
-        weight_bytes_(loader.packed_bytes()) {}
+        text_(LoadErnie45Text(loader, config)),
+        weight_bytes_(loader.device_bytes()) {}
 
   const ModelConfig& config() const override { return config_; }
   DType dtype() const override { return dtype_; }
@@ -34,9 +34,8 @@ class Ernie45Model : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> BuildErnie45(const ops::Context& ctx, const ModelConfig& config, WeightLoader& loader,
-                                    DType dtype) {
-  return std::make_unique<Ernie45Model>(ctx, config, loader, dtype);
+std::unique_ptr<Model> BuildErnie45(const ModelConfig& config, WeightLoader& loader, DType dtype) {
+  return std::make_unique<Ernie45Model>(config, loader, dtype);
 }
 
 }  // namespace fd

@@ -10,7 +10,7 @@
 
 namespace fd {
 
-Ernie45Text LoadErnie45Text(const ops::Context& ctx, WeightLoader& loader, const ModelConfig& config) {
+Ernie45Text LoadErnie45Text(WeightLoader& loader, const ModelConfig& config) {
   const std::string prefix = "model.";
   const std::string embedding = prefix + "embed_tokens.weight";
   Ernie45Text w;
@@ -32,7 +32,7 @@ Ernie45Text LoadErnie45Text(const ops::Context& ctx, WeightLoader& loader, const
   // Tied only if the checkpoint brings no head of its own (reference 1.1, note a).
   const bool own_head = loader.Has("lm_head.weight") || !config.tie_word_embeddings;
   w.head = loader.Linear({{own_head ? "lm_head.weight" : embedding, config.vocab_size}}, config.hidden_size);
-  w.rope = MakeTextRope(ctx, config);
+  w.rope = MakeTextRope(loader, config);
   return w;
 }
 

@@ -27,7 +27,7 @@ struct Ernie45Text {
   ops::LinearWeight head;  // [vocab, hidden]; packed from the embedding when tied
   RopeTable rope;
 };
-Ernie45Text LoadErnie45Text(const ops::Context& ctx, WeightLoader& loader, const ModelConfig& config);
+Ernie45Text LoadErnie45Text(WeightLoader& loader, const ModelConfig& config);
 
 // See Model::Forward. act: activation type. Probes "embed", "layer0" ... (after the residual, [tokens,
 // hidden]) and "final_norm" ([outputs, hidden]).

@@ -10,12 +10,12 @@ namespace {
 // Members load in the order they are declared in.
 class Ernie45VlModel : public Model {
  public:
-  Ernie45VlModel(const ops::Context& ctx, const ModelConfig& config, WeightLoader& loader, DType dtype)
+  Ernie45VlModel(const ModelConfig& config, WeightLoader& loader, DType dtype)
       : config_(config),
         dtype_(dtype),
-        text_(LoadErnie45Text(ctx, loader, config)),
-        vision_(LoadVisionEncoder(ctx, loader, config)),
-        weight_bytes_(loader.packed_bytes()) {}
+        text_(LoadErnie45Text(loader, config)),
+        vision_(LoadVisionEncoder(loader, config)),
+        weight_bytes_(loader.device_bytes()) {}
 
   const ModelConfig& config() const override { return config_; }
   DType dtype() const override { return dtype_; }
@@ -39,9 +39,8 @@ class Ernie45VlModel : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> BuildErnie45Vl(const ops::Context& ctx, const ModelConfig& config,
-                                      WeightLoader& loader, DType dtype) {
-  return std::make_unique<Ernie45VlModel>(ctx, config, loader, dtype);
+std::unique_ptr<Model> BuildErnie45Vl(const ModelConfig& config, WeightLoader& loader, DType dtype) {
+  return std::make_unique<Ernie45VlModel>(config, loader, dtype);
 }
 
 }  // namespace fd

@@ -74,14 +74,15 @@ void Erase(std::vector<TensorForTest>& tensors, const std::string& name) {
 
 // Logits of one token, to see that two checkpoints are the same model.
 std::vector<float> LogitsOf(Host& host, Model& model) {
-  KvStorage kv = MakeKvStorage(model.config(), model.dtype(), Device{}, 1);
+  KvStorage kv = MakeKvStorage(model.config(), model.dtype(), ops::Context{}, 1);
   int32_t id = 7, zero = 0, one[3] = {0, 0, 0}, offsets[2] = {0, 1}, context = 1;
   auto ints = [](int32_t* p, Shape shape) { return TensorView(p, DType::kInt32, Device{}, shape); };
   ForwardBatch batch;
   batch.num_tokens = 1;
   batch.token_ids = ints(&id, {1});
   batch.positions = ints(one, {3, 1});
-  batch.attention = {ints(offsets, {2}), ints(&context, {1}), ints(&zero, {1, 1}), ints(&zero, {1}), 1, 1};
+  batch.attention = {
+      ints(offsets, {2}), ints(&context, {1}), ints(offsets, {2}), ints(&zero, {1}), ints(&zero, {1}), 1, 1};
   batch.logits_rows = ints(&zero, {1});
   Tensor logits(DType::kFloat32, Device{}, {1, model.config().vocab_size});
   model.Forward(host.ctx, logits, batch, kv);

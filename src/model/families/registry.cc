@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "base/strings.h"
+#include "compute/ops/stream.h"
 #include "model/weights/checkpoint.h"
 
 namespace fd {
@@ -10,7 +11,7 @@ namespace {
 
 struct Family {
   std::string_view name;  // ModelConfig::family
-  std::unique_ptr<Model> (*build)(const ops::Context&, const ModelConfig&, WeightLoader&, DType);
+  std::unique_ptr<Model> (*build)(const ModelConfig&, WeightLoader&, DType);
 };
 constexpr Family kFamilies[] = {
     {"ernie4_5", BuildErnie45},
@@ -26,30 +27,58 @@ bool IsIgnored(std::string_view name) {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::string& model_dir,
-                                           const LoadOptions& options) {
+struct OpenedModel::Impl {
+  ModelConfig config;
+  LoadOptions options;
+  const Family* family = nullptr;
+  std::unique_ptr<Checkpoint> checkpoint;  // null: random weights
+  int64_t weight_bytes = 0;
+};
+
+OpenedModel::OpenedModel(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+const ModelConfig& OpenedModel::config() const { return impl_->config; }
+int64_t OpenedModel::weight_bytes() const { return impl_->weight_bytes; }
+
+StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& model_dir,
+                                const LoadOptions& options) {
   if (options.dtype != DType::kBFloat16 && options.dtype != DType::kFloat32) {
     return InvalidArgument(
         StrCat("dtype ", DTypeName(options.dtype), " is not supported; allowed: bfloat16, float32"));
   }
-  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(model_dir));
-  const Family* family = nullptr;
+  auto opened = std::make_shared<OpenedModel::Impl>();
+  opened->options = options;
+  FD_ASSIGN_OR_RETURN(opened->config, LoadModelConfig(model_dir));
   for (const Family& f : kFamilies) {
-    if (f.name == config.family) family = &f;
+    if (f.name == opened->config.family) opened->family = &f;
   }
-  FD_CHECK(family != nullptr, config.family, " is in KnownFamilies but not in kFamilies");
-
-  std::unique_ptr<Checkpoint> checkpoint;
+  FD_CHECK(opened->family != nullptr, opened->config.family, " is in KnownFamilies but not in kFamilies");
   if (!options.random_weights) {
-    FD_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(model_dir));
+    FD_ASSIGN_OR_RETURN(opened->checkpoint, Checkpoint::Open(model_dir));
   }
-  WeightLoader loader(ctx, checkpoint.get(), options.dtype);
-  loader.progress = options.progress;
+  WeightLoader loader(ctx, opened->checkpoint.get(), options.dtype);
   loader.Begin(WeightLoader::Pass::kCheck);
-  family->build(ctx, config, loader, options.dtype);
+  opened->family->build(opened->config, loader, options.dtype);
   if (Status status = loader.Finish(IsIgnored); !status.ok()) return status.WithContext(model_dir);
+  opened->weight_bytes = loader.device_bytes();
+  return OpenedModel(std::move(opened));
+}
+
+std::unique_ptr<Model> OpenedModel::Load(const ops::Context& ctx) const {
+  WeightLoader loader(ctx, impl_->checkpoint.get(), impl_->options.dtype);
+  loader.progress = impl_->options.progress;
+  loader.Begin(WeightLoader::Pass::kCheck);  // once more, for the sum that progress is told
+  impl_->family->build(impl_->config, loader, impl_->options.dtype);
   loader.Begin(WeightLoader::Pass::kLoad);
-  return family->build(ctx, config, loader, options.dtype);
+  std::unique_ptr<Model> model = impl_->family->build(impl_->config, loader, impl_->options.dtype);
+  FD_CHECK_EQ(model->weight_bytes(), impl_->weight_bytes, "more or less than was planned");
+  ops::Synchronize(ctx);
+  return model;
+}
+
+StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::string& model_dir,
+                                           const LoadOptions& options) {
+  FD_ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(ctx, model_dir, options));
+  return opened.Load(ctx);
 }
 
 }  // namespace fd

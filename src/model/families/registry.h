@@ -10,9 +10,7 @@
 
 namespace fd {
 
-std::unique_ptr<Model> BuildErnie45(const ops::Context& ctx, const ModelConfig& config, WeightLoader& loader,
-                                    DType dtype);
-std::unique_ptr<Model> BuildErnie45Vl(const ops::Context& ctx, const ModelConfig& config,
-                                      WeightLoader& loader, DType dtype);
+std::unique_ptr<Model> BuildErnie45(const ModelConfig& config, WeightLoader& loader, DType dtype);
+std::unique_ptr<Model> BuildErnie45Vl(const ModelConfig& config, WeightLoader& loader, DType dtype);
 
 }  // namespace fd

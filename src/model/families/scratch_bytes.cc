@@ -10,28 +10,31 @@
 
 namespace fd {
 
-int64_t ForwardScratchBytes(const ModelConfig& config, DType act, int64_t tokens, int64_t outputs,
-                            int64_t max_context_tokens, int64_t threads) {
+int64_t ForwardScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t tokens,
+                            int64_t sequences, int64_t max_context_tokens) {
   const int64_t hidden = config.hidden_size, attended = config.num_heads * config.head_dim;
   int64_t bytes = ScratchBytes(DType::kFloat32, tokens * config.head_dim) +
-                  3 * ScratchBytes(act, tokens * hidden) + ScratchBytes(act, (tokens + outputs) * attended);
-  int64_t widest = std::max(hidden, attended);  // linears may widen their input to float32
+                  3 * ScratchBytes(act, tokens * hidden) + ScratchBytes(act, (tokens + sequences) * attended);
+  int64_t widest = std::max(hidden, attended);
   int64_t block = AttendScratchBytes(config, act, tokens) +
-                  AttentionOpBytes(config.num_heads, config.num_kv_heads, config.head_dim, tokens,
-                                   max_context_tokens, threads);
+                  ops::PagedAttentionScratchBytes(ctx, act, config.num_heads, config.num_kv_heads,
+                                                  config.head_dim, tokens, sequences, max_context_tokens);
   for (bool sparse : config.layer_is_sparse) {
-    block = std::max(block, sparse ? MoeScratchBytes(config, act, tokens)
+    block = std::max(block, sparse ? MoeScratchBytes(ctx, config, act, tokens)
                                    : MlpScratchBytes(act, tokens, config.intermediate_size));
     if (!sparse) widest = std::max(widest, config.intermediate_size);
   }
   if (config.moe) widest = std::max(widest, config.moe->num_shared_experts * config.moe->intermediate_size);
-  return bytes + block + ScratchBytes(DType::kFloat32, tokens * widest) + 4096;
+  // What ops::Linear takes: on the CPU its input in float32, on CUDA the parts of a router's results.
+  int64_t linear = tokens * widest;
+  if (ctx.device.type == DeviceType::kCuda) linear = config.moe ? tokens * 3 * config.moe->num_experts : 0;
+  return bytes + block + ScratchBytes(DType::kFloat32, linear) + 4096;
 }
 
-int64_t EncodeScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows, int64_t frame_rows,
-                           int64_t threads) {
+int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t patch_rows,
+                           int64_t frame_rows) {
   FD_CHECK(config.vision.has_value());
-  return VisionEncoderScratchBytes(config, act, patch_rows, frame_rows, threads);
+  return VisionEncoderScratchBytes(ctx, config, act, patch_rows, frame_rows);
 }
 
 }  // namespace fd

@@ -5,6 +5,7 @@
 #include "base/strings.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/rows.h"
+#include "compute/ops/stream.h"
 #include "model/layers/scratch.h"
 
 namespace fd {
@@ -26,7 +27,7 @@ ops::ExpertWeights LoadExperts(WeightLoader& loader, const std::string& prefix, 
   }
   loader.RequireSameType(gates);
   loader.RequireSameType(downs);
-  ops::FinishExperts(loader.context(), &w);
+  loader.Experts(&w, count);
   return w;
 }
 
@@ -43,6 +44,10 @@ void RunSet(const ops::Context& ctx, const TensorView& out, const TensorView& in
   ops::MoeExperts(ctx, out, in, set.experts, ids, weights);
 }
 
+// Few rows leave most of the chip idle while they are routed and grouped; the shared experts' weights can be
+// read meanwhile.
+constexpr int64_t kMaxRowsBeside = 256;
+
 void RunSetOnRows(const ops::Context& ctx, const TensorView& out, const TensorView& in, const ExpertSet& set,
                   const TensorView& rows) {
   if (rows.empty()) return;
@@ -52,6 +57,17 @@ void RunSetOnRows(const ops::Context& ctx, const TensorView& out, const TensorVi
   ops::GatherRows(ctx, set_in, in, rows);
   RunSet(ctx, set_out, set_in, set);
   ops::ScatterRows(ctx, out, set_out, rows);
+}
+
+void RunRouted(const ops::Context& ctx, const TensorView& out, const TensorView& in,
+               const MoeWeights& weights, const ExpertRows& rows) {
+  if (rows.vision.empty()) {
+    RunSet(ctx, out, in, weights.text);
+  } else {
+    FD_CHECK(weights.vision.has_value(), "vision rows for a model without vision experts");
+    RunSetOnRows(ctx, out, in, weights.text, rows.text);
+    RunSetOnRows(ctx, out, in, *weights.vision, rows.vision);
+  }
 }
 
 }  // namespace
@@ -66,7 +82,7 @@ MoeWeights LoadMoe(WeightLoader& loader, const std::string& prefix, const ModelC
   auto set = [&](const char* router, int64_t index, int64_t width) {
     ExpertSet s;
     // Vision-language checkpoints store routers transposed, text ones do not.
-    s.router = loader.Linear({{prefix + router, moe.num_experts}}, hidden, two_sets);
+    s.router = loader.Linear({{prefix + router, moe.num_experts}}, hidden, two_sets, DType::kFloat32);
     s.experts = LoadExperts(loader, prefix, index * moe.num_experts, moe.num_experts, hidden, width);
     s.top_k = moe.top_k;
     s.norm_min = moe.norm_min;
@@ -86,22 +102,27 @@ MoeWeights LoadMoe(WeightLoader& loader, const std::string& prefix, const ModelC
 
 void Moe(const ops::Context& ctx, const TensorView& out, const TensorView& in, const MoeWeights& weights,
          const ExpertRows& rows) {
-  if (rows.vision.empty()) {
-    RunSet(ctx, out, in, weights.text);
+  if (!weights.shared) return RunRouted(ctx, out, in, weights, rows);
+  const bool beside = ctx.side != nullptr && in.dim(0) <= kMaxRowsBeside;
+  if (!beside) RunRouted(ctx, out, in, weights, rows);
+  Scratch scratch(ctx);
+  TensorView shared = scratch.Take(in.dtype, in.shape);
+  if (beside) {
+    const int64_t bytes = MlpScratchBytes(in.dtype, in.dim(0), weights.shared->down.k);
+    Workspace own(scratch.Take(DType::kUInt8, {bytes}));
+    ctx.side->Fork(ctx);
+    ops::Context line = ctx.side->context(ctx);
+    line.workspace = &own;
+    Mlp(line, shared, in, *weights.shared);
+    RunRouted(ctx, out, in, weights, rows);
+    ctx.side->Join(ctx);
   } else {
-    FD_CHECK(weights.vision.has_value(), "vision rows for a model without vision experts");
-    RunSetOnRows(ctx, out, in, weights.text, rows.text);
-    RunSetOnRows(ctx, out, in, *weights.vision, rows.vision);
-  }
-  if (weights.shared) {
-    Scratch scratch(ctx);
-    TensorView shared = scratch.Take(in.dtype, in.shape);
     Mlp(ctx, shared, in, *weights.shared);
-    ops::Add(ctx, out, out, shared);
   }
+  ops::Add(ctx, out, out, shared);
 }
 
-int64_t MoeScratchBytes(const ModelConfig& config, DType act, int64_t rows) {
+int64_t MoeScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t rows) {
   const MoeConfig& moe = *config.moe;
   int64_t routed = ScratchBytes(DType::kFloat32, rows * moe.num_experts) +
                    2 * ScratchBytes(DType::kInt32, rows * moe.top_k);
@@ -119,7 +140,8 @@ int64_t MoeScratchBytes(const ModelConfig& config, DType act, int64_t rows) {
     shared = ScratchBytes(act, rows * config.hidden_size) +
              MlpScratchBytes(act, rows, moe.num_shared_experts * moe.intermediate_size);
   }
-  return std::max(routed, shared);
+  // On CUDA they may run beside each other.
+  return ctx.device.type == DeviceType::kCuda ? routed + shared : std::max(routed, shared);
 }
 
 }  // namespace fd

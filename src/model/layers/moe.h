@@ -37,6 +37,6 @@ struct ExpertRows {
 void Moe(const ops::Context& ctx, const TensorView& out, const TensorView& in, const MoeWeights& weights,
          const ExpertRows& rows);
 // An upper bound, what ops::MoeExperts takes for itself included.
-int64_t MoeScratchBytes(const ModelConfig& config, DType act, int64_t rows);
+int64_t MoeScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t rows);
 
 }  // namespace fd

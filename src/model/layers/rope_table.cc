@@ -3,8 +3,6 @@
 #include <cmath>
 #include <vector>
 
-#include "compute/ops/rows.h"
-
 namespace fd {
 namespace {
 
@@ -13,17 +11,9 @@ float InverseFrequency(float theta, int64_t i, int64_t dim) {
   return 1.0f / std::pow(theta, static_cast<float>(2 * i) / static_cast<float>(dim));
 }
 
-RopeTable Upload(const ops::Context& ctx, std::vector<float> inv_freq, std::vector<int32_t> axis) {
-  const int64_t half = static_cast<int64_t>(inv_freq.size());
-  RopeTable table{Tensor(DType::kFloat32, ctx.device, {half}), Tensor(DType::kInt32, ctx.device, {half})};
-  ops::Copy(ctx, table.inv_freq, TensorView(inv_freq.data(), DType::kFloat32, Device{}, {half}));
-  ops::Copy(ctx, table.axis, TensorView(axis.data(), DType::kInt32, Device{}, {half}));
-  return table;
-}
-
 }  // namespace
 
-RopeTable MakeTextRope(const ops::Context& ctx, const ModelConfig& config) {
+RopeTable MakeTextRope(WeightLoader& loader, const ModelConfig& config) {
   const int64_t half = config.head_dim / 2;
   std::vector<float> inv_freq;
   std::vector<int32_t> axis;
@@ -33,10 +23,10 @@ RopeTable MakeTextRope(const ops::Context& ctx, const ModelConfig& config) {
     inv_freq.push_back(InverseFrequency(config.rope_theta, i, config.head_dim));
     axis.push_back(i >= spatial ? 0 : i % 2 == 0 ? 1 : 2);
   }
-  return Upload(ctx, std::move(inv_freq), std::move(axis));
+  return {loader.Constant(DType::kFloat32, inv_freq), loader.Constant(DType::kInt32, axis)};
 }
 
-RopeTable MakeVisionRope(const ops::Context& ctx, const VisionConfig& config) {
+RopeTable MakeVisionRope(WeightLoader& loader, const VisionConfig& config) {
   const int64_t half = config.hidden_size / config.num_heads / 2;
   std::vector<float> inv_freq;
   std::vector<int32_t> axis;
@@ -46,7 +36,7 @@ RopeTable MakeVisionRope(const ops::Context& ctx, const VisionConfig& config) {
       axis.push_back(a);
     }
   }
-  return Upload(ctx, std::move(inv_freq), std::move(axis));
+  return {loader.Constant(DType::kFloat32, inv_freq), loader.Constant(DType::kInt32, axis)};
 }
 
 }  // namespace fd

@@ -3,6 +3,7 @@
 
 #include "compute/ops/rope.h"
 #include "model/config/model_config.h"
+#include "model/weights/weight_loader.h"
 
 namespace fd {
 
@@ -13,8 +14,8 @@ struct RopeTable {
 
 // Text: inv[i] = theta^(-2i / head_dim). Axes of positions are t, h, w; without mrope_section all follow t.
 // Else the first h + w frequencies follow h (even) and w (odd), the rest t.
-RopeTable MakeTextRope(const ops::Context& ctx, const ModelConfig& config);
+RopeTable MakeTextRope(WeightLoader& loader, const ModelConfig& config);
 // ViT: half of the frequencies for y (axis 0), the same again for x (axis 1).
-RopeTable MakeVisionRope(const ops::Context& ctx, const VisionConfig& config);
+RopeTable MakeVisionRope(WeightLoader& loader, const VisionConfig& config);
 
 }  // namespace fd

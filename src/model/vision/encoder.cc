@@ -13,11 +13,11 @@ constexpr int64_t kGroupRows = 8192;
 
 }  // namespace
 
-VisionEncoder LoadVisionEncoder(const ops::Context& ctx, WeightLoader& loader, const ModelConfig& config) {
+VisionEncoder LoadVisionEncoder(WeightLoader& loader, const ModelConfig& config) {
   VisionEncoder encoder;
   encoder.vit = LoadVit(loader, *config.vision);
   encoder.resampler = LoadResampler(loader, config);
-  encoder.rope = MakeVisionRope(ctx, *config.vision);
+  encoder.rope = MakeVisionRope(loader, *config.vision);
   return encoder;
 }
 
@@ -62,13 +62,13 @@ void EncodeVision(const ops::Context& ctx, const TensorView& embeddings, const E
   if (probe) probe("resampler_output", embeddings);
 }
 
-int64_t VisionEncoderScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows,
-                                  int64_t frame_rows, int64_t threads) {
+int64_t VisionEncoderScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act,
+                                  int64_t patch_rows, int64_t frame_rows) {
   const VisionConfig& vision = *config.vision;
   const int64_t group = std::min(patch_rows, std::max(kGroupRows, frame_rows));
   const int64_t merged = ScratchBytes(act, patch_rows * vision.hidden_size);
   const int64_t tower = ScratchBytes(act, group * vision.hidden_size) +
-                        std::max(VitScratchBytes(vision, act, group, group / 4, frame_rows, threads),
+                        std::max(VitScratchBytes(ctx, vision, act, group, group / 4, frame_rows),
                                  MergeSpaceScratchBytes(vision, act, group));
   // Linears may widen their input to float32.
   const int64_t widest = std::max({8 * vision.hidden_size, vision.intermediate_size,

@@ -142,13 +142,13 @@ void Vit(const ops::Context& ctx, const TensorView& out, const TensorView& patch
   ops::LayerNorm(ctx, out, x, weights.final_norm.weight, weights.final_norm.bias, config.layer_norm_eps);
 }
 
-int64_t VitScratchBytes(const VisionConfig& config, DType act, int64_t rows, int64_t frames,
-                        int64_t frame_rows, int64_t threads) {
+int64_t VitScratchBytes(const ops::Context& ctx, const VisionConfig& config, DType act, int64_t rows,
+                        int64_t frames, int64_t frame_rows) {
   const int64_t hidden = config.hidden_size;
   const int64_t pixels = ScratchBytes(act, rows * config.in_channels * config.patch_size * config.patch_size);
-  const int64_t attention = ScratchBytes(act, rows * 3 * hidden) + ScratchBytes(act, rows * hidden) +
-                            AttentionOpBytes(config.num_heads, config.num_heads, hidden / config.num_heads,
-                                             rows, frame_rows, threads);
+  const int64_t attention =
+      ScratchBytes(act, rows * 3 * hidden) + ScratchBytes(act, rows * hidden) +
+      ops::SegmentAttentionScratchBytes(ctx, config.num_heads, hidden / config.num_heads, rows, frame_rows);
   const int64_t mlp = ScratchBytes(act, std::min(rows, kMlpRows) * config.intermediate_size);
   const int64_t h = ScratchBytes(act, rows * hidden);
   return ScratchBytes(DType::kInt32, 2 * rows + frames + 1) +

@@ -48,7 +48,7 @@ struct VitFrame {
 void Vit(const ops::Context& ctx, const TensorView& out, const TensorView& patch_rows,
          const std::vector<VitFrame>& frames, const VitWeights& weights, const VisionConfig& config,
          const RopeTable& rope, std::vector<int32_t>& host);
-int64_t VitScratchBytes(const VisionConfig& config, DType act, int64_t rows, int64_t frames,
-                        int64_t frame_rows, int64_t threads);
+int64_t VitScratchBytes(const ops::Context& ctx, const VisionConfig& config, DType act, int64_t rows,
+                        int64_t frames, int64_t frame_rows);
 
 }  // namespace fd

@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "base/strings.h"
+#include "compute/ops/random.h"
 #include "compute/ops/rows.h"
 
 namespace fd {
@@ -14,17 +15,9 @@ namespace {
 constexpr size_t kListedProblems = 8;
 constexpr int64_t kCopyBytes = 8 << 20;  // tables are copied piecewise: no second copy in memory
 constexpr int64_t kMaxRandomBytes = int64_t{1} << 43;  // 8 TiB: beyond any host this runs on
-constexpr int64_t kRandomBlock = 1024;
 
 uint64_t NameKey(std::string_view name) {
   return SipHash128(0x66642e7765696768, 0x72616e646f6d2121, name).low;
-}
-
-uint64_t Mix(uint64_t x) {  // splitmix64's finaliser
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
 }
 
 Shape ToShape(const std::vector<int64_t>& dims) {
@@ -39,29 +32,11 @@ int64_t Elements(const std::vector<int64_t>& dims) {
   return n;
 }
 
+DType StoredType(const TensorInfo& info) { return info.dtype == "F32" ? DType::kFloat32 : DType::kBFloat16; }
+
 bool IsLoadable(std::string_view dtype) { return dtype == "BF16" || dtype == "F32"; }
 
 }  // namespace
-
-void FillRandom(ThreadPool* threads, uint16_t* out, int64_t n, uint64_t key, int64_t first_index,
-                float scale) {
-  const int64_t blocks = (n + kRandomBlock - 1) / kRandomBlock;
-  threads->ParallelFor(blocks, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const int64_t first = b * kRandomBlock;
-      const int64_t count = std::min(kRandomBlock, n - first);
-      const uint64_t seed = Mix(key ^ Mix(static_cast<uint64_t>(first_index + first)));
-      for (int64_t i = 0; i < count; ++i) {
-        // 32 bits of a multiplicative hash are plenty for weights that nobody reads.
-        uint32_t bits = static_cast<uint32_t>(seed) + static_cast<uint32_t>(i) * 0x9e3779b9u;
-        bits = (bits ^ (bits >> 16)) * 0x85ebca6bu;
-        bits = (bits ^ (bits >> 13)) * 0xc2b2ae35u;
-        const float u = static_cast<float>(static_cast<int32_t>(bits)) * 0x1p-31f;
-        out[first + i] = ToBFloat16(u * scale).bits;
-      }
-    }
-  });
-}
 
 WeightLoader::WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act)
     : ctx_(ctx), checkpoint_(checkpoint), act_(act) {}
@@ -83,9 +58,10 @@ void WeightLoader::Problem(std::string text) {
 }
 
 const CheckpointTensor* WeightLoader::Claim(const std::string& name,
-                                            const std::vector<std::vector<int64_t>>& shapes) {
+                                            const std::vector<std::vector<int64_t>>& shapes,
+                                            DType random_dtype) {
   if (checkpoint_ == nullptr) {
-    if (pass_ == Pass::kCheck) total_bytes_ += 2 * Elements(shapes[0]);
+    if (pass_ == Pass::kCheck) total_bytes_ += DTypeBytes(random_dtype) * Elements(shapes[0]);
     claimed_ = {nullptr, nullptr};
     return &claimed_;
   }
@@ -113,31 +89,39 @@ const CheckpointTensor* WeightLoader::Claim(const std::string& name,
   return &claimed_;
 }
 
-WeightLoader::Source WeightLoader::Open(const std::string& name, const CheckpointTensor& tensor,
-                                        const Shape& shape, int64_t fan_in) {
+WeightLoader::Source WeightLoader::Open(const CheckpointTensor& tensor, const Shape& shape) {
   Source source;
   source.from = tensor;
-  const Device host;
-  if (tensor.info == nullptr) {
-    const int64_t n = shape.NumElements();
-    source.storage.resize(static_cast<size_t>(2 * n));
-    source.view = TensorView(source.storage.data(), DType::kBFloat16, host, shape);
-    const float scale = std::sqrt(3.0f / static_cast<float>(fan_in));  // variance 1 / fan_in
-    FillRandom(ctx_.threads, source.view.As<uint16_t>(), n, NameKey(name), 0, scale);
-    return source;
-  }
-  const DType dtype = tensor.info->dtype == "F32" ? DType::kFloat32 : DType::kBFloat16;
+  const DType dtype = StoredType(*tensor.info);
   const uint8_t* data = tensor.file->Data(*tensor.info);
   if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(DTypeBytes(dtype)) != 0) {
     source.storage.assign(data, data + tensor.info->size_bytes);
     data = source.storage.data();
   }
-  source.view = TensorView(const_cast<uint8_t*>(data), dtype, host, shape);
+  source.view = TensorView(const_cast<uint8_t*>(data), dtype, Device{}, shape);
   return source;
 }
 
-void WeightLoader::Done(int64_t read_bytes, int64_t packed_bytes) {
-  packed_bytes_ += packed_bytes;
+// In a checking pass only its bytes are counted.
+Tensor WeightLoader::New(DType dtype, const Shape& shape) {
+  device_bytes_ += Arena::PaddedBytes(shape.NumElements() * DTypeBytes(dtype));
+  return pass_ == Pass::kCheck ? Tensor() : ops::NewTensor(ctx_, dtype, shape);
+}
+
+Tensor WeightLoader::UploadConstant(DType dtype, const void* values, int64_t n) {
+  Tensor out = New(dtype, {n});
+  if (pass_ == Pass::kLoad) {
+    ops::Copy(ctx_, out, TensorView(const_cast<void*>(values), dtype, Device{}, {n}));
+  }
+  return out;
+}
+
+void WeightLoader::Experts(ops::ExpertWeights* experts, int64_t count) {
+  device_bytes_ += ops::ExpertTableBytes(ctx_, count);
+  if (pass_ == Pass::kLoad) ops::FinishExperts(ctx_, experts);
+}
+
+void WeightLoader::Done(int64_t read_bytes) {
   done_bytes_ += read_bytes;
   if (progress) progress(std::min(done_bytes_, total_bytes_), total_bytes_);
 }
@@ -156,77 +140,81 @@ void WeightLoader::RequireSameType(const std::vector<std::string>& names) {
   }
 }
 
-ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k, bool transposed) {
-  std::vector<Source> sources;
-  std::string first_dtype;
-  bool complete = true;
+ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k, bool transposed,
+                                       DType random_dtype) {
+  std::vector<CheckpointTensor> tensors;
+  std::vector<Shape> shapes;
+  int64_t rows = 0;
   for (const Part& part : parts) {
     const std::vector<int64_t> dims =
         transposed ? std::vector<int64_t>{k, part.rows} : std::vector<int64_t>{part.rows, k};
-    const CheckpointTensor* tensor = Claim(part.name, {dims});
-    if (tensor == nullptr) {
-      complete = false;
+    rows += part.rows;
+    const CheckpointTensor* tensor = Claim(part.name, {dims}, random_dtype);
+    if (tensor == nullptr) continue;
+    if (tensor->info != nullptr && !tensors.empty() && tensor->info->dtype != tensors[0].info->dtype) {
+      if (pass_ == Pass::kCheck) {
+        Problem(StrCat("tensor ", part.name, ": found ", tensor->info->dtype, ", expected ",
+                       tensors[0].info->dtype, " as ", parts[0].name, " has: they become one matrix"));
+      }
       continue;
     }
-    if (tensor->info != nullptr) {
-      if (first_dtype.empty()) first_dtype = tensor->info->dtype;
-      if (tensor->info->dtype != first_dtype) {
-        if (pass_ == Pass::kCheck) {
-          Problem(StrCat("tensor ", part.name, ": found ", tensor->info->dtype, ", expected ", first_dtype,
-                         " as ", parts[0].name, " has: they become one matrix"));
-        }
-        complete = false;
-        continue;
-      }
-    }
-    if (pass_ == Pass::kLoad) sources.push_back(Open(part.name, *tensor, ToShape(dims), k));
+    tensors.push_back(*tensor);
+    shapes.push_back(ToShape(dims));
   }
-  if (pass_ == Pass::kCheck || !complete) return {};
+  if (tensors.size() != parts.size()) return {};
+  const DType dtype = checkpoint_ == nullptr ? random_dtype : StoredType(*tensors[0].info);
+  device_bytes_ += ops::LinearWeightBytes(ctx_, dtype, rows, k);
+  if (pass_ == Pass::kCheck) return {};
+  if (checkpoint_ == nullptr) {
+    std::vector<ops::RandomRows> random;
+    for (const Part& part : parts) random.push_back({part.rows, NameKey(part.name)});
+    Done(rows * k * DTypeBytes(dtype));
+    const float scale = std::sqrt(3.0f / static_cast<float>(k));  // variance 1 / k
+    return ops::RandomLinear(ctx_, dtype, random, k, scale);
+  }
+  std::vector<Source> sources;
   std::vector<TensorView> views;
+  for (size_t i = 0; i < tensors.size(); ++i) sources.push_back(Open(tensors[i], shapes[i]));
   for (const Source& s : sources) views.push_back(s.view);
   ops::LinearWeight weight = ops::PackLinear(ctx_, views, transposed);
   for (const Source& s : sources) {
     s.Release();
-    Done(s.view.NumElements() * DTypeBytes(s.view.dtype), 0);
+    Done(s.view.NumElements() * DTypeBytes(s.view.dtype));
   }
-  packed_bytes_ += weight.size_bytes();
   return weight;
 }
 
 Tensor WeightLoader::Vector(const std::string& name, int64_t n) {
   const CheckpointTensor* tensor = Claim(name, {{n}});
-  if (tensor == nullptr || pass_ == Pass::kCheck) return {};
-  Source source = Open(name, *tensor, Shape{n}, n);
+  if (tensor == nullptr) return {};
+  Tensor out = New(act_, Shape{n});
+  if (pass_ == Pass::kCheck) return out;
+  const TensorView row = out.view().Reshape({1, n});
   if (checkpoint_ == nullptr) {  // norms that keep what passes through, biases that add nothing
-    const uint16_t value = name.ends_with(".bias") ? 0 : ToBFloat16(1.0f).bits;
-    std::fill_n(source.view.As<uint16_t>(), n, value);
+    const std::vector<float> values(static_cast<size_t>(n), name.ends_with(".bias") ? 0.0f : 1.0f);
+    ops::Copy(ctx_, row, TensorView(const_cast<float*>(values.data()), DType::kFloat32, Device{}, {1, n}));
+    Done(2 * n);
+    return out;
   }
-  Tensor out(act_, ctx_.device, Shape{n});
-  ops::Copy(ctx_, out.view().Reshape({1, n}), source.view.Reshape({1, n}));
+  const Source source = Open(*tensor, Shape{n});
+  ops::Copy(ctx_, row, source.view.Reshape({1, n}));
   source.Release();
-  Done(source.view.NumElements() * DTypeBytes(source.view.dtype), out.size_bytes());
+  Done(source.view.NumElements() * DTypeBytes(source.view.dtype));
   return out;
 }
 
 Tensor WeightLoader::Table(const std::string& name, int64_t rows, int64_t columns) {
   const CheckpointTensor* tensor = Claim(name, {{rows, columns}});
-  if (tensor == nullptr || pass_ == Pass::kCheck) return {};
-  if (tensor->info == nullptr) {
-    Tensor out(DType::kBFloat16, ctx_.device, Shape{rows, columns});
-    const int64_t step = std::max<int64_t>(1, kCopyBytes / (2 * columns));
-    std::vector<uint16_t> piece;
-    for (int64_t r = 0; r < rows; r += step) {
-      const int64_t count = std::min(step, rows - r);
-      piece.resize(static_cast<size_t>(count * columns));
-      FillRandom(ctx_.threads, piece.data(), count * columns, NameKey(name), r * columns, 0.02f);
-      ops::Copy(ctx_, out.view().Rows(r, count),
-                TensorView(piece.data(), DType::kBFloat16, Device{}, {count, columns}));
-    }
-    Done(out.size_bytes(), out.size_bytes());
+  if (tensor == nullptr) return {};
+  Tensor out =
+      New(checkpoint_ == nullptr ? DType::kBFloat16 : StoredType(*tensor->info), Shape{rows, columns});
+  if (pass_ == Pass::kCheck) return out;
+  if (checkpoint_ == nullptr) {
+    ops::FillRandom(ctx_, out, NameKey(name), 0, 0.02f);
+    Done(out.size_bytes());
     return out;
   }
-  Source source = Open(name, *tensor, Shape{rows, columns}, columns);
-  Tensor out(source.view.dtype, ctx_.device, Shape{rows, columns});
+  const Source source = Open(*tensor, Shape{rows, columns});
   const int64_t row_bytes = columns * DTypeBytes(source.view.dtype);
   const int64_t step = std::max<int64_t>(1, kCopyBytes / row_bytes);
   for (int64_t r = 0; r < rows; r += step) {
@@ -238,20 +226,23 @@ Tensor WeightLoader::Table(const std::string& name, int64_t rows, int64_t column
     tensor->file->Release(piece);
   }
   source.Release();
-  Done(source.view.NumElements() * DTypeBytes(source.view.dtype), out.size_bytes());
+  Done(source.view.NumElements() * DTypeBytes(source.view.dtype));
   return out;
 }
 
 Tensor WeightLoader::Float32(const std::string& name, int64_t rows, int64_t columns) {
   std::vector<std::vector<int64_t>> shapes = {{rows, columns}};
   if (rows == 1) shapes.push_back({columns});
-  const CheckpointTensor* tensor = Claim(name, shapes);
-  if (tensor == nullptr || pass_ == Pass::kCheck) return {};
-  Tensor out(DType::kFloat32, ctx_.device, Shape{rows, columns});  // zero, as a random model's bias is
-  Source source = Open(name, *tensor, Shape{rows, columns}, columns);
-  if (checkpoint_ != nullptr) ops::Copy(ctx_, out, source.view);
-  source.Release();
-  Done(source.view.NumElements() * DTypeBytes(source.view.dtype), out.size_bytes());
+  const CheckpointTensor* tensor = Claim(name, shapes, DType::kFloat32);
+  if (tensor == nullptr) return {};
+  Tensor out = New(DType::kFloat32, Shape{rows, columns});  // zero, as a random model's bias is
+  if (pass_ == Pass::kCheck) return out;
+  if (checkpoint_ != nullptr) {
+    const Source source = Open(*tensor, Shape{rows, columns});
+    ops::Copy(ctx_, out, source.view);
+    source.Release();
+  }
+  Done(out.size_bytes());
   return out;
 }
 

@@ -11,7 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "compute/ops/linear.h"
+#include "compute/ops/moe.h"
 #include "model/weights/checkpoint.h"
 
 namespace fd {
@@ -26,7 +26,10 @@ class WeightLoader {
   WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act);
   const ops::Context& context() const { return ctx_; }
 
-  void Begin(Pass pass) { pass_ = pass; }
+  void Begin(Pass pass) {
+    pass_ = pass;
+    device_bytes_ = 0;
+  }
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 
   // False for random weights: what is optional is then absent.
@@ -39,13 +42,23 @@ class WeightLoader {
     int64_t rows;  // output features
   };
   // Parts [rows_i, k] ([k, rows_i] if transposed) of one type, bfloat16 or float32, stacked into one weight.
-  ops::LinearWeight Linear(const std::vector<Part>& parts, int64_t k, bool transposed = false);
+  // random_dtype: what random weights pretend to be stored as.
+  ops::LinearWeight Linear(const std::vector<Part>& parts, int64_t k, bool transposed = false,
+                           DType random_dtype = DType::kBFloat16);
+  // Finishes experts whose weights are in place (ops::FinishExperts).
+  void Experts(ops::ExpertWeights* experts, int64_t count);
   // [n] in the activation type: norms and biases.
   Tensor Vector(const std::string& name, int64_t n);
   // [rows, columns] in the type it is stored in: embeddings.
   Tensor Table(const std::string& name, int64_t rows, int64_t columns);
   // float32 [rows, columns]; with one row also stored as [columns].
   Tensor Float32(const std::string& name, int64_t rows, int64_t columns);
+
+  // [n], not from a checkpoint: what the model computes from its configuration.
+  template <typename T>
+  Tensor Constant(DType dtype, const std::vector<T>& values) {
+    return UploadConstant(dtype, values.data(), static_cast<int64_t>(values.size()));
+  }
 
   // Notes a problem when two of these tensors, claimed before, differ in type.
   void RequireSameType(const std::vector<std::string>& names);
@@ -55,11 +68,12 @@ class WeightLoader {
   Status Finish(const std::function<bool(std::string_view name)>& ignored);
   // Of the checking pass: bytes that a loading pass reads or makes.
   int64_t total_bytes() const { return total_bytes_; }
-  // Of the loading pass: bytes of what it returned.
-  int64_t packed_bytes() const { return packed_bytes_; }
+  // Of this pass: bytes on the device of what it returned, or in a checking pass, of what a loading pass will
+  // return.
+  int64_t device_bytes() const { return device_bytes_; }
 
  private:
-  // A tensor as the file holds it, or made up; `data` lies in host memory and is aligned.
+  // A tensor as the file holds it; `data` lies in host memory and is aligned.
   struct Source {
     TensorView view;
     CheckpointTensor from{nullptr, nullptr};
@@ -71,9 +85,12 @@ class WeightLoader {
   };
   // Checks that the type is loadable and the shape one of `shapes`, and counts bytes; null and a problem
   // noted when wrong.
-  const CheckpointTensor* Claim(const std::string& name, const std::vector<std::vector<int64_t>>& shapes);
-  Source Open(const std::string& name, const CheckpointTensor& tensor, const Shape& shape, int64_t fan_in);
-  void Done(int64_t read_bytes, int64_t packed_bytes);
+  const CheckpointTensor* Claim(const std::string& name, const std::vector<std::vector<int64_t>>& shapes,
+                                DType random_dtype = DType::kBFloat16);
+  Source Open(const CheckpointTensor& tensor, const Shape& shape);
+  Tensor New(DType dtype, const Shape& shape);
+  Tensor UploadConstant(DType dtype, const void* values, int64_t n);
+  void Done(int64_t read_bytes);
   void Problem(std::string text);
 
   const ops::Context& ctx_;
@@ -86,11 +103,7 @@ class WeightLoader {
   int64_t num_problems_ = 0;
   int64_t total_bytes_ = 0;
   int64_t done_bytes_ = 0;
-  int64_t packed_bytes_ = 0;
+  int64_t device_bytes_ = 0;
 };
-
-// bfloat16 values uniform in [-scale, scale], a function of (key, index) alone.
-void FillRandom(ThreadPool* threads, uint16_t* out, int64_t n, uint64_t key, int64_t first_index,
-                float scale);
 
 }  // namespace fd

@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(32 * kWarps) SimtKernel(AttentionArgs a) {
   __syncwarp();
   const int visible = attention::Visible(a, tile, row, group);
   const bool paged = a.block_tables != nullptr;
-  const int32_t* table = paged ? a.block_tables + tile.seq * a.table_stride : nullptr;
+  const int32_t* table = paged ? a.block_tables + a.table_offsets[tile.seq] : nullptr;
   // The addresses of key `i`'s vectors.
   auto address = [&](const void* base, int64_t stride, int i) {
     const T* p = static_cast<const T*>(base);

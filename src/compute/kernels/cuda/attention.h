@@ -20,12 +20,12 @@ struct AttentionArgs {
   const void* v = nullptr;
   const int32_t* query_offsets = nullptr;   // [seqs + 1]
   const int32_t* context_tokens = nullptr;  // [seqs], paged only
-  const int32_t* block_tables = nullptr;    // [seqs, *], paged only
+  const int32_t* table_offsets = nullptr;   // [seqs + 1], paged only
+  const int32_t* block_tables = nullptr;    // [*], paged only
   int64_t out_stride = 0;
   int64_t q_stride = 0;
   int64_t k_stride = 0;  // segments only: one row to the next
   int64_t v_stride = 0;
-  int64_t table_stride = 0;
   int64_t pages = 0;  // paged only: pages of the whole cache
   int64_t tokens = 0;
   int64_t seqs = 0;

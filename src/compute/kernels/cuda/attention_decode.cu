@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(32 * kWarps, 3)
   const int page_begin = split * size;
   if (page_begin >= pages) return;
   const int page_end = min(pages, page_begin + size);
-  const int32_t* table = a.block_tables + seq * a.table_stride;
+  const int32_t* table = a.block_tables + a.table_offsets[seq];
   const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
   const float scale = a.scale * 1.4426950408889634f;
 

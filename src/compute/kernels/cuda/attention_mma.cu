@@ -45,11 +45,12 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionArgs a, bool s
   Tile tile;
   if (!FindTile(a, kRows, skip_decode, static_cast<int>(blockIdx.x / a.kv_heads), &tile)) return;
   const float scale = a.scale * 1.4426950408889634f;
+  const int32_t* table = kPaged ? a.block_tables + a.table_offsets[tile.seq] : nullptr;
 
   auto copy_tile = [&](__nv_bfloat16* to, const void* base, int64_t stride, int block) {
     const auto* from = static_cast<const __nv_bfloat16*>(base);
     if constexpr (kPaged) {
-      const int64_t page = a.block_tables[tile.seq * a.table_stride + block];
+      const int64_t page = table[block];
       from += (page * a.kv_heads + kv) * (kKeys * D);
       stride = D;
     } else {

@@ -105,6 +105,7 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(C::kProducerRegisters));
     if (threadIdx.x != 0) return;
     const int last_page = (tile.context - 1) / kKvPageTokens;
+    const int32_t* table = kPaged ? a.block_tables + a.table_offsets[tile.seq] : nullptr;
     for (int block = 0; block < blocks; ++block) {
       const int stage = block % kStages, turn = block / kStages;
       int rows[kKeys / 64];
@@ -112,8 +113,7 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
       for (int i = 0; i < kKeys / 64; ++i) {
         const int page = min(block * (kKeys / 64) + i, last_page);
         if constexpr (kPaged) {
-          rows[i] = static_cast<int>((a.block_tables[tile.seq * a.table_stride + page] * a.kv_heads + kv) *
-                                     kKvPageTokens);
+          rows[i] = static_cast<int>((table[page] * a.kv_heads + kv) * kKvPageTokens);
         } else {
           rows[i] = tile.first_token + page * 64;
         }

@@ -16,8 +16,8 @@ class DeviceGuard {
  public:
   explicit DeviceGuard(int device) {
     FD_CUDA_CHECK(cudaGetDevice(&before_));
-    if (device != before_) FD_CUDA_CHECK(cudaSetDevice(device));
     changed_ = device != before_;
+    if (changed_) FD_CUDA_CHECK(cudaSetDevice(device));
   }
   ~DeviceGuard() {
     if (changed_) cudaSetDevice(before_);
@@ -28,7 +28,19 @@ class DeviceGuard {
   bool changed_ = false;
 };
 
+__global__ void Trap() { __trap(); }
+
 }  // namespace
+
+void ThrowDeviceError(const char* file, int line, const char* call, const char* name, const char* text) {
+  const char* slash = std::strrchr(file, '/');
+  throw DeviceError(StrCat(name, ": ", text, " (", slash ? slash + 1 : file, ":", line, ", ", call, ")"));
+}
+
+void InjectFault(void* stream) {
+  Trap<<<1, 1, 0, Stream(stream)>>>();
+  FD_CUDA_CHECK(cudaGetLastError());
+}
 
 bool IsBuilt() { return true; }
 
@@ -82,25 +94,27 @@ void* AllocateZeroed(int device, int64_t bytes) {
   FD_CHECK_GE(bytes, 0);
   void* memory = TryAllocate(device, bytes);
   FD_CHECK(memory != nullptr, "out of memory on CUDA device ", device, ": ", bytes, " bytes");
+  Zero(device, memory, bytes);
+  return memory;
+}
+
+void Zero(int device, void* memory, int64_t bytes) {
   DeviceGuard guard(device);
   FD_CUDA_CHECK(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), nullptr));
   FD_CUDA_CHECK(cudaStreamSynchronize(nullptr));
-  return memory;
 }
 
-void Free(int device, void* memory) {
-  DeviceGuard guard(device);
-  FD_CUDA_CHECK(cudaFree(memory));
-}
+void Free(int, void* memory) { cudaFree(memory); }
 
 void* AllocatePinned(int64_t bytes) {
   void* memory = nullptr;
-  FD_CUDA_CHECK(
-      cudaHostAlloc(&memory, static_cast<size_t>(std::max<int64_t>(bytes, 1)), cudaHostAllocPortable));
+  const size_t size = static_cast<size_t>(std::max<int64_t>(bytes, 1));
+  FD_CUDA_CHECK(cudaHostAlloc(&memory, size, cudaHostAllocPortable));
+  std::memset(memory, 0, size);
   return memory;
 }
 
-void FreePinned(void* memory) { FD_CUDA_CHECK(cudaFreeHost(memory)); }
+void FreePinned(void* memory) { cudaFreeHost(memory); }
 
 void* CreateStream(int device) {
   DeviceGuard guard(device);
@@ -109,7 +123,7 @@ void* CreateStream(int device) {
   return stream;
 }
 
-void DestroyStream(void* stream) { FD_CUDA_CHECK(cudaStreamDestroy(Stream(stream))); }
+void DestroyStream(void* stream) { cudaStreamDestroy(Stream(stream)); }
 
 void Synchronize(void* stream) { FD_CUDA_CHECK(cudaStreamSynchronize(Stream(stream))); }
 
@@ -136,7 +150,7 @@ void* CreateEvent() {
   FD_CUDA_CHECK(cudaEventCreate(&event));
   return event;
 }
-void DestroyEvent(void* event) { FD_CUDA_CHECK(cudaEventDestroy(Event(event))); }
+void DestroyEvent(void* event) { cudaEventDestroy(Event(event)); }
 void RecordEvent(void* event, void* stream) { FD_CUDA_CHECK(cudaEventRecord(Event(event), Stream(stream))); }
 void WaitEvent(void* event) { FD_CUDA_CHECK(cudaEventSynchronize(Event(event))); }
 void StreamWaitEvent(void* stream, void* event) {
@@ -165,6 +179,6 @@ void LaunchGraph(void* graph, void* stream) {
   FD_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), Stream(stream)));
 }
 
-void DestroyGraph(void* graph) { FD_CUDA_CHECK(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph))); }
+void DestroyGraph(void* graph) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)); }
 
 }  // namespace fd::cuda

@@ -1,5 +1,6 @@
-// Devices, their memory and streams, without a CUDA header. Thread-safe. A failing CUDA call other than those
-// that say so ends the process: after it the context is lost.
+// Devices, their memory, streams and graphs, without a CUDA header. Thread-safe. A failing CUDA call other
+// than those that say so throws DeviceError: the device is lost to this process. Giving back (Free...,
+// Destroy...) never throws, so that a process with a lost device can still wind up.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +31,12 @@ void SetDevice(int index);
 void* TryAllocate(int device, int64_t bytes);
 // The same, zeroed and visible to every stream; checks that there was memory.
 void* AllocateZeroed(int device, int64_t bytes);
+// Visible to every stream when it returns.
+void Zero(int device, void* memory, int64_t bytes);
 // Waits for work in flight that may use it.
 void Free(int device, void* memory);
 
-// Page-locked host memory: copies from and to it run beside kernels.
+// Page-locked host memory, zeroed: copies from and to it run beside kernels.
 void* AllocatePinned(int64_t bytes);
 void FreePinned(void* memory);
 
@@ -64,5 +67,8 @@ void BeginCapture(void* stream);
 void* EndCapture(void* stream);
 void LaunchGraph(void* graph, void* stream);
 void DestroyGraph(void* graph);
+
+// Gives the stream a kernel that ends in a trap: from then on the device is lost. For fault tests.
+void InjectFault(void* stream);
 
 }  // namespace fd::cuda

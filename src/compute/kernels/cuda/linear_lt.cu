@@ -10,11 +10,12 @@
 #include "compute/kernels/cuda/linear.h"
 #include "compute/kernels/cuda/values.cuh"
 
-#define FD_CUBLAS_CHECK(call)                                                                       \
-  do {                                                                                              \
-    const cublasStatus_t fd_status = (call);                                                        \
-    if (fd_status != CUBLAS_STATUS_SUCCESS) [[unlikely]]                                            \
-      ::fd::CheckFailed(__FILE__, __LINE__, #call, ::fd::StrCat(cublasLtGetStatusName(fd_status))); \
+#define FD_CUBLAS_CHECK(call)                                                                   \
+  do {                                                                                          \
+    const cublasStatus_t fd_status = (call);                                                    \
+    if (fd_status != CUBLAS_STATUS_SUCCESS) [[unlikely]]                                        \
+      ::fd::cuda::ThrowDeviceError(__FILE__, __LINE__, #call, cublasLtGetStatusName(fd_status), \
+                                   cublasLtGetStatusString(fd_status));                         \
   } while (0)
 
 namespace fd::cuda {

@@ -1,3 +1,4 @@
+#include "base/rng.h"
 #include "compute/kernels/cuda/rows.h"
 
 #include <algorithm>
@@ -73,7 +74,43 @@ void MoveBytes(void* out, int64_t out_stride, const void* in, int64_t in_stride,
   }
 }
 
+__global__ void TakeDrawn(int32_t* ids, const int32_t* source, const int32_t* drawn, int64_t tokens,
+                          int64_t drawn_rows) {
+  const int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x;
+  if (i >= tokens) return;
+  const int32_t row = source[i];
+  if (row >= 0 && row < drawn_rows) ids[i] = max(drawn[row], 0);
+}
+
+template <typename T>
+__global__ void Fill(T* out, int64_t n, uint64_t key, int64_t first_index, float scale) {
+  const int64_t step = int64_t{gridDim.x} * kThreads;
+  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < n; i += step) {
+    const uint32_t bits = FillBits(key, static_cast<uint64_t>(first_index + i));
+    const float value = static_cast<float>(static_cast<int32_t>(bits)) * 0x1p-31f * scale;
+    out[i] = Round<T>(Load(Round<bf16>(value)));
+  }
+}
+
 }  // namespace
+
+void TakeDrawnTokens(int32_t* ids, const int32_t* source, const int32_t* drawn, int64_t tokens,
+                     int64_t drawn_rows, void* stream) {
+  if (tokens == 0) return;
+  const auto blocks = static_cast<unsigned>((tokens + kThreads - 1) / kThreads);
+  TakeDrawn<<<blocks, kThreads, 0, AsStream(stream)>>>(ids, source, drawn, tokens, drawn_rows);
+  FD_CUDA_CHECK(cudaGetLastError());
+}
+
+void FillRandom(DType act, void* out, int64_t n, uint64_t key, int64_t first_index, float scale,
+                void* stream) {
+  if (n == 0) return;
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>((n + kThreads - 1) / kThreads, 1 << 16));
+  ForAct(act, [&]<typename T>(T) {
+    Fill<<<blocks, kThreads, 0, AsStream(stream)>>>(static_cast<T*>(out), n, key, first_index, scale);
+  });
+  FD_CUDA_CHECK(cudaGetLastError());
+}
 
 void GatherRows(void* out, DType out_type, int64_t out_stride, const void* in, DType in_type,
                 int64_t in_stride, int64_t in_rows, const int32_t* rows, int64_t m, int64_t n, void* stream) {

@@ -16,6 +16,13 @@ void GatherRows(void* out, DType out_type, int64_t out_stride, const void* in, D
 void ScatterRows(void* out, int64_t out_stride, int64_t out_rows, const void* in, int64_t in_stride,
                  DType type, const int32_t* rows, int64_t m, int64_t n, void* stream);
 
+// ops/rows: ids[i] = max(drawn[source[i]], 0) where source[i] is in [0, drawn_rows).
+void TakeDrawnTokens(int32_t* ids, const int32_t* source, const int32_t* drawn, int64_t tokens,
+                     int64_t drawn_rows, void* stream);
+// ops/random.
+void FillRandom(DType act, void* out, int64_t n, uint64_t key, int64_t first_index, float scale,
+                void* stream);
+
 // ops/norm. residual may be null; otherwise residual += in (rounded) first and the sum is normalised. All of
 // type `act`; out may be in.
 void RmsNorm(DType act, void* out, int64_t out_stride, void* residual, int64_t residual_stride,

@@ -12,6 +12,10 @@ void ScatterRows(void*, int64_t, int64_t, const void*, int64_t, DType, const int
                  void*) {
   NotBuilt(__func__);
 }
+void TakeDrawnTokens(int32_t*, const int32_t*, const int32_t*, int64_t, int64_t, void*) {
+  NotBuilt(__func__);
+}
+void FillRandom(DType, void*, int64_t, uint64_t, int64_t, float, void*) { NotBuilt(__func__); }
 
 void RmsNorm(DType, void*, int64_t, void*, int64_t, const void*, int64_t, const void*, int64_t, int64_t,
              float, void*) {

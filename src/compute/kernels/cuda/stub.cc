@@ -9,6 +9,7 @@ DeviceInfo GetDeviceInfo(int) { NotBuilt(__func__); }
 void SetDevice(int) { NotBuilt(__func__); }
 void* TryAllocate(int, int64_t) { NotBuilt(__func__); }
 void* AllocateZeroed(int, int64_t) { NotBuilt(__func__); }
+void Zero(int, void*, int64_t) { NotBuilt(__func__); }
 void Free(int, void*) { NotBuilt(__func__); }
 void* AllocatePinned(int64_t) { NotBuilt(__func__); }
 void FreePinned(void*) { NotBuilt(__func__); }
@@ -28,5 +29,6 @@ void BeginCapture(void*) { NotBuilt(__func__); }
 void* EndCapture(void*) { NotBuilt(__func__); }
 void LaunchGraph(void*, void*) { NotBuilt(__func__); }
 void DestroyGraph(void*) { NotBuilt(__func__); }
+void InjectFault(void*) { NotBuilt(__func__); }
 
 }  // namespace fd::cuda
