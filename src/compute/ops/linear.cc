@@ -80,7 +80,7 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
     ctx.workspace->Release(mark);
     if (done) return;
   }
-  if (!cuda::LinearLt(args, ctx.stream)) cuda::LinearSimple(args, ctx.stream);
+  cuda::Linear(args, ctx.stream);
 }
 
 }  // namespace

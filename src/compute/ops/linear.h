@@ -1,6 +1,6 @@
 // y = x W^T (+ b): float32 accumulation over k in ascending order, one rounding to the type of `out`.
 // On the CPU a row's result does not depend on the other rows or on how many there are (batch invariance); on
-// CUDA its last bits may change with the number of rows.
+// CUDA that holds up to 16 rows of bfloat16, beyond them its last bits may change with the number of rows.
 #pragma once
 
 #include <cstdint>
