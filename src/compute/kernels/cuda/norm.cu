@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "compute/kernels/cuda/launch.cuh"
 #include "compute/kernels/cuda/rows.h"
 #include "compute/kernels/cuda/values.cuh"
 
@@ -13,6 +14,8 @@ __global__ void RmsNormRows(T* out, int64_t out_stride, T* residual, int64_t res
                             int64_t in_stride, const T* weight, int n, float eps) {
   using V = Vec<T, kWidth>;
   __shared__ float partial[32];
+  LetNextBegin();
+  WaitForPrevious();
   const int64_t row = blockIdx.x;
   const T* from = in + row * in_stride;
   T* sum_row = kResidual ? residual + row * residual_stride : nullptr;
@@ -84,11 +87,11 @@ void LaunchRms(T* out, int64_t out_stride, T* residual, int64_t residual_stride,
                int64_t in_stride, const T* weight, int64_t rows, int64_t n, float eps, cudaStream_t stream) {
   const unsigned threads = ThreadsFor(n / kWidth), blocks = static_cast<unsigned>(rows);
   if (residual != nullptr) {
-    RmsNormRows<T, kWidth, true><<<blocks, threads, 0, stream>>>(
-        out, out_stride, residual, residual_stride, in, in_stride, weight, static_cast<int>(n), eps);
+    LaunchOverlapped(RmsNormRows<T, kWidth, true>, dim3(blocks), threads, 0, stream, out, out_stride,
+                     residual, residual_stride, in, in_stride, weight, static_cast<int>(n), eps);
   } else {
-    RmsNormRows<T, kWidth, false><<<blocks, threads, 0, stream>>>(out, out_stride, nullptr, 0, in, in_stride,
-                                                                  weight, static_cast<int>(n), eps);
+    LaunchOverlapped(RmsNormRows<T, kWidth, false>, dim3(blocks), threads, 0, stream, out, out_stride,
+                     residual, residual_stride, in, in_stride, weight, static_cast<int>(n), eps);
   }
 }
 
