@@ -9,8 +9,10 @@
 #include <cstring>
 #include <functional>
 #include <random>
+#include <string>
 #include <vector>
 
+#include "base/strings.h"
 #include "compute/kernels/cuda/device.h"
 #include "compute/kernels/cuda/launch.h"
 #include "compute/kernels/cuda/linear.h"
@@ -206,28 +208,13 @@ void Decode(Bench& b) {
   cuda::SetLaunchOverlap(true);
 }
 
-void Tune(Bench& b) {
-  const cuda::LinearFewShape shapes[] = {{1, 2}, {1, 3}, {1, 4}, {1, 5}, {2, 2}, {2, 3}};
-  std::printf("\n%-24s %5s", "us by tiles x stages", "rows");
-  for (const auto& s : shapes) std::printf(" %7d x %d", s.tiles, s.stages);
-  std::printf("\n");
-  for (const Product& p : kProducts) {
-    if (p.weight != DType::kBFloat16) continue;
-    const std::vector<ops::LinearWeight> weights = WeightsOf(b, p);
-    for (bool overlap : {true, false}) {
-      cuda::SetLaunchOverlap(overlap);
-      for (int64_t m : {1, 8, 16}) {
-        std::printf("%-24s %5ld", p.name, static_cast<long>(m));
-        for (const auto& s : shapes) std::printf(" %11.2f", LinearMs(b, p, m, weights, Few(b, s)) * 1e3);
-        std::printf("%s\n", overlap ? "" : "  no overlap");
-      }
-    }
-  }
-  cuda::SetLaunchOverlap(true);
-}
-
 // What a decoder layer has beside attention and experts, each kernel fed by the one before.
-void Layer(Bench& b) {
+struct Way {
+  std::string name;
+  bool overlap;
+  LinearFn linear;
+};
+void Layer(Bench& b, const std::vector<Way>& ways) {
   constexpr int kLayers = 8;
   struct Weights {
     ops::LinearWeight qkv, out, router, gate_up, down;
@@ -249,9 +236,9 @@ void Layer(Bench& b) {
                  gate_up(DType::kBFloat16, kGpu, {m, 2 * width}), act(DType::kBFloat16, kGpu, {m, width}),
                  logits(DType::kFloat32, kGpu, {m, 64});
     std::printf("%3ld rows:", static_cast<long>(m));
-    for (int way = 0; way < 3; ++way) {
-      const LinearFn linear = way < 2 ? Dispatched(b) : CublasLt(b);
-      cuda::SetLaunchOverlap(way == 0);
+    for (const Way& way : ways) {
+      const LinearFn& linear = way.linear;
+      cuda::SetLaunchOverlap(way.overlap);
       const double ms = b.Milliseconds(2 * kLayers, [&](int i) {
         const Weights& w = layers[static_cast<size_t>(i % kLayers)];
         ops::AddRmsNorm(b.ctx, h, x, y, norm, 1e-5f);
@@ -264,15 +251,40 @@ void Layer(Bench& b) {
         linear(y, act, w.down);
         ops::Add(b.ctx, y, y, h);
       });
-      std::printf("  %s %.1f us (%.0f %%)",
-                  way == 0   ? "ours"
-                  : way == 1 ? "without overlap"
-                             : "cuBLASLt",
-                  ms * 1e3, 100 * bytes / b.bandwidth * 1e3 / ms);
+      std::printf("  %s %.1f us (%.0f %%)", way.name.c_str(), ms * 1e3, 100 * bytes / b.bandwidth * 1e3 / ms);
     }
     std::printf("\n");
   }
   cuda::SetLaunchOverlap(true);
+}
+
+void Tune(Bench& b) {
+  const cuda::LinearFewShape shapes[] = {{1, 2}, {1, 3}, {1, 4}, {1, 5}, {2, 2}, {2, 3}};
+  std::printf("\n%-24s %5s", "us by tiles x stages", "rows");
+  for (const auto& s : shapes) std::printf(" %7d x %d", s.tiles, s.stages);
+  std::printf("\n");
+  for (const Product& p : kProducts) {
+    if (p.weight != DType::kBFloat16) continue;
+    const std::vector<ops::LinearWeight> weights = WeightsOf(b, p);
+    for (bool overlap : {true, false}) {
+      cuda::SetLaunchOverlap(overlap);
+      for (int64_t m : {1, 8, 16}) {
+        std::printf("%-24s %5ld", p.name, static_cast<long>(m));
+        for (const auto& s : shapes) std::printf(" %11.2f", LinearMs(b, p, m, weights, Few(b, s)) * 1e3);
+        std::printf("%s\n", overlap ? "" : "  no overlap");
+      }
+    }
+  }
+  std::vector<Way> ways;
+  for (const auto& shape : shapes) {
+    const LinearFn few = Few(b, shape), other = Dispatched(b);
+    ways.push_back(
+        {StrCat(shape.tiles, " x ", shape.stages), true,
+         [few, other](const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
+           (weight.kind == ops::WeightKind::kBFloat16 ? few : other)(out, in, weight);
+         }});
+  }
+  Layer(b, ways);
 }
 
 int Main(const char* only) {
@@ -299,7 +311,10 @@ int Main(const char* only) {
     return 0;
   }
   Decode(b);
-  Layer(b);
+  Layer(b, {{"ours", true, Dispatched(b)},
+            {"without overlap", false, Dispatched(b)},
+            {"cuBLASLt", false, CublasLt(b)},
+            {"cuBLASLt, the rest overlapped", true, CublasLt(b)}});
   if (std::strcmp(only, "decode") == 0) return 0;
   for (const Product& p : kProducts) {
     const std::vector<ops::LinearWeight> weights = WeightsOf(b, p);

@@ -181,8 +181,8 @@ bool LinearFew(const LinearArgs& a, void* stream, LinearFewShape shape) {
   if (!takes) return false;
   if (a.m == 0 || a.n == 0) return true;
   if (shape.tiles == 0) {
-    // Blocks of 32 features read the rows half as often; with few features they leave processors idle.
-    shape.tiles = a.n >= 8192 ? 2 : 1;
+    // Blocks of 32 features read the rows half as often, but fewer than about two a processor leave it idle.
+    shape.tiles = a.n > (a.m <= 8 ? 8192 : 4096) ? 2 : 1;
     shape.stages = shape.tiles == 2 ? 3 : 4;
   }
   const cudaStream_t s = AsStream(stream);

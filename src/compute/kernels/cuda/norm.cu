@@ -15,13 +15,16 @@ __global__ void RmsNormRows(T* out, int64_t out_stride, T* residual, int64_t res
   using V = Vec<T, kWidth>;
   __shared__ float partial[32];
   LetNextBegin();
+  const int own = threadIdx.x * kWidth, step = blockDim.x * kWidth;
+  V own_weight = {}, own_x = {};  // of the first pass of a thread, mostly the only one
+  if (own < n) own_weight = *reinterpret_cast<const V*>(weight + own);
   WaitForPrevious();
   const int64_t row = blockIdx.x;
   const T* from = in + row * in_stride;
   T* sum_row = kResidual ? residual + row * residual_stride : nullptr;
   T* to = out + row * out_stride;
   float squares = 0;
-  for (int i = threadIdx.x * kWidth; i < n; i += blockDim.x * kWidth) {
+  for (int i = own; i < n; i += step) {
     V x = *reinterpret_cast<const V*>(from + i);
     if constexpr (kResidual) {
       const V r = *reinterpret_cast<const V*>(sum_row + i);
@@ -31,12 +34,13 @@ __global__ void RmsNormRows(T* out, int64_t out_stride, T* residual, int64_t res
     }
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) squares += Load(x.v[j]) * Load(x.v[j]);
+    if (i == own) own_x = x;
   }
   const float scale = rsqrtf(BlockSum(squares, partial) / static_cast<float>(n) + eps);
   const T* source = kResidual ? sum_row : from;
-  for (int i = threadIdx.x * kWidth; i < n; i += blockDim.x * kWidth) {
-    V x = *reinterpret_cast<const V*>(source + i);
-    const V w = *reinterpret_cast<const V*>(weight + i);
+  for (int i = own; i < n; i += step) {
+    V x = i == own ? own_x : *reinterpret_cast<const V*>(source + i);
+    const V w = i == own ? own_weight : *reinterpret_cast<const V*>(weight + i);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) x.v[j] = Round<T>(Load(Round<T>(Load(x.v[j]) * scale)) * Load(w.v[j]));
     *reinterpret_cast<V*>(to + i) = x;
