@@ -211,7 +211,7 @@ void Decode(Bench& b) {
 // What a decoder layer has beside attention and experts, each kernel fed by the one before.
 struct Way {
   std::string name;
-  bool overlap;
+  bool overlap, fused;  // fused: gate+up and SwiGLU in one kernel
   LinearFn linear;
 };
 void Layer(Bench& b, const std::vector<Way>& ways) {
@@ -246,8 +246,12 @@ void Layer(Bench& b, const std::vector<Way>& ways) {
         linear(y, qkv.view().Columns(0, hidden), w.out);
         ops::AddRmsNorm(b.ctx, h, x, y, norm, 1e-5f);
         linear(logits, h, w.router);
-        linear(gate_up, h, w.gate_up);
-        ops::SwiGlu(b.ctx, act, gate_up);
+        if (way.fused) {
+          ops::LinearSwiGlu(b.ctx, act, h, w.gate_up);
+        } else {
+          linear(gate_up, h, w.gate_up);
+          ops::SwiGlu(b.ctx, act, gate_up);
+        }
         linear(y, act, w.down);
         ops::Add(b.ctx, y, y, h);
       });
@@ -279,7 +283,7 @@ void Tune(Bench& b) {
   for (const auto& shape : shapes) {
     const LinearFn few = Few(b, shape), other = Dispatched(b);
     ways.push_back(
-        {StrCat(shape.tiles, " x ", shape.stages), true,
+        {StrCat(shape.tiles, " x ", shape.stages), true, false,
          [few, other](const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
            (weight.kind == ops::WeightKind::kBFloat16 ? few : other)(out, in, weight);
          }});
@@ -311,10 +315,11 @@ int Main(const char* only) {
     return 0;
   }
   Decode(b);
-  Layer(b, {{"ours", true, Dispatched(b)},
-            {"without overlap", false, Dispatched(b)},
-            {"cuBLASLt", false, CublasLt(b)},
-            {"cuBLASLt, the rest overlapped", true, CublasLt(b)}});
+  Layer(b, {{"ours", true, true, Dispatched(b)},
+            {"SwiGLU apart", true, false, Dispatched(b)},
+            {"without overlap", false, true, Dispatched(b)},
+            {"cuBLASLt, the rest overlapped", true, false, CublasLt(b)},
+            {"cuBLASLt", false, false, CublasLt(b)}});
   if (std::strcmp(only, "decode") == 0) return 0;
   for (const Product& p : kProducts) {
     const std::vector<ops::LinearWeight> weights = WeightsOf(b, p);

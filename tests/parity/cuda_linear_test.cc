@@ -228,6 +228,47 @@ INSTANTIATE_TEST_SUITE_P(Tails, CudaLinearFew,
                                                              {16, 31, 3080},
                                                              {2, 160, 12288}}));
 
+// One kernel or two, each shape, any number of rows: the same bits.
+TEST(CudaLinearCases, LinearSwiGluGivesTheBitsOfItsTwoSteps) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  std::mt19937 rng(10);
+  const Case cases[] = {{17, 1, 8}, {17, 20, 72}, {16, 47, 520}, {16, 96, 1024}, {16, 1536, 2560}};
+  for (const auto& [max_m, width, k] : cases) {
+    const Tensor wide_in = ToDevice(gpu, Random(rng, DType::kBFloat16, {max_m, k + 8}));
+    const TensorView in = wide_in.view().Columns(8, k);
+    const ops::LinearWeight w =
+        ops::PackLinear(gpu.ctx, {Random(rng, DType::kBFloat16, {2 * width, k}, 0.1f)});
+    for (int64_t m = 1; m <= max_m; ++m) {
+      SCOPED_TRACE(testing::Message() << m << " rows of " << width << " x " << k);
+      Tensor product = PoisonedOnDevice(gpu, DType::kBFloat16, {m, 2 * width}),
+             expected = PoisonedOnDevice(gpu, DType::kBFloat16, {m, width});
+      ops::Linear(gpu.ctx, product, in.Rows(0, m), w);
+      ops::SwiGlu(gpu.ctx, expected, product);
+      const Tensor two_steps = ToHost(gpu, expected);
+      for (float v : Values(two_steps)) ASSERT_FALSE(std::isnan(v));
+      Tensor wide_out = PoisonedOnDevice(gpu, DType::kBFloat16, {m + 1, width + 3});
+      ops::LinearSwiGlu(gpu.ctx, wide_out.view().Rows(0, m).Columns(1, width), in.Rows(0, m), w);
+      const Tensor found = ToHost(gpu, wide_out);
+      ExpectSameBits(found.view().Rows(0, m).Columns(1, width), two_steps);
+      for (int64_t r = 0; r <= m; ++r) {
+        for (int64_t i = 0; i < width + 3; ++i) {
+          if (r < m && i >= 1 && i <= width) continue;
+          ASSERT_TRUE(std::isnan(Get(found, r * (width + 3) + i))) << r << ", " << i;
+        }
+      }
+      if (m > 16) continue;
+      for (const cuda::LinearFewShape& shape : kShapes) {
+        Tensor out = PoisonedOnDevice(gpu, DType::kBFloat16, {m, width});
+        cuda::LinearArgs args = ArgsOf(out, in.Rows(0, m), w.data, {});
+        ASSERT_TRUE(cuda::LinearFewSwiGlu(args, gpu.stream, shape));
+        ExpectSameBits(ToHost(gpu, out), two_steps);
+      }
+    }
+  }
+  EXPECT_EQ(gpu.workspace.Mark(), 0);
+}
+
 TEST(CudaLinearCases, FewRowsOfRealWeightsHaveTheSameBitsInEveryBatch) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;

@@ -30,5 +30,9 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
 // bfloat16.
 void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
             const TensorView& bias = {});
+// out [m, n / 2] = SwiGlu of gate_up's product with in [m, k], to the bit what Linear and SwiGlu give; one
+// kernel where there is one. out may not be in.
+void LinearSwiGlu(const Context& ctx, const TensorView& out, const TensorView& in,
+                  const LinearWeight& gate_up);
 
 }  // namespace fd::ops

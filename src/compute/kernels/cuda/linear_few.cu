@@ -5,6 +5,9 @@
 // memory that only it reads: a register file for bytes in flight, without a barrier. Copies of the first
 // kStages steps begin before the kernel that makes the rows has ended. Rows go from memory (L2) to registers
 // in the order of the other operand. A result's order of summation depends on k alone.
+//
+// With kGateUp a tile is 8 gate features and the 8 up features that belong to them, and what is stored is
+// silu(gate) * up.
 #include <atomic>
 
 #include "compute/kernels/cuda/launch.cuh"
@@ -29,7 +32,7 @@ __device__ __forceinline__ void WaitCopies() {
 }
 
 // kTiles x 16 features, kRowTiles x 8 rows.
-template <int kTiles, int kRowTiles, int kStages>
+template <int kTiles, int kRowTiles, int kStages, bool kGateUp>
 __global__ void __launch_bounds__(kThreads, 2)
     Few(LinearFinish finish, const bf16* in, int64_t in_stride, const bf16* weight, int m, int n, int k) {
   constexpr int kFeatures = 16 * kTiles;
@@ -43,13 +46,16 @@ __global__ void __launch_bounds__(kThreads, 2)
   const uint32_t own_address = static_cast<uint32_t>(__cvta_generic_to_shared(own + lane));
   const int steps = (k + kStepK - 1) / kStepK;
   const int count = (steps - warp + kWarps - 1) / kWarps;  // steps warp, warp + kWarps, ...
-  const int first_feature = blockIdx.x * kFeatures;
+  // Of the output: kGateUp halves the features.
+  constexpr int kOutputs = kGateUp ? kFeatures / 2 : kFeatures;
+  const int outputs = kGateUp ? n / 2 : n, first_output = blockIdx.x * kOutputs;
 
   const bf16* features[2 * kTiles];
 #pragma unroll
   for (int f = 0; f < 2 * kTiles; ++f) {
-    // Beyond the last feature: its copies, whose results are not stored.
-    features[f] = weight + min(first_feature + 8 * f + g, n - 1) * static_cast<int64_t>(k);
+    // Beyond the last output: its copies, whose results are not stored.
+    const int output = min(first_output + 8 * (kGateUp ? f / 2 : f) + g, outputs - 1);
+    features[f] = weight + (kGateUp && f % 2 == 1 ? outputs + output : output) * static_cast<int64_t>(k);
   }
   const auto copy_weights = [&](int stage, int i) {
     if (i < count) {
@@ -130,20 +136,29 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < m * kFeatures; i += kThreads) {
-    const int row = i / kFeatures, feature = i % kFeatures;
-    if (first_feature + feature >= n) continue;
+  const auto total_of = [&](int row, int feature) {
     const float* part = reinterpret_cast<const float*>(slots) + row * kPartialWidth + feature;
     float total = 0;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) total += part[w * (kStages * kPieces * 128)];
-    finish.Store(row, first_feature + feature, total);
+    return total;
+  };
+  for (int i = threadIdx.x; i < m * kOutputs; i += kThreads) {
+    const int row = i / kOutputs, j = i % kOutputs;
+    if (first_output + j >= outputs) continue;
+    if constexpr (kGateUp) {
+      const int gate = j / 8 * 16 + j % 8;
+      const bf16 value = SiluTimes(Round<bf16>(total_of(row, gate)), Round<bf16>(total_of(row, gate + 8)));
+      static_cast<bf16*>(finish.out)[row * finish.stride + first_output + j] = value;
+    } else {
+      finish.Store(row, first_output + j, total_of(row, j));
+    }
   }
 }
 
-template <int kTiles, int kRowTiles, int kStages>
+template <int kTiles, int kRowTiles, int kStages, bool kGateUp>
 void Launch(const LinearArgs& a, cudaStream_t stream) {
-  const auto kernel = Few<kTiles, kRowTiles, kStages>;
+  const auto kernel = Few<kTiles, kRowTiles, kStages, kGateUp>;
   constexpr int kSharedBytes = kWarps * kStages * kTiles * 2048;
   // The same split of shared memory and L1 for all, so that blocks of two kernels fit on one multiprocessor.
   static std::atomic<uint64_t> prepared{0};  // one bit a device
@@ -155,26 +170,26 @@ void Launch(const LinearArgs& a, cudaStream_t stream) {
                                        cudaSharedmemCarveoutMaxShared));
     if (device < 64) prepared |= uint64_t{1} << device;
   }
-  const unsigned blocks = static_cast<unsigned>((a.n + 16 * kTiles - 1) / (16 * kTiles));
+  const int64_t outputs = kGateUp ? a.n / 2 : a.n, per_block = (kGateUp ? 8 : 16) * kTiles;
+  const unsigned blocks = static_cast<unsigned>((outputs + per_block - 1) / per_block);
   LaunchOverlapped(kernel, dim3(blocks), kThreads, kSharedBytes, stream, LinearFinishOf(a),
                    static_cast<const bf16*>(a.in), a.in_stride, static_cast<const bf16*>(a.weight),
                    static_cast<int>(a.m), static_cast<int>(a.n), static_cast<int>(a.k));
 }
 
-template <int kTiles, int kRowTiles>
+template <int kTiles, int kRowTiles, bool kGateUp>
 void WithStages(const LinearArgs& a, int stages, cudaStream_t stream) {
-  if (stages == 2) return Launch<kTiles, kRowTiles, 2>(a, stream);
-  if (stages == 3) return Launch<kTiles, kRowTiles, 3>(a, stream);
+  if (stages == 2) return Launch<kTiles, kRowTiles, 2, kGateUp>(a, stream);
+  if (stages == 3) return Launch<kTiles, kRowTiles, 3, kGateUp>(a, stream);
   if constexpr (kTiles == 1) {
-    if (stages == 4) return Launch<kTiles, kRowTiles, 4>(a, stream);
-    if (stages == 5) return Launch<kTiles, kRowTiles, 5>(a, stream);
+    if (stages == 4) return Launch<kTiles, kRowTiles, 4, kGateUp>(a, stream);
+    if (stages == 5) return Launch<kTiles, kRowTiles, 5, kGateUp>(a, stream);
   }
   FD_CHECK(false, "no kernel of ", kTiles, " tiles and ", stages, " stages");
 }
 
-}  // namespace
-
-bool LinearFew(const LinearArgs& a, void* stream, LinearFewShape shape) {
+template <bool kGateUp>
+bool Run(const LinearArgs& a, LinearFewShape shape, void* stream) {
   const bool takes = a.in_type == DType::kBFloat16 && a.weight_type == DType::kBFloat16 && a.m <= kMaxRows &&
                      a.k % 8 == 0 && a.k <= INT32_MAX && a.n <= INT32_MAX - 32 &&
                      Aligned16<bf16>(a.in, a.m == 1 ? 0 : a.in_stride) && Aligned16<bf16>(a.weight, 0);
@@ -187,11 +202,21 @@ bool LinearFew(const LinearArgs& a, void* stream, LinearFewShape shape) {
   }
   const cudaStream_t s = AsStream(stream);
   if (shape.tiles == 1) {
-    (a.m <= 8 ? WithStages<1, 1> : WithStages<1, 2>)(a, shape.stages, s);
+    (a.m <= 8 ? WithStages<1, 1, kGateUp> : WithStages<1, 2, kGateUp>)(a, shape.stages, s);
   } else {
-    (a.m <= 8 ? WithStages<2, 1> : WithStages<2, 2>)(a, shape.stages, s);
+    (a.m <= 8 ? WithStages<2, 1, kGateUp> : WithStages<2, 2, kGateUp>)(a, shape.stages, s);
   }
   return true;
+}
+
+}  // namespace
+
+bool LinearFew(const LinearArgs& args, void* stream, LinearFewShape shape) {
+  return Run<false>(args, shape, stream);
+}
+bool LinearFewSwiGlu(const LinearArgs& args, void* stream, LinearFewShape shape) {
+  return args.out_type == DType::kBFloat16 && args.bias == nullptr && args.n % 2 == 0 &&
+         Run<true>(args, shape, stream);
 }
 
 }  // namespace fd::cuda
