@@ -1,14 +1,20 @@
 // The ops of a transformer layer beside attention and experts, in the shapes of ERNIE-4.5-21B-A3B, as graph
-// replays: build/cuda-core/bench/bench_gpu_dense
+// replays: build/cuda-core/bench/bench_gpu_dense [decode | tune]
+// decode: only up to 16 rows, our kernel beside cuBLASLt, and the dense half of a layer as one sequence.
+// tune: our kernel for few rows in each of its shapes.
 // Weights rotate so that no call finds its own in the L2 cache. Floors: bytes over the copy bandwidth
 // measured first (reads plus writes), operations over the rate of an 8192 x 8192 x 8192 product.
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <random>
+#include <string>
 #include <vector>
 
+#include "base/strings.h"
 #include "compute/kernels/cuda/device.h"
+#include "compute/kernels/cuda/launch.h"
 #include "compute/kernels/cuda/linear.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/linear.h"
@@ -74,6 +80,22 @@ struct Bench {
     std::nth_element(times.begin(), times.begin() + 5, times.end());
     return times[5];
   }
+  // Outside a graph, where it is faster than within one (3.0 against 2.4 TB/s on an H100).
+  double CopyMilliseconds(const TensorView& to, const TensorView& from) {
+    std::vector<double> times;
+    void *begin = cuda::CreateEvent(), *end = cuda::CreateEvent();
+    for (int repeat = 0; repeat < 7; ++repeat) {
+      cuda::RecordEvent(begin, stream);
+      ops::Copy(ctx, to, from);
+      cuda::RecordEvent(end, stream);
+      cuda::WaitEvent(end);
+      if (repeat >= 2) times.push_back(static_cast<double>(cuda::MillisecondsBetween(begin, end)));
+    }
+    cuda::DestroyEvent(begin);
+    cuda::DestroyEvent(end);
+    std::sort(times.begin(), times.end());
+    return times[2];
+  }
   void Print(const char* name, int64_t rows, double ms, double bytes, double flops) const {
     const double memory_ms = bytes / bandwidth * 1e3, math_ms = flops / rate * 1e3;
     const double floor = std::max(memory_ms, math_ms);
@@ -96,29 +118,181 @@ struct Product {
   DType weight = DType::kBFloat16, out = DType::kBFloat16;
 };
 
-double LinearMs(Bench& b, const Product& p, int64_t m, int copies) {
-  // Set by hand: packing would read the weight through the host.
-  std::vector<ops::LinearWeight> weights;
-  for (int i = 0; i < copies; ++i) {
-    ops::LinearWeight w;
-    w.kind = p.weight == DType::kBFloat16 ? ops::WeightKind::kBFloat16 : ops::WeightKind::kFloat32;
-    w.n = p.n;
-    w.k = p.k;
-    w.data = b.Random(p.weight, {p.n, p.k}, 0.02f);
-    if (p.weight == DType::kFloat32) {  // as PackLinear does for routers
-      w.split = Tensor(DType::kBFloat16, kGpu, {3 * p.n, p.k});
-      cuda::SplitFloat32(w.split.view().data, w.data.view().data, p.n, p.k, b.stream);
-    }
-    weights.push_back(std::move(w));
-  }
-  const Tensor in = b.Random(DType::kBFloat16, {m, p.k});
-  const Tensor out(p.out, kGpu, {m, p.n});
-  return b.Milliseconds(std::max(copies, 4), [&](int i) {
-    ops::Linear(b.ctx, out, in, weights[static_cast<size_t>(i % copies)]);
-  });
+using LinearFn =
+    std::function<void(const TensorView& out, const TensorView& in, const ops::LinearWeight& weight)>;
+
+LinearFn Dispatched(Bench& b) {
+  return [&b](const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
+    ops::Linear(b.ctx, out, in, weight);
+  };
+}
+cuda::LinearArgs ArgsOf(const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
+  cuda::LinearArgs a;
+  a.out = out.data;
+  a.in = in.data;
+  a.weight = weight.data.view().data;
+  a.out_type = out.dtype;
+  a.in_type = in.dtype;
+  a.weight_type = weight.data.view().dtype;
+  a.m = in.dim(0);
+  a.n = weight.n;
+  a.k = weight.k;
+  a.out_stride = out.row_stride;
+  a.in_stride = in.row_stride;
+  return a;
+}
+// float32 weights (the router) go where they always go.
+LinearFn CublasLt(Bench& b) {
+  return [&b](const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
+    if (!cuda::LinearLt(ArgsOf(out, in, weight), b.stream)) ops::Linear(b.ctx, out, in, weight);
+  };
+}
+LinearFn Few(Bench& b, cuda::LinearFewShape shape) {
+  return [&b, shape](const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
+    FD_CHECK(cuda::LinearFew(ArgsOf(out, in, weight), b.stream, shape));
+  };
 }
 
-int Main() {
+// Set by hand: packing would read the weight through the host.
+ops::LinearWeight WeightOf(Bench& b, const Product& p) {
+  ops::LinearWeight w;
+  w.kind = p.weight == DType::kBFloat16 ? ops::WeightKind::kBFloat16 : ops::WeightKind::kFloat32;
+  w.n = p.n;
+  w.k = p.k;
+  w.data = b.Random(p.weight, {p.n, p.k}, 0.02f);
+  if (p.weight == DType::kFloat32) {  // as PackLinear does for routers
+    w.split = Tensor(DType::kBFloat16, kGpu, {3 * p.n, p.k});
+    cuda::SplitFloat32(w.split.view().data, w.data.view().data, p.n, p.k, b.stream);
+  }
+  return w;
+}
+int64_t WeightBytes(const Product& p) { return p.n * p.k * DTypeBytes(p.weight); }
+std::vector<ops::LinearWeight> WeightsOf(Bench& b, const Product& p) {
+  const auto copies = std::clamp<int64_t>((int64_t{256} << 20) / WeightBytes(p), 1, 24);
+  std::vector<ops::LinearWeight> weights;
+  for (int64_t i = 0; i < copies; ++i) weights.push_back(WeightOf(b, p));
+  return weights;
+}
+
+double LinearMs(Bench& b, const Product& p, int64_t m, const std::vector<ops::LinearWeight>& weights,
+                const LinearFn& linear) {
+  const Tensor in = b.Random(DType::kBFloat16, {m, p.k});
+  const Tensor out(p.out, kGpu, {m, p.n});
+  const int copies = static_cast<int>(weights.size());
+  return b.Milliseconds(std::max(copies, 4),
+                        [&](int i) { linear(out, in, weights[static_cast<size_t>(i % copies)]); });
+}
+
+const Product kProducts[] = {{"qkv", 3584, 2560},
+                             {"attention out", 2560, 2560},
+                             {"shared gate+up", 6144, 2560},
+                             {"shared down", 2560, 3072},
+                             {"router (fp32 weights)", 64, 2560, DType::kFloat32, DType::kFloat32},
+                             {"head", 103424, 2560, DType::kBFloat16, DType::kFloat32}};
+
+void Decode(Bench& b) {
+  std::printf("\n%-24s %5s | %22s | %22s | %22s\n", "product", "rows", "ours", "alone (no overlap)",
+              "cuBLASLt");
+  for (const Product& p : kProducts) {
+    const std::vector<ops::LinearWeight> weights = WeightsOf(b, p);
+    for (int64_t m : {1, 4, 8, 16}) {
+      const double bytes = static_cast<double>(WeightBytes(p) + m * (2 * p.k + p.n * DTypeBytes(p.out)));
+      std::printf("%-24s %5ld", p.name, static_cast<long>(m));
+      for (int way = 0; way < 3; ++way) {
+        cuda::SetLaunchOverlap(way == 0);
+        const double ms = LinearMs(b, p, m, weights, way < 2 ? Dispatched(b) : CublasLt(b));
+        std::printf(" | %8.2f us, %3.0f %% bytes", ms * 1e3, 100 * bytes / b.bandwidth * 1e3 / ms);
+      }
+      std::printf("\n");
+    }
+  }
+  cuda::SetLaunchOverlap(true);
+}
+
+// What a decoder layer has beside attention and experts, each kernel fed by the one before.
+struct Way {
+  std::string name;
+  bool overlap, fused;  // fused: gate+up and SwiGLU in one kernel
+  LinearFn linear;
+};
+void Layer(Bench& b, const std::vector<Way>& ways) {
+  constexpr int kLayers = 8;
+  struct Weights {
+    ops::LinearWeight qkv, out, router, gate_up, down;
+  };
+  std::vector<Weights> layers;
+  double bytes = 0;
+  for (int i = 0; i < kLayers; ++i) {
+    layers.push_back({WeightOf(b, kProducts[0]), WeightOf(b, kProducts[1]), WeightOf(b, kProducts[4]),
+                      WeightOf(b, kProducts[2]), WeightOf(b, kProducts[3])});
+  }
+  for (int i = 0; i < 5; ++i) bytes += static_cast<double>(WeightBytes(kProducts[i]));
+  const int64_t hidden = 2560, heads = 3584, width = 3072;
+  const Tensor norm = b.Random(DType::kBFloat16, {hidden});
+  std::printf("\nnorm, qkv, out, norm, router, gate+up, SwiGLU, down, add: %.0f MB, floor %.1f us\n",
+              bytes / 1e6, bytes / b.bandwidth * 1e6);
+  for (int64_t m : {1, 4, 8, 16}) {
+    const Tensor x = b.Random(DType::kBFloat16, {m, hidden}), y = b.Random(DType::kBFloat16, {m, hidden}),
+                 h(DType::kBFloat16, kGpu, {m, hidden}), qkv(DType::kBFloat16, kGpu, {m, heads}),
+                 gate_up(DType::kBFloat16, kGpu, {m, 2 * width}), act(DType::kBFloat16, kGpu, {m, width}),
+                 logits(DType::kFloat32, kGpu, {m, 64});
+    std::printf("%3ld rows:", static_cast<long>(m));
+    for (const Way& way : ways) {
+      const LinearFn& linear = way.linear;
+      cuda::SetLaunchOverlap(way.overlap);
+      const double ms = b.Milliseconds(2 * kLayers, [&](int i) {
+        const Weights& w = layers[static_cast<size_t>(i % kLayers)];
+        ops::AddRmsNorm(b.ctx, h, x, y, norm, 1e-5f);
+        linear(qkv, h, w.qkv);
+        linear(y, qkv.view().Columns(0, hidden), w.out);
+        ops::AddRmsNorm(b.ctx, h, x, y, norm, 1e-5f);
+        linear(logits, h, w.router);
+        if (way.fused) {
+          ops::LinearSwiGlu(b.ctx, act, h, w.gate_up);
+        } else {
+          linear(gate_up, h, w.gate_up);
+          ops::SwiGlu(b.ctx, act, gate_up);
+        }
+        linear(y, act, w.down);
+        ops::Add(b.ctx, y, y, h);
+      });
+      std::printf("  %s %.1f us (%.0f %%)", way.name.c_str(), ms * 1e3, 100 * bytes / b.bandwidth * 1e3 / ms);
+    }
+    std::printf("\n");
+  }
+  cuda::SetLaunchOverlap(true);
+}
+
+void Tune(Bench& b) {
+  const cuda::LinearFewShape shapes[] = {{1, 2}, {1, 3}, {1, 4}, {1, 5}, {2, 2}, {2, 3}};
+  std::printf("\n%-24s %5s", "us by tiles x stages", "rows");
+  for (const auto& s : shapes) std::printf(" %7d x %d", s.tiles, s.stages);
+  std::printf("\n");
+  for (const Product& p : kProducts) {
+    if (p.weight != DType::kBFloat16) continue;
+    const std::vector<ops::LinearWeight> weights = WeightsOf(b, p);
+    for (bool overlap : {true, false}) {
+      cuda::SetLaunchOverlap(overlap);
+      for (int64_t m : {1, 8, 16}) {
+        std::printf("%-24s %5ld", p.name, static_cast<long>(m));
+        for (const auto& s : shapes) std::printf(" %11.2f", LinearMs(b, p, m, weights, Few(b, s)) * 1e3);
+        std::printf("%s\n", overlap ? "" : "  no overlap");
+      }
+    }
+  }
+  std::vector<Way> ways;
+  for (const auto& shape : shapes) {
+    const LinearFn few = Few(b, shape), other = Dispatched(b);
+    ways.push_back(
+        {StrCat(shape.tiles, " x ", shape.stages), true, false,
+         [few, other](const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
+           (weight.kind == ops::WeightKind::kBFloat16 ? few : other)(out, in, weight);
+         }});
+  }
+  Layer(b, ways);
+}
+
+int Main(const char* only) {
   if (cuda::DeviceCount() == 0) {
     std::printf("no CUDA device\n");
     return 1;
@@ -128,26 +302,32 @@ int Main() {
   {
     const int64_t bytes = int64_t{2} << 30;
     const Tensor from = b.Random(DType::kBFloat16, {bytes / 2}), to(DType::kBFloat16, kGpu, {bytes / 2});
-    const double ms = b.Milliseconds(4, [&](int) { ops::Copy(b.ctx, to, from); });
-    b.bandwidth = 2.0 * static_cast<double>(bytes) / ms * 1e3;
-    const double product = LinearMs(b, {"peak", 8192, 8192}, 8192, 1);
+    b.bandwidth = 2.0 * static_cast<double>(bytes) / b.CopyMilliseconds(to, from) * 1e3;
+    const Product peak = {"peak", 8192, 8192};
+    std::vector<ops::LinearWeight> weight;
+    weight.push_back(WeightOf(b, peak));
+    const double product = LinearMs(b, peak, 8192, weight, Dispatched(b));
     b.rate = 2.0 * 8192 * 8192 * 8192 / product * 1e3;
     std::printf("%s: copies at %.2f TB/s, 8192^3 bf16 at %.0f TFLOP/s\n", info.name, b.bandwidth / 1e12,
                 b.rate / 1e12);
   }
-  const Product products[] = {{"qkv", 3584, 2560},
-                              {"attention out", 2560, 2560},
-                              {"shared gate+up", 6144, 2560},
-                              {"shared down", 2560, 3072},
-                              {"router (fp32 weights)", 64, 2560, DType::kFloat32, DType::kFloat32},
-                              {"head", 103424, 2560, DType::kBFloat16, DType::kFloat32}};
-  for (const Product& p : products) {
-    for (int64_t m : {1, 16, 64, 256, 8192}) {
+  if (std::strcmp(only, "tune") == 0) {
+    Tune(b);
+    return 0;
+  }
+  Decode(b);
+  Layer(b, {{"ours", true, true, Dispatched(b)},
+            {"SwiGLU apart", true, false, Dispatched(b)},
+            {"without overlap", false, true, Dispatched(b)},
+            {"cuBLASLt, the rest overlapped", true, false, CublasLt(b)},
+            {"cuBLASLt", false, false, CublasLt(b)}});
+  if (std::strcmp(only, "decode") == 0) return 0;
+  for (const Product& p : kProducts) {
+    const std::vector<ops::LinearWeight> weights = WeightsOf(b, p);
+    for (int64_t m : {64, 256, 8192}) {
       if (p.n > 100000 && m > 256) continue;  // only the last row of a prompt goes there
-      const int64_t weight_bytes = p.n * p.k * DTypeBytes(p.weight);
-      const int copies = static_cast<int>(std::clamp<int64_t>((int64_t{256} << 20) / weight_bytes, 1, 24));
-      const double ms = LinearMs(b, p, m, copies);
-      b.Print(p.name, m, ms, static_cast<double>(weight_bytes + m * (2 * p.k + p.n * DTypeBytes(p.out))),
+      const double ms = LinearMs(b, p, m, weights, Dispatched(b));
+      b.Print(p.name, m, ms, static_cast<double>(WeightBytes(p) + m * (2 * p.k + p.n * DTypeBytes(p.out))),
               2.0 * static_cast<double>(m * p.n * p.k));
     }
   }
@@ -186,4 +366,4 @@ int Main() {
 }  // namespace
 }  // namespace fd
 
-int main() { return fd::Main(); }
+int main(int argc, char** argv) { return fd::Main(argc > 1 ? argv[1] : ""); }

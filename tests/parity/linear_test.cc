@@ -1,6 +1,7 @@
 #include "compute/ops/linear.h"
 
 #include "compute/kernels/reference/linear.h"
+#include "compute/ops/elementwise.h"
 #include "tests/parity/parity.h"
 
 namespace fd {
@@ -109,6 +110,24 @@ TEST(Linear, ExtremeValues) {
     EXPECT_EQ(o[2], inf);
     EXPECT_TRUE(std::isnan(o[4]) && std::isnan(o[5]));
   });
+}
+
+TEST(Linear, SwiGluOfAProductIsItsTwoSteps) {
+  Cpu cpu;
+  std::mt19937 rng(4);
+  const int64_t m = 9, width = 37, k = 50;
+  for (DType act : {DType::kFloat32, DType::kBFloat16}) {
+    const Tensor in = Random(rng, act, {m, k});
+    const ops::LinearWeight w =
+        ops::PackLinear(cpu.ctx, {Random(rng, DType::kBFloat16, {2 * width, k}, 0.2f)});
+    Tensor product(act, Device{}, {m, 2 * width}), expected(act, Device{}, {m, width}),
+        out(act, Device{}, {m, width});
+    ops::Linear(cpu.ctx, product, in, w);
+    ops::SwiGlu(cpu.ctx, expected, product);
+    ops::LinearSwiGlu(cpu.ctx, out, in, w);
+    ExpectSameBits(out, expected);
+    EXPECT_EQ(cpu.workspace.Mark(), 0);
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "compute/kernels/cpu/linear.h"
 #include "compute/kernels/cuda/device.h"
 #include "compute/kernels/cuda/linear.h"
+#include "compute/ops/elementwise.h"
 #include "compute/ops/linear_cpu.h"
 #include "compute/ops/random.h"
 #include "compute/ops/row_ranges.h"
@@ -74,9 +75,8 @@ void UploadPart(const Context& ctx, const LinearWeight& weight, int64_t first_ro
   CopyToDevice(ctx, to, turned.data(), rows * row_bytes);
 }
 
-void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
-                const TensorView& bias) {
-  CheckOnDevice(ctx, {&out, &in, &weight.data.view(), &bias});
+cuda::LinearArgs CudaArgs(const TensorView& out, const TensorView& in, const LinearWeight& weight,
+                          const TensorView& bias) {
   cuda::LinearArgs args;
   args.out = out.data;
   args.in = in.data;
@@ -91,6 +91,13 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
   args.k = weight.k;
   args.out_stride = out.row_stride;
   args.in_stride = in.row_stride;
+  return args;
+}
+
+void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
+                const TensorView& bias) {
+  CheckOnDevice(ctx, {&out, &in, &weight.data.view(), &bias});
+  const cuda::LinearArgs args = CudaArgs(out, in, weight, bias);
   if (in.dtype == DType::kBFloat16 && weight.split.view().data != nullptr && args.m > kMaxSimpleRows) {
     const int64_t mark = ctx.workspace->Mark();
     const TensorView parts = ctx.workspace->Take(DType::kFloat32, {args.m, 3 * args.n});
@@ -106,7 +113,7 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
     ctx.workspace->Release(mark);
     if (done) return;
   }
-  if (!cuda::LinearLt(args, ctx.stream)) cuda::LinearSimple(args, ctx.stream);
+  cuda::Linear(args, ctx.stream);
 }
 
 }  // namespace
@@ -281,6 +288,23 @@ void Linear(const Context& ctx, const TensorView& out, const TensorView& in, con
   } else {
     ctx.threads->ParallelFor(tasks, 1, run);
   }
+  ctx.workspace->Release(mark);
+}
+
+void LinearSwiGlu(const Context& ctx, const TensorView& out, const TensorView& in,
+                  const LinearWeight& gate_up) {
+  FD_CHECK(in.rank() == 2 && out.rank() == 2, in.shape.ToString(), " -> ", out.shape.ToString());
+  FD_CHECK_EQ(in.dim(1), gate_up.k);
+  FD_CHECK_EQ(2 * out.dim(1), gate_up.n);
+  FD_CHECK(out.dim(0) == in.dim(0) && out.dtype == in.dtype);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&out, &in, &gate_up.data.view()});
+    if (cuda::LinearFewSwiGlu(CudaArgs(out, in, gate_up, {}), ctx.stream)) return;
+  }
+  const int64_t mark = ctx.workspace->Mark();
+  const TensorView product = ctx.workspace->Take(in.dtype, {in.dim(0), gate_up.n});
+  Linear(ctx, product, in, gate_up);
+  SwiGlu(ctx, out, product);
   ctx.workspace->Release(mark);
 }
 

@@ -1,6 +1,6 @@
 // y = x W^T (+ b): float32 accumulation over k in ascending order, one rounding to the type of `out`.
 // On the CPU a row's result does not depend on the other rows or on how many there are (batch invariance); on
-// CUDA its last bits may change with the number of rows.
+// CUDA that holds up to 16 rows of bfloat16, beyond them its last bits may change with the number of rows.
 #pragma once
 
 #include <cstdint>
@@ -40,5 +40,9 @@ LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<Ran
 // bfloat16.
 void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
             const TensorView& bias = {});
+// out [m, n / 2] = SwiGlu of gate_up's product with in [m, k], to the bit what Linear and SwiGlu give; one
+// kernel where there is one. out may not be in.
+void LinearSwiGlu(const Context& ctx, const TensorView& out, const TensorView& in,
+                  const LinearWeight& gate_up);
 
 }  // namespace fd::ops

@@ -1,6 +1,5 @@
 #include "model/layers/mlp.h"
 
-#include "compute/ops/elementwise.h"
 #include "model/layers/scratch.h"
 
 namespace fd {
@@ -16,10 +15,8 @@ MlpWeights LoadMlp(WeightLoader& loader, const std::string& prefix, int64_t hidd
 void Mlp(const ops::Context& ctx, const TensorView& out, const TensorView& in, const MlpWeights& weights) {
   const int64_t rows = in.dim(0), width = weights.down.k;
   Scratch scratch(ctx);
-  TensorView gate_up = scratch.Take(in.dtype, {rows, 2 * width});
   TensorView product = scratch.Take(in.dtype, {rows, width});
-  ops::Linear(ctx, gate_up, in, weights.gate_up);
-  ops::SwiGlu(ctx, product, gate_up);
+  ops::LinearSwiGlu(ctx, product, in, weights.gate_up);
   ops::Linear(ctx, out, product, weights.down);
 }
 

@@ -6,7 +6,7 @@
 // dimensions are permuted so that every load is 16 bytes. Where the splits lie depends on the sequence's own
 // context alone, so that a row's result does not depend on the batch.
 #include "compute/kernels/cuda/attention_tile.cuh"
-#include "compute/kernels/cuda/cuda_check.cuh"
+#include "compute/kernels/cuda/launch.cuh"
 
 namespace fd::cuda::attention {
 namespace {
@@ -43,9 +43,10 @@ inline int MaxSplitsUpTo(int64_t context) {
 // Partial results: [seqs, kv_heads, splits, rows] of head_dim sums, then maximum and weight sum.
 __host__ __device__ inline int64_t PartialFloats(int head_dim) { return head_dim + 4; }
 
-__device__ inline uint4 LoadNc(const uint4* p) {
+// Not .nc: the newest keys may be written while this kernel is already resident.
+__device__ inline uint4 LoadOnce(const uint4* p) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(p));
   return v;
@@ -64,6 +65,8 @@ struct Frag {
 template <int D>
 __global__ void __launch_bounds__(32 * kWarps, 3)
     DecodeKernel(AttentionArgs a, int max_splits, int max_rows) {
+  LetNextBegin();
+  WaitForPrevious();
   const int split = blockIdx.x, kv = blockIdx.y, seq = blockIdx.z;
   const int group = static_cast<int>(a.heads / a.kv_heads);
   const int first = a.query_offsets[seq], queries = a.query_offsets[seq + 1] - first, rows = queries * group;
@@ -97,8 +100,8 @@ __global__ void __launch_bounds__(32 * kWarps, 3)
     const char* p = page_at(a.k, id) + (16 * warp + g) * D * 2 + 16 * c;
 #pragma unroll
     for (int i = 0; i < D / 32; ++i) {
-      f.x[2 * i] = LoadNc(reinterpret_cast<const uint4*>(p + 64 * i));
-      f.x[2 * i + 1] = LoadNc(reinterpret_cast<const uint4*>(p + 64 * i + 8 * D * 2));
+      f.x[2 * i] = LoadOnce(reinterpret_cast<const uint4*>(p + 64 * i));
+      f.x[2 * i + 1] = LoadOnce(reinterpret_cast<const uint4*>(p + 64 * i + 8 * D * 2));
     }
   };
   auto load_v = [&](Frag<D>& f, int32_t id, int left) {  // left: keys of the context from this page's first
@@ -109,7 +112,7 @@ __global__ void __launch_bounds__(32 * kWarps, 3)
       for (int j = 0; j < 4; ++j) {
         const int key = 16 * warp + 2 * c + (j & 1) + 8 * (j / 2);
         // What lies beyond the context may be anything, NaN too.
-        f.x[4 * i + j] = key < left ? LoadNc(reinterpret_cast<const uint4*>(p + key * D * 2 + 128 * i))
+        f.x[4 * i + j] = key < left ? LoadOnce(reinterpret_cast<const uint4*>(p + key * D * 2 + 128 * i))
                                     : make_uint4(0, 0, 0, 0);
       }
     }
@@ -221,6 +224,8 @@ __global__ void __launch_bounds__(32 * kWarps, 3)
 // One block for each row of a sequence: out = sum of the splits.
 template <int D>
 __global__ void __launch_bounds__(D) MergeKernel(AttentionArgs a, int max_splits, int max_rows) {
+  LetNextBegin();
+  WaitForPrevious();
   const int row = blockIdx.x, kv = blockIdx.y, seq = blockIdx.z, dim = threadIdx.x;
   const int group = static_cast<int>(a.heads / a.kv_heads);
   const int first = a.query_offsets[seq], rows = (a.query_offsets[seq + 1] - first) * group;
@@ -267,12 +272,10 @@ void Launch(const AttentionArgs& a, cudaStream_t stream) {
   const dim3 heads_of_seqs(1, static_cast<unsigned>(a.kv_heads), static_cast<unsigned>(a.seqs));
   dim3 grid = heads_of_seqs;
   grid.x = static_cast<unsigned>(splits);
-  DecodeKernel<D><<<grid, 32 * kWarps, 0, stream>>>(a, splits, rows);
-  FD_CUDA_CHECK(cudaGetLastError());
+  LaunchOverlapped(DecodeKernel<D>, grid, 32 * kWarps, 0, stream, a, splits, rows);
   if (splits > 1) {
     grid.x = static_cast<unsigned>(rows);
-    MergeKernel<D><<<grid, D, 0, stream>>>(a, splits, rows);
-    FD_CUDA_CHECK(cudaGetLastError());
+    LaunchOverlapped(MergeKernel<D>, grid, D, 0, stream, a, splits, rows);
   }
 }
 

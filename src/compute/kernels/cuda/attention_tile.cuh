@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "compute/kernels/cuda/attention.h"
+#include "compute/kernels/cuda/mma.cuh"
 
 namespace fd::cuda::attention {
 
@@ -73,15 +74,6 @@ __device__ inline int Visible(const AttentionArgs& a, const Tile& t, int row, in
 __device__ inline uint32_t PackBf16(float lo, float hi) {
   const __nv_bfloat162 p = __floats2bfloat162_rn(lo, hi);
   return *reinterpret_cast<const uint32_t*>(&p);
-}
-
-// d += a b with bfloat16 operands: a [16, 16] rows, b [16, 8] columns, d [16, 8].
-__device__ inline void Mma16816(float* d, const uint32_t* a, uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 __device__ inline float Exp2(float x) {

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "compute/kernels/cuda/launch.cuh"
 #include "compute/kernels/cuda/rows.h"
 #include "compute/kernels/cuda/values.cuh"
 
@@ -12,8 +13,7 @@ constexpr int64_t kMaxGridY = 65535;
 struct SwiGluOf {
   template <typename T>
   __device__ T Do(T gate, T up) const {
-    const float g = Load(gate);
-    return Round<T>(Load(Round<T>(g / (1.0f + expf(-g)))) * Load(up));
+    return SiluTimes(gate, up);
   }
 };
 struct QuickGeluOf {
@@ -42,6 +42,8 @@ template <typename T, int kWidth, typename Op>
 __global__ void Elements(T* out, int64_t out_stride, const T* a, int64_t a_stride, const T* b,
                          int64_t b_stride, int64_t rows, int64_t n) {
   using V = Vec<T, kWidth>;
+  LetNextBegin();
+  WaitForPrevious();
   const int64_t i = (blockIdx.x * int64_t{kThreads} + threadIdx.x) * kWidth;
   if (i >= n) return;
   for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
@@ -67,14 +69,13 @@ void Launch(DType act, void* out, int64_t out_stride, const void* a, int64_t a_s
     const dim3 grid(static_cast<unsigned>((n + per_block - 1) / per_block),
                     static_cast<unsigned>(std::min(rows, kMaxGridY)));
     if (wide) {
-      Elements<T, kVec<T>, Op>
-          <<<grid, kThreads, 0, AsStream(stream)>>>(o, out_stride, x, a_stride, y, b_stride, rows, n);
+      LaunchOverlapped(Elements<T, kVec<T>, Op>, grid, kThreads, 0, AsStream(stream), o, out_stride, x,
+                       a_stride, y, b_stride, rows, n);
     } else {
-      Elements<T, 1, Op>
-          <<<grid, kThreads, 0, AsStream(stream)>>>(o, out_stride, x, a_stride, y, b_stride, rows, n);
+      LaunchOverlapped(Elements<T, 1, Op>, grid, kThreads, 0, AsStream(stream), o, out_stride, x, a_stride, y,
+                       b_stride, rows, n);
     }
   });
-  FD_CUDA_CHECK(cudaGetLastError());
 }
 
 struct ThreeFloats {

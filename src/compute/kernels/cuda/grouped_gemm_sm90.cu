@@ -8,6 +8,7 @@
 
 #include "compute/kernels/cuda/cuda_check.cuh"
 #include "compute/kernels/cuda/grouped_gemm.h"
+#include "compute/kernels/cuda/launch.cuh"
 #include "compute/kernels/cuda/wgmma_sm90.cuh"
 
 namespace fd::cuda {
@@ -110,6 +111,8 @@ __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
     Grouped(const __grid_constant__ CUtensorMap rows_map, const CUtensorMap* weight_maps,
             const int32_t* offsets, int experts, int k_steps, int features, __nv_bfloat16* out, float one) {
   using L = Layout<kRows, kBlocks, kGroups, kGateUp>;
+  LetNextBegin();
+  WaitForPrevious();
   __shared__ int first_tile[kMaxExperts + 1];
   extern __shared__ char dynamic[];
   const uint32_t base = (SharedAddress(dynamic) + 1023) / 1024 * 1024;
@@ -145,6 +148,8 @@ __global__ void __launch_bounds__(128 * (kGroups + 1), 1)
   if (group == kGroups) {
     if constexpr (kRows * kBlocks >= 256) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (threadIdx.x % 128 != 0) return;
+    // Rows were written by ordinary stores of a kernel that may have ended after this one began.
+    asm volatile("fence.proxy.async.global;" ::: "memory");
     for (int task = blockIdx.x; task < tasks; task += gridDim.x) {
       const Task t = FindTask<kRows>(task, feature_tiles, first_tile, offsets, experts);
       const CUtensorMap* map = weight_maps + t.expert;
@@ -299,11 +304,10 @@ void Launch(const GroupedGemm& g, cudaStream_t stream) {
   const int64_t row_tiles = g.pairs / kRows + (g.pairs < g.experts ? g.pairs : g.experts);
   const int64_t tasks = row_tiles * ((features + L::kFeatures - 1) / L::kFeatures);
   const int64_t blocks = tasks < Multiprocessors() ? tasks : Multiprocessors();
-  kernel<<<static_cast<unsigned>(blocks), L::kThreads, L::kDynamicBytes, stream>>>(
-      RowsMap(g.in, g.pairs, g.k, kRows), static_cast<const CUtensorMap*>(g.maps), g.offsets,
-      static_cast<int>(g.experts), static_cast<int>((g.k + kStepK - 1) / kStepK), static_cast<int>(features),
-      static_cast<__nv_bfloat16*>(g.out), 1.0f);
-  FD_CUDA_CHECK(cudaGetLastError());
+  LaunchOverlapped(kernel, dim3(static_cast<unsigned>(blocks)), L::kThreads, L::kDynamicBytes, stream,
+                   RowsMap(g.in, g.pairs, g.k, kRows), static_cast<const CUtensorMap*>(g.maps), g.offsets,
+                   static_cast<int>(g.experts), static_cast<int>((g.k + kStepK - 1) / kStepK),
+                   static_cast<int>(features), static_cast<__nv_bfloat16*>(g.out), 1.0f);
 }
 
 // Row tiles hold what an expert usually gets, so that each weight is read once from memory.

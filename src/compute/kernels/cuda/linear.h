@@ -1,5 +1,7 @@
-// out = in W^T (+ bias) with float32 accumulation; W row-major [n, k]. The sum's order depends on the shape:
-// unlike on the CPU a row's last bits may differ between batch sizes.
+// out = in W^T (+ bias) with float32 accumulation; W row-major [n, k]. A row has the same bits in every batch
+// of up to 16 rows; beyond that the sum's order depends on the shape, unlike on the CPU. Weights and biases
+// must be complete before the first product is given to the stream (synchronise after loading): kernels may
+// begin to read weights while the work before them still runs.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +21,21 @@ struct LinearArgs {
   int64_t out_stride = 0, in_stride = 0;  // elements
 };
 
+// One of those below.
+void Linear(const LinearArgs& args, void* stream);
+
+// Features of a block in sixteens and steps of 64 k in flight a warp; 0: chosen by the shape. Speed alone
+// depends on it, no bit of the result.
+struct LinearFewShape {
+  int tiles = 0;
+  int stages = 0;
+};
+// Our own kernel for at most 16 rows of bfloat16 on 16 bytes, k a multiple of 8. False: it does not take
+// this, nothing was launched. A row's result does not depend on the other rows or their number.
+bool LinearFew(const LinearArgs& args, void* stream, LinearFewShape shape = {});
+// The same of gate rows over up rows, n / 2 each: out [m, n / 2] bfloat16 = silu(gate) * up, to the bit what
+// LinearFew and SwiGlu give one after the other. Without bias.
+bool LinearFewSwiGlu(const LinearArgs& args, void* stream, LinearFewShape shape = {});
 // cuBLASLt where it multiplies without loss: in and weight of one type, bias of out's type, rows of bfloat16
 // on 16 bytes. Its algorithm is chosen once for a class of shapes and kept. False: it cannot, nothing was
 // launched. The first call of a stream allocates 32 MiB that stay with it (see PrepareLinear).

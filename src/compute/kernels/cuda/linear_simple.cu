@@ -2,8 +2,8 @@
 // under bfloat16 rows, bfloat16 weights under float32 rows.
 #include <algorithm>
 
-#include "compute/kernels/cuda/linear.h"
-#include "compute/kernels/cuda/values.cuh"
+#include "compute/kernels/cuda/launch.cuh"
+#include "compute/kernels/cuda/linear_finish.cuh"
 
 namespace fd::cuda {
 namespace {
@@ -11,27 +11,9 @@ namespace {
 constexpr int kTile = 64, kDepth = 16, kThreads = 256;  // 4 x 4 results a thread
 constexpr int kFewRows = 8, kWarps = 8;
 
-// Bias and the type of the output.
-struct Finish {
-  void* out;
-  const void* bias;
-  int64_t stride;
-  bool out_bf16, bias_bf16;
-  __device__ void Store(int64_t row, int64_t column, float v) const {
-    if (bias != nullptr)
-      v += bias_bf16 ? Load(static_cast<const bf16*>(bias)[column]) : static_cast<const float*>(bias)[column];
-    const int64_t at = row * stride + column;
-    if (out_bf16) {
-      static_cast<bf16*>(out)[at] = Round<bf16>(v);
-    } else {
-      static_cast<float*>(out)[at] = v;
-    }
-  }
-};
-
 template <typename In, typename W>
-__global__ void Tiled(Finish finish, const In* in, int64_t in_stride, const W* weight, int64_t m, int64_t n,
-                      int64_t k) {
+__global__ void Tiled(LinearFinish finish, const In* in, int64_t in_stride, const W* weight, int64_t m,
+                      int64_t n, int64_t k) {
   __shared__ float a[kDepth][kTile + 4], b[kDepth][kTile + 4];
   const int64_t first_row = blockIdx.y * int64_t{kTile}, first_column = blockIdx.x * int64_t{kTile};
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -79,9 +61,23 @@ __device__ __forceinline__ void LoadVec(const T* p, float* v) {
   }
 }
 
+// sum[r] += row r . y for this thread's part of k. The rows' loads depend on nothing, so that they fly
+// together; rows beyond count repeat the last.
+template <int kRows, int kWidth, typename In>
+__device__ __forceinline__ void AddProducts(float* sum, const float* y, const In* rows, int64_t in_stride,
+                                            int count) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    float x[kWidth];
+    LoadVec<kWidth>(rows + min(r, count - 1) * in_stride, x);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum[r] = fmaf(x[i], y[i], sum[r]);
+  }
+}
+
 // One block an output feature and up to kFewRows rows; its threads share k.
 template <typename In, typename W, int kWidth>
-__global__ void FewRows(Finish finish, const In* in, int64_t in_stride, const W* weight, int64_t m,
+__global__ void FewRows(LinearFinish finish, const In* in, int64_t in_stride, const W* weight, int64_t m,
                         int64_t k) {
   __shared__ float partial[kWarps][kFewRows];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -89,17 +85,19 @@ __global__ void FewRows(Finish finish, const In* in, int64_t in_stride, const W*
   const W* w = weight + column * k;
   const In* rows = in + first_row * in_stride;
   const int count = static_cast<int>(min(m - first_row, int64_t{kFewRows}));
-  float sum[kFewRows] = {};
-  for (int64_t p = int64_t{threadIdx.x} * kWidth; p < k; p += kWarps * 32 * kWidth) {
-    float x[kWidth], y[kWidth];
-    LoadVec<kWidth>(w + p, y);
-#pragma unroll
-    for (int r = 0; r < kFewRows; ++r) {
-      if (r >= count) break;
-      LoadVec<kWidth>(rows + r * in_stride + p, x);
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) sum[r] = fmaf(x[i], y[i], sum[r]);
+  float sum[kFewRows] = {}, y[kWidth];
+  LetNextBegin();
+  int64_t p = int64_t{threadIdx.x} * kWidth;
+  if (p < k) LoadVec<kWidth>(w + p, y);
+  WaitForPrevious();
+  while (p < k) {
+    if (count == 1) {
+      AddProducts<1, kWidth>(sum, y, rows + p, in_stride, count);
+    } else {
+      AddProducts<kFewRows, kWidth>(sum, y, rows + p, in_stride, count);
     }
+    p += kWarps * 32 * kWidth;
+    if (p < k) LoadVec<kWidth>(w + p, y);
   }
 #pragma unroll
   for (int r = 0; r < kFewRows; ++r) {
@@ -126,7 +124,7 @@ __global__ void Split(bf16* parts, const float* weight, int64_t elements) {
   }
 }
 
-__global__ void AddParts(Finish finish, const float* parts, int64_t m, int64_t n) {
+__global__ void AddParts(LinearFinish finish, const float* parts, int64_t m, int64_t n) {
   const int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x;
   if (i >= m * n) return;
   const int64_t row = i / n, column = i - row * n;
@@ -134,24 +132,20 @@ __global__ void AddParts(Finish finish, const float* parts, int64_t m, int64_t n
   finish.Store(row, column, p[0] + (p[n] + p[2 * n]));
 }
 
-Finish FinishOf(const LinearArgs& a) {
-  return {a.out, a.bias, a.out_stride, a.out_type == DType::kBFloat16, a.bias_type == DType::kBFloat16};
-}
-
 template <typename In, typename W>
 void Launch(const LinearArgs& a, void* stream) {
-  const Finish finish = FinishOf(a);
+  const LinearFinish finish = LinearFinishOf(a);
   const In* in = static_cast<const In*>(a.in);
   const W* weight = static_cast<const W*>(a.weight);
   // Few outputs cannot fill the chip with tiles.
   if (a.m <= kFewRows || (a.m <= 256 && a.n <= 256)) {
     const dim3 grid(static_cast<unsigned>(a.n), static_cast<unsigned>((a.m + kFewRows - 1) / kFewRows));
     if (a.k % 8 == 0 && Aligned16<In>(in, a.in_stride) && Aligned16<W>(weight, a.k)) {
-      FewRows<In, W, 8>
-          <<<grid, kWarps * 32, 0, AsStream(stream)>>>(finish, in, a.in_stride, weight, a.m, a.k);
+      LaunchOverlapped(FewRows<In, W, 8>, grid, kWarps * 32, 0, AsStream(stream), finish, in, a.in_stride,
+                       weight, a.m, a.k);
     } else {
-      FewRows<In, W, 1>
-          <<<grid, kWarps * 32, 0, AsStream(stream)>>>(finish, in, a.in_stride, weight, a.m, a.k);
+      LaunchOverlapped(FewRows<In, W, 1>, grid, kWarps * 32, 0, AsStream(stream), finish, in, a.in_stride,
+                       weight, a.m, a.k);
     }
   } else {
     const dim3 grid(static_cast<unsigned>((a.n + kTile - 1) / kTile),
@@ -182,7 +176,7 @@ void AddSplitParts(const LinearArgs& args, const float* parts, void* stream) {
   const int64_t elements = args.m * args.n;
   if (elements == 0) return;
   AddParts<<<static_cast<unsigned>((elements + kThreads - 1) / kThreads), kThreads, 0, AsStream(stream)>>>(
-      FinishOf(args), parts, args.m, args.n);
+      LinearFinishOf(args), parts, args.m, args.n);
   FD_CUDA_CHECK(cudaGetLastError());
 }
 

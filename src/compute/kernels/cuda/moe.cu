@@ -4,6 +4,7 @@
 
 #include "compute/kernels/cuda/cuda_check.cuh"
 #include "compute/kernels/cuda/grouped_gemm.h"
+#include "compute/kernels/cuda/launch.cuh"
 
 namespace fd::cuda {
 namespace {
@@ -62,6 +63,8 @@ __device__ int IdOf(const MoeArgs& a, int pair) {
 
 // Few pairs: block p counts where pair p goes and copies its row, the last block makes the offsets.
 __global__ void GroupAndPermuteFew(MoeArgs a, int row_bytes) {
+  LetNextBegin();
+  WaitForPrevious();
   __shared__ int counts[kMaxExperts + 1];
   const int pairs = static_cast<int>(a.tokens * a.top_k);
   const int own = static_cast<int>(blockIdx.x);
@@ -159,6 +162,8 @@ __global__ void Combine(MoeArgs a) {
   struct alignas(sizeof(T) * kVector) Pack {
     T v[kVector];
   };
+  LetNextBegin();
+  WaitForPrevious();
   const int64_t token = blockIdx.x;
   const int64_t column = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * kVector;
   if (column >= a.hidden) return;
@@ -187,9 +192,9 @@ void LaunchCombine(const MoeArgs& a, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(a.tokens),
                   static_cast<unsigned>((a.hidden + per_block - 1) / per_block));
   if (aligned) {
-    Combine<T, kVector><<<grid, 128, 0, stream>>>(a);
+    LaunchOverlapped(Combine<T, kVector>, grid, 128, 0, stream, a);
   } else {
-    Combine<T, 1><<<grid, 128, 0, stream>>>(a);
+    LaunchOverlapped(Combine<T, 1>, grid, 128, 0, stream, a);
   }
 }
 
@@ -227,13 +232,14 @@ void MoeExperts(const MoeArgs& a, void* stream) {
   const int row_bytes = static_cast<int>(a.hidden * DTypeBytes(a.act));
   FD_CHECK(a.experts <= kMaxExperts, a.experts, " experts");
   if (pairs <= kMaxPairsOneLaunch) {
-    GroupAndPermuteFew<<<static_cast<unsigned>(pairs + 1), kThreads, 0, s>>>(a, row_bytes);
+    LaunchOverlapped(GroupAndPermuteFew, dim3(static_cast<unsigned>(pairs + 1)), kThreads, 0, s, a,
+                     row_bytes);
   } else {
     GroupMany<<<static_cast<unsigned>(a.experts), kGroupThreads, 0, s>>>(a);
     FD_CUDA_CHECK(cudaGetLastError());
     PermuteMany<<<static_cast<unsigned>(a.tokens), kThreads, 0, s>>>(a, row_bytes);
+    FD_CUDA_CHECK(cudaGetLastError());
   }
-  FD_CUDA_CHECK(cudaGetLastError());
   const bool fused = MoeFused(a);
   GroupedGemm g;
   g.pairs = pairs;
@@ -279,7 +285,6 @@ void MoeExperts(const MoeArgs& a, void* stream) {
   } else {
     LaunchCombine<float>(a, s);
   }
-  FD_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace fd::cuda

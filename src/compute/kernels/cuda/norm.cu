@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "compute/kernels/cuda/launch.cuh"
 #include "compute/kernels/cuda/rows.h"
 #include "compute/kernels/cuda/values.cuh"
 
@@ -13,12 +14,17 @@ __global__ void RmsNormRows(T* out, int64_t out_stride, T* residual, int64_t res
                             int64_t in_stride, const T* weight, int n, float eps) {
   using V = Vec<T, kWidth>;
   __shared__ float partial[32];
+  LetNextBegin();
+  const int own = threadIdx.x * kWidth, step = blockDim.x * kWidth;
+  V own_weight = {}, own_x = {};  // of the first pass of a thread, mostly the only one
+  if (own < n) own_weight = *reinterpret_cast<const V*>(weight + own);
+  WaitForPrevious();
   const int64_t row = blockIdx.x;
   const T* from = in + row * in_stride;
   T* sum_row = kResidual ? residual + row * residual_stride : nullptr;
   T* to = out + row * out_stride;
   float squares = 0;
-  for (int i = threadIdx.x * kWidth; i < n; i += blockDim.x * kWidth) {
+  for (int i = own; i < n; i += step) {
     V x = *reinterpret_cast<const V*>(from + i);
     if constexpr (kResidual) {
       const V r = *reinterpret_cast<const V*>(sum_row + i);
@@ -28,12 +34,13 @@ __global__ void RmsNormRows(T* out, int64_t out_stride, T* residual, int64_t res
     }
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) squares += Load(x.v[j]) * Load(x.v[j]);
+    if (i == own) own_x = x;
   }
   const float scale = rsqrtf(BlockSum(squares, partial) / static_cast<float>(n) + eps);
   const T* source = kResidual ? sum_row : from;
-  for (int i = threadIdx.x * kWidth; i < n; i += blockDim.x * kWidth) {
-    V x = *reinterpret_cast<const V*>(source + i);
-    const V w = *reinterpret_cast<const V*>(weight + i);
+  for (int i = own; i < n; i += step) {
+    V x = i == own ? own_x : *reinterpret_cast<const V*>(source + i);
+    const V w = i == own ? own_weight : *reinterpret_cast<const V*>(weight + i);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) x.v[j] = Round<T>(Load(Round<T>(Load(x.v[j]) * scale)) * Load(w.v[j]));
     *reinterpret_cast<V*>(to + i) = x;
@@ -84,11 +91,11 @@ void LaunchRms(T* out, int64_t out_stride, T* residual, int64_t residual_stride,
                int64_t in_stride, const T* weight, int64_t rows, int64_t n, float eps, cudaStream_t stream) {
   const unsigned threads = ThreadsFor(n / kWidth), blocks = static_cast<unsigned>(rows);
   if (residual != nullptr) {
-    RmsNormRows<T, kWidth, true><<<blocks, threads, 0, stream>>>(
-        out, out_stride, residual, residual_stride, in, in_stride, weight, static_cast<int>(n), eps);
+    LaunchOverlapped(RmsNormRows<T, kWidth, true>, dim3(blocks), threads, 0, stream, out, out_stride,
+                     residual, residual_stride, in, in_stride, weight, static_cast<int>(n), eps);
   } else {
-    RmsNormRows<T, kWidth, false><<<blocks, threads, 0, stream>>>(out, out_stride, nullptr, 0, in, in_stride,
-                                                                  weight, static_cast<int>(n), eps);
+    LaunchOverlapped(RmsNormRows<T, kWidth, false>, dim3(blocks), threads, 0, stream, out, out_stride,
+                     residual, residual_stride, in, in_stride, weight, static_cast<int>(n), eps);
   }
 }
 

@@ -1,3 +1,4 @@
+#include "compute/kernels/cuda/launch.cuh"
 #include "compute/kernels/cuda/rows.h"
 #include "compute/kernels/cuda/values.cuh"
 
@@ -18,6 +19,8 @@ template <int kPerLane>
 __global__ void Route(int32_t* expert_ids, int64_t ids_stride, float* expert_weights, int64_t weights_stride,
                       const float* logits, int64_t logits_stride, const float* bias, int64_t tokens,
                       int experts, int top_k, float norm_min, bool round_weights) {
+  LetNextBegin();
+  WaitForPrevious();
   extern __shared__ float shared[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int64_t t = int64_t{blockIdx.x} * kWarps + warp;
@@ -88,10 +91,10 @@ void RouteSoftmax(int32_t* expert_ids, int64_t ids_stride, float* expert_weights
   FD_CHECK(experts <= kMaxRouteExperts && top_k >= 1 && top_k <= experts, top_k, " of ", experts);
   const size_t shared = static_cast<size_t>(kWarps * (experts + top_k)) * 4;
   const auto kernel = experts <= 64 ? Route<2> : experts <= 256 ? Route<8> : Route<32>;
-  kernel<<<static_cast<unsigned>((tokens + kWarps - 1) / kWarps), kWarps * 32, shared, AsStream(stream)>>>(
-      expert_ids, ids_stride, expert_weights, weights_stride, logits, logits_stride, bias, tokens,
-      static_cast<int>(experts), static_cast<int>(top_k), norm_min, round_weights);
-  FD_CUDA_CHECK(cudaGetLastError());
+  LaunchOverlapped(kernel, dim3(static_cast<unsigned>((tokens + kWarps - 1) / kWarps)), kWarps * 32, shared,
+                   AsStream(stream), expert_ids, ids_stride, expert_weights, weights_stride, logits,
+                   logits_stride, bias, tokens, static_cast<int>(experts), static_cast<int>(top_k), norm_min,
+                   round_weights);
 }
 
 }  // namespace fd::cuda

@@ -24,6 +24,13 @@ __device__ __forceinline__ T Round(float v) {
   }
 }
 
+// silu(gate) * up, rounded after each of the two.
+template <typename T>
+__device__ __forceinline__ T SiluTimes(T gate, T up) {
+  const float g = Load(gate);
+  return Round<T>(Load(Round<T>(g / (1.0f + expf(-g)))) * Load(up));
+}
+
 // kWidth elements that travel as one access.
 template <typename T, int kWidth>
 struct alignas(sizeof(T) * kWidth) Vec {
