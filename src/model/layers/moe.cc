@@ -66,7 +66,7 @@ MoeWeights LoadMoe(WeightLoader& loader, const std::string& prefix, const ModelC
   auto set = [&](const char* router, int64_t index, int64_t width) {
     ExpertSet s;
     // Vision-language checkpoints store routers transposed, text ones do not.
-    s.router = loader.Linear({{prefix + router, moe.num_experts}}, hidden, two_sets);
+    s.router = loader.Linear({{prefix + router, moe.num_experts, DType::kFloat32}}, hidden, two_sets);
     s.experts = LoadExperts(loader, prefix, index * moe.num_experts, moe.num_experts, hidden, width);
     s.top_k = moe.top_k;
     s.norm_min = moe.norm_min;

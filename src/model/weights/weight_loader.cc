@@ -114,7 +114,7 @@ const CheckpointTensor* WeightLoader::Claim(const std::string& name,
 }
 
 WeightLoader::Source WeightLoader::Open(const std::string& name, const CheckpointTensor& tensor,
-                                        const Shape& shape, int64_t fan_in) {
+                                        const Shape& shape, int64_t fan_in, DType random_type) {
   Source source;
   source.from = tensor;
   const Device host;
@@ -124,6 +124,13 @@ WeightLoader::Source WeightLoader::Open(const std::string& name, const Checkpoin
     source.view = TensorView(source.storage.data(), DType::kBFloat16, host, shape);
     const float scale = std::sqrt(3.0f / static_cast<float>(fan_in));  // variance 1 / fan_in
     FillRandom(ctx_.threads, source.view.As<uint16_t>(), n, NameKey(name), 0, scale);
+    if (random_type == DType::kFloat32) {
+      std::vector<uint8_t> wide(static_cast<size_t>(4 * n));
+      for (int64_t i = 0; i < n; ++i)
+        reinterpret_cast<float*>(wide.data())[i] = ToFloat(source.view.As<BFloat16>()[i]);
+      source.storage = std::move(wide);
+      source.view = TensorView(source.storage.data(), DType::kFloat32, host, shape);
+    }
     return source;
   }
   const DType dtype = tensor.info->dtype == "F32" ? DType::kFloat32 : DType::kBFloat16;
@@ -179,7 +186,9 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
         continue;
       }
     }
-    if (pass_ == Pass::kLoad) sources.push_back(Open(part.name, *tensor, ToShape(dims), k));
+    if (checkpoint_ == nullptr && pass_ == Pass::kCheck)
+      total_bytes_ += (DTypeBytes(part.random_type) - 2) * Elements(dims);
+    if (pass_ == Pass::kLoad) sources.push_back(Open(part.name, *tensor, ToShape(dims), k, part.random_type));
   }
   if (pass_ == Pass::kCheck || !complete) return {};
   std::vector<TensorView> views;

@@ -36,7 +36,8 @@ class WeightLoader {
 
   struct Part {
     std::string name;
-    int64_t rows;  // output features
+    int64_t rows;                          // output features
+    DType random_type = DType::kBFloat16;  // of random weights: what published checkpoints store
   };
   // Parts [rows_i, k] ([k, rows_i] if transposed) of one type, bfloat16 or float32, stacked into one weight.
   ops::LinearWeight Linear(const std::vector<Part>& parts, int64_t k, bool transposed = false);
@@ -72,7 +73,8 @@ class WeightLoader {
   // Checks that the type is loadable and the shape one of `shapes`, and counts bytes; null and a problem
   // noted when wrong.
   const CheckpointTensor* Claim(const std::string& name, const std::vector<std::vector<int64_t>>& shapes);
-  Source Open(const std::string& name, const CheckpointTensor& tensor, const Shape& shape, int64_t fan_in);
+  Source Open(const std::string& name, const CheckpointTensor& tensor, const Shape& shape, int64_t fan_in,
+              DType random_type = DType::kBFloat16);
   void Done(int64_t read_bytes, int64_t packed_bytes);
   void Problem(std::string text);
 
