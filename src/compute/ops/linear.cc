@@ -80,6 +80,20 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
     ctx.workspace->Release(mark);
     if (done) return;
   }
+  if (in.dtype == DType::kBFloat16 && weight.padded.view().data != nullptr && args.m > kMaxSimpleRows) {
+    const int64_t mark = ctx.workspace->Mark();
+    const TensorView rows = ctx.workspace->Take(DType::kBFloat16, {args.m, PaddedK(args.k)});
+    cuda::FillBytesAsync(rows.data, 0, rows.NumElements() * 2, ctx.stream);
+    cuda::CopyRowsAsync(rows.data, rows.dim(1) * 2, in.data, in.row_stride * 2, args.k * 2, args.m,
+                        ctx.stream);
+    cuda::LinearArgs aligned = args;
+    aligned.in = rows.data;
+    aligned.weight = weight.padded.view().data;
+    aligned.k = aligned.in_stride = rows.dim(1);
+    const bool done = cuda::LinearLt(aligned, ctx.stream);
+    ctx.workspace->Release(mark);
+    if (done) return;
+  }
   if (!cuda::LinearLt(args, ctx.stream)) cuda::LinearSimple(args, ctx.stream);
 }
 
@@ -114,6 +128,13 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
     if (!bf16 && weight.n <= kMaxSplitFeatures) {
       weight.split = Tensor(DType::kBFloat16, ctx.device, {3 * weight.n, weight.k});
       cuda::SplitFloat32(weight.split.view().data, weight.data.view().data, weight.n, weight.k, ctx.stream);
+    }
+    if (bf16 && PaddedK(weight.k) != weight.k) {
+      const int64_t row_bytes = PaddedK(weight.k) * 2;
+      weight.padded = Tensor(DType::kBFloat16, ctx.device, {weight.n, PaddedK(weight.k)});
+      cuda::FillBytesAsync(weight.padded.view().data, 0, weight.n * row_bytes, ctx.stream);
+      cuda::CopyRowsAsync(weight.padded.view().data, row_bytes, weight.data.view().data, weight.k * 2,
+                          weight.k * 2, weight.n, ctx.stream);
     }
     return weight;
   }

@@ -19,8 +19,14 @@ struct LinearWeight {
   int64_t k = 0;  // input features
   Tensor data;    // packed; the layout is the kernels' own (CUDA: row-major [n, k])
   Tensor split;   // CUDA, small float32 weights (routers): the same as three bfloat16 parts [3 * n, k]
-  int64_t size_bytes() const { return data.size_bytes() + split.size_bytes(); }
+  // CUDA, bfloat16 rows off 16 bytes (a patch of 588 pixels): data with rows of PaddedK(k), zeros behind k.
+  Tensor padded;
+  int64_t size_bytes() const { return data.size_bytes() + split.size_bytes() + padded.size_bytes(); }
 };
+
+// bfloat16 elements of a row on 16 bytes: with more than 64 rows of another k, Linear on CUDA takes so many
+// for every row from the workspace.
+constexpr int64_t PaddedK(int64_t k) { return (k + 7) / 8 * 8; }
 
 // `parts`: [n_i, k] views of one dtype (bfloat16 or float32), stacked on n into one weight; sources lie in
 // host memory (a mapped file). transposed: the parts are [k, n_i] instead.
