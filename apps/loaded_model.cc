@@ -34,15 +34,15 @@ StatusOr<int64_t> MaxModelLen(const ModelFlags& flags, const ModelConfig& config
 
 // Scratch of the largest step and of the largest picture; they never run at the same time.
 int64_t WorkspaceBytes(const ModelConfig& config, DType dtype, const EngineOptions& options,
-                       const std::optional<MediaConfig>& media, int64_t threads) {
+                       const std::optional<MediaConfig>& media, int64_t threads, DeviceType device) {
   int64_t bytes = ForwardScratchBytes(config, dtype, options.max_num_batched_tokens,
                                       options.MaxStepSequences(), options.max_model_len, threads);
   if (config.vision && media) {
     const VisionConfig& vision = *config.vision;
     int64_t patches = media->image_max_pixels / (vision.patch_size * vision.patch_size);
     int64_t patch_bytes = vision.in_channels * vision.patch_size * vision.patch_size;
-    bytes =
-        std::max(bytes, patches * patch_bytes + EncodeScratchBytes(config, dtype, patches, patches, threads));
+    bytes = std::max(
+        bytes, patches * patch_bytes + EncodeScratchBytes(config, dtype, patches, patches, threads, device));
   }
   return bytes;
 }
@@ -132,8 +132,8 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   needs.weight_bytes = model->weight_bytes();
   needs.page_bytes = KvBytesPerPage(model->config(), model->dtype());
   needs.executor_bytes = ExecutorBytes(model->config(), model->dtype(), options);
-  needs.workspace_bytes =
-      WorkspaceBytes(model->config(), model->dtype(), options, media, ctx.threads->num_threads());
+  needs.workspace_bytes = WorkspaceBytes(model->config(), model->dtype(), options, media,
+                                         ctx.threads->num_threads(), ctx.device.type);
   FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs, &options));
   options.num_kv_pages = loaded.memory.num_kv_pages;
 

@@ -80,7 +80,7 @@ class Model {
 int64_t ForwardScratchBytes(const ModelConfig& config, DType act, int64_t tokens, int64_t outputs,
                             int64_t max_context_tokens, int64_t threads);
 int64_t EncodeScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows, int64_t frame_rows,
-                           int64_t threads);
+                           int64_t threads, DeviceType device);
 
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay bfloat16 as stored

@@ -29,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Require(c.mrope_section.size() == 3 && c.vision.has_value());
     Require(c.mrope_section[0] + c.mrope_section[1] + c.mrope_section[2] == c.head_dim / 2);
     Require(c.vision->hidden_size % c.vision->num_heads == 0);
-    Require(fd::EncodeScratchBytes(c, fd::DType::kFloat32, 1 << 20, 1 << 16, 64) > 0);
+    Require(fd::EncodeScratchBytes(c, fd::DType::kFloat32, 1 << 20, 1 << 16, 64, fd::DeviceType::kCpu) > 0);
   }
   for (int32_t id : c.eos_token_ids) Require(id >= 0 && id < c.vocab_size);
   return 0;

@@ -122,8 +122,9 @@ TEST_F(VlModel, EncodingTogetherOrAlone) {
     machine.model().Encode(machine.ctx(), out, batch);
     int64_t frame_rows = 0;
     for (const auto& g : batch.grids) frame_rows = std::max(frame_rows, g.h * g.w);
-    planned = std::max(planned, EncodeScratchBytes(machine.model().config(), DType::kBFloat16,
-                                                   batch.patch_rows.dim(0), frame_rows, 2));
+    planned = std::max(planned,
+                       EncodeScratchBytes(machine.model().config(), DType::kBFloat16, batch.patch_rows.dim(0),
+                                          frame_rows, 2, machine.ctx().device.type));
     EXPECT_LE(machine.workspace().peak_bytes(), planned);
     return ToFloats(out);
   };

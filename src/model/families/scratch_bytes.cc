@@ -29,9 +29,9 @@ int64_t ForwardScratchBytes(const ModelConfig& config, DType act, int64_t tokens
 }
 
 int64_t EncodeScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows, int64_t frame_rows,
-                           int64_t threads) {
+                           int64_t threads, DeviceType device) {
   FD_CHECK(config.vision.has_value());
-  return VisionEncoderScratchBytes(config, act, patch_rows, frame_rows, threads);
+  return VisionEncoderScratchBytes(config, act, patch_rows, frame_rows, threads, device);
 }
 
 }  // namespace fd

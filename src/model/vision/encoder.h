@@ -21,6 +21,6 @@ VisionEncoder LoadVisionEncoder(const ops::Context& ctx, WeightLoader& loader, c
 void EncodeVision(const ops::Context& ctx, const TensorView& embeddings, const EncodeBatch& batch,
                   VisionEncoder& encoder, const ModelConfig& config, const TensorProbe& probe);
 int64_t VisionEncoderScratchBytes(const ModelConfig& config, DType act, int64_t patch_rows,
-                                  int64_t frame_rows, int64_t threads);
+                                  int64_t frame_rows, int64_t threads, DeviceType device);
 
 }  // namespace fd
