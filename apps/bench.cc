@@ -83,8 +83,8 @@ class Runner {
     double first_s = 0;  // from submission to the last request's first token
     // While all decode together: from the last request's first token to the end of the first that ends.
     double together_s = 0;
-    double together_tokens = 0;
-    double together_context = 0;  // tokens behind each of those, on average
+    int64_t together_steps = 0;
+    double together_context = 0;  // tokens behind a new one, on average
   };
   // `batch` equal requests at once: prompt_tokens random ids, output_tokens drawn.
   StatusOr<Times> Run(int64_t batch, int64_t prompt_tokens, int64_t output_tokens) {
@@ -112,28 +112,37 @@ class Runner {
       FD_RETURN_IF_ERROR(engine_.Submit(std::move(request)));
       timings.push_back(timing);
     }
-    Clock::time_point begin = Clock::time_point::max(), first = Clock::time_point::min(),
-                      last = Clock::time_point::max();
+    Clock::time_point begin = Clock::time_point::max(), last = Clock::time_point::max();
+    const Timing* latest = nullptr;  // the last to begin
     for (const auto& timing : timings) {
       timing->done.get_future().wait();
       std::lock_guard<std::mutex> lock(timing->mutex);
       FD_RETURN_IF_ERROR(timing->error);
       FD_CHECK(!timing->tokens.empty(), "a request ended without a token");
       begin = std::min(begin, timing->submitted);
-      first = std::max(first, timing->tokens.front());
       last = std::min(last, timing->tokens.back());
+      if (latest == nullptr || timing->tokens.front() > latest->tokens.front()) latest = timing.get();
     }
     Times times;
+    const Clock::time_point first = latest->tokens.front();
     times.first_s = std::chrono::duration<double>(first - begin).count();
-    times.together_s = std::chrono::duration<double>(last - first).count();
+    // Steps are counted on one sequence: within a step the others get their tokens a little earlier or later.
+    Clock::time_point end = first;
+    for (const Clock::time_point token : latest->tokens) {
+      if (token <= first || token > last) continue;
+      end = token;
+      ++times.together_steps;
+    }
+    times.together_s = std::chrono::duration<double>(end - first).count();
+    double tokens = 0;
     for (const auto& timing : timings) {
       for (size_t i = 0; i < timing->tokens.size(); ++i) {
-        if (timing->tokens[i] <= first || timing->tokens[i] > last) continue;
-        times.together_tokens += 1;
+        if (timing->tokens[i] <= first || timing->tokens[i] > end) continue;
+        tokens += 1;
         times.together_context += static_cast<double>(prompt_tokens) + static_cast<double>(i) - 1;
       }
     }
-    if (times.together_tokens > 0) times.together_context /= times.together_tokens;
+    if (tokens > 0) times.together_context /= tokens;
     return times;
   }
 
@@ -206,13 +215,13 @@ Status MeasureDecode(const BenchFlags& flags, Engine& engine, Runner& runner, do
   double best = 1e30, context = 0;  // best: seconds of a step
   for (int64_t i = 0; i < flags.repeat; ++i) {
     FD_ASSIGN_OR_RETURN(Runner::Times times, runner.Run(batch, prompt, drawn));
-    if (times.together_tokens == 0) {
+    if (times.together_steps == 0) {
       return InvalidArgument(
           StrCat("--output-tokens ", flags.output_tokens, " are too few: the first of ", batch,
                  " sequences ended before the last began; for example --output-tokens 128"),
           "--output-tokens");
     }
-    const double step = times.together_s / times.together_tokens * static_cast<double>(batch);
+    const double step = times.together_s / static_cast<double>(times.together_steps);
     if (step > best) continue;
     best = step;
     context = times.together_context;

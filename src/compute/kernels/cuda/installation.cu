@@ -11,6 +11,12 @@ namespace {
 // Compiled for the architectures of all portable kernels.
 __global__ void Probe() {}
 
+cudaError_t CheckIndex(int index) {
+  int count = 0;
+  if (cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) return error;
+  return index >= 0 && index < count ? cudaSuccess : cudaErrorInvalidDevice;
+}
+
 // Goes back to the thread's device at the closing brace.
 class CurrentDevice {
  public:
@@ -37,6 +43,7 @@ const char* Words(cudaError_t error) {
 }
 
 cudaError_t ReadDeviceInfo(int index, DeviceInfo* info) {
+  if (cudaError_t error = CheckIndex(index); error != cudaSuccess) return error;
   cudaDeviceProp p;
   if (cudaError_t error = cudaGetDeviceProperties(&p, index); error != cudaSuccess) return error;
   std::memcpy(info->name, p.name, sizeof(info->name) - 1);
@@ -72,6 +79,7 @@ Installation GetInstallation() {
 const char* TryGetDeviceInfo(int index, DeviceInfo* info) { return Words(ReadDeviceInfo(index, info)); }
 
 const char* TryKernels(int index) {
+  if (cudaError_t error = CheckIndex(index); error != cudaSuccess) return Words(error);
   const CurrentDevice current(index);
   if (current.error() != cudaSuccess) return Words(current.error());
   cudaFuncAttributes attributes;
