@@ -89,6 +89,7 @@ class Runner {
   // `batch` equal requests at once: prompt_tokens random ids, output_tokens drawn.
   StatusOr<Times> Run(int64_t batch, int64_t prompt_tokens, int64_t output_tokens) {
     std::vector<std::shared_ptr<Timing>> timings;
+    std::vector<GenerateRequest> requests;
     for (int64_t i = 0; i < batch; ++i) {
       auto timing = std::make_shared<Timing>();
       timing->tokens.reserve(static_cast<size_t>(output_tokens));
@@ -108,9 +109,12 @@ class Runner {
         if (*event.finish_reason == FinishReason::kError) timing->error = event.error;
         timing->done.set_value();
       };
-      timing->submitted = Clock::now();
-      FD_RETURN_IF_ERROR(engine_.Submit(std::move(request)));
       timings.push_back(timing);
+      requests.push_back(std::move(request));
+    }
+    for (size_t i = 0; i < requests.size(); ++i) {
+      timings[i]->submitted = Clock::now();
+      FD_RETURN_IF_ERROR(engine_.Submit(std::move(requests[i])));
     }
     Clock::time_point begin = Clock::time_point::max(), last = Clock::time_point::max();
     const Timing* latest = nullptr;  // the last to begin

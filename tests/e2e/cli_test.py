@@ -162,13 +162,13 @@ def test_demo(name):
 
 
 def test_bench_prints_json_lines():
-    result = command("bench", MODEL, "--json", "--prompt-tokens", "32,200", "--depth", "0,100", "--batch", "1,6", "--output-tokens", "8",
+    result = command("bench", MODEL, "--json", "--prompt-tokens", "32,200", "--depth", "0,100", "--batch", "1,6", "--output-tokens", "24",
                      "--repeat", "1", "--max-num-batched-tokens", "96", "--device", "cpu")
     assert result.returncode == 0, result.stderr
     limits, *lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert limits["read_bytes_per_second"] > 1e8 and limits["bf16_flop_per_second"] > 1e8
     tests = {line["test"]: line for line in lines}
-    assert {"pp32", "pp200", "tg8", "tg8@b6", "tg8@d100", "tg8@d100@b6"} <= set(tests)
+    assert {"pp32", "pp200", "tg24", "tg24@b6", "tg24@d100", "tg24@d100@b6"} <= set(tests)
     for name, line in tests.items():
         assert line["seconds"] > 0 and line["floor_seconds"] > 0 and line["floor"] in ("bandwidth", "arithmetic")
         assert line["share_of_roofline"] == pytest.approx(line["floor_seconds"] / line["seconds"])
