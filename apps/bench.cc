@@ -1,4 +1,4 @@
-// fastdeploy bench: prefill and decode through the engine with random token ids, beside what the machine can
+// fastdeploy bench: prefill and decode through the engine with random token ids, beside what the device can
 // do at most.
 #include <algorithm>
 #include <cstdio>
@@ -15,10 +15,14 @@
 #include "command.h"
 #include "compute/kernels/cpu/isa.h"
 #include "compute/kernels/cpu/roofline.h"
+#include "compute/kernels/cuda/device.h"
+#include "compute/kernels/cuda/roofline.h"
+#include "device_flag.h"
 #include "flag_set.h"
 #include "loaded_model.h"
 #include "model_flags.h"
 #include "progress_bar.h"
+#include "step_work.h"
 
 namespace fd {
 namespace {
@@ -47,53 +51,26 @@ StatusOr<std::vector<int64_t>> ParseNumbers(const std::string& text, int64_t min
   return numbers;
 }
 
-// What one step has to read and to compute at least: every weight that takes part once, the context's keys
-// and values, and the multiply-adds of the linear layers and of attention.
-struct Work {
-  double bytes = 0;
-  double flop = 0;
+// What the device can do at most, measured before the model is loaded.
+struct Limits {
+  double read_bytes_per_s = 0;
+  double bf16_flop_per_s = 0;
 };
-Work StepWork(const ModelConfig& c, int64_t page_bytes, int64_t sequences, int64_t new_tokens,
-              int64_t context) {
-  const double h = static_cast<double>(c.hidden_size);
-  const double q = static_cast<double>(c.num_heads * c.head_dim),
-               kv = static_cast<double>(c.num_kv_heads * c.head_dim);
-  const double tokens = static_cast<double>(sequences * new_tokens);
-  double read = 0, used = 0;  // weights read in the step; weights that one token uses
-  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
-    const double attention = h * (q + 2 * kv) + q * h;
-    double mlp = 3 * h * static_cast<double>(c.intermediate_size), mlp_used = mlp;
-    if (c.moe && c.layer_is_sparse[layer]) {
-      const double expert = 3 * h * static_cast<double>(c.moe->intermediate_size);
-      const double shared = expert * static_cast<double>(c.moe->num_shared_experts);
-      const double chosen =
-          std::min(static_cast<double>(c.moe->num_experts), tokens * static_cast<double>(c.moe->top_k));
-      mlp = expert * chosen + shared;
-      mlp_used = expert * static_cast<double>(c.moe->top_k) + shared;
-    }
-    read += attention + mlp;
-    used += attention + mlp_used;
-  }
-  const double head = h * static_cast<double>(c.vocab_size);
-  const double seen =
-      static_cast<double>(context) + (static_cast<double>(new_tokens) - 1) / 2;  // mean over the new tokens
-  Work work;
-  work.bytes = 2 * (read + head) +
-               static_cast<double>(sequences * (context + new_tokens)) * static_cast<double>(page_bytes) / 64;
-  work.flop = 2 * tokens * used + 2 * static_cast<double>(sequences) * head +
-              4 * tokens * seen * q * static_cast<double>(c.num_layers);
-  return work;
-}
 
-double FloorSeconds(const Work& work, const cpu::Roofline& roofline) {
-  return std::max(work.bytes / roofline.read_bytes_per_s, work.flop / roofline.bf16_flop_per_s);
+struct Floor {
+  double seconds = 0;
+  const char* limit = "";  // which of the two binds
+};
+Floor FloorOf(const StepWork& work, const Limits& limits) {
+  const double bytes = work.bytes / limits.read_bytes_per_s, flop = work.flop / limits.bf16_flop_per_s;
+  return bytes > flop ? Floor{bytes, "bandwidth"} : Floor{flop, "arithmetic"};
 }
 
 // One request's times, filled in by the engine thread.
 struct Timing {
   std::mutex mutex;
-  Clock::time_point submitted, first, last;
-  int64_t tokens = 0;
+  Clock::time_point submitted;
+  std::vector<Clock::time_point> tokens;  // when each came
   Status error;
   std::promise<void> done;
 };
@@ -104,14 +81,18 @@ class Runner {
 
   struct Times {
     double first_s = 0;  // from submission to the last request's first token
-    double rest_s = 0;   // from there to the end of the first request that ends
-    int64_t rest_tokens = 0;
+    // While all decode together: from the last request's first token to the end of the first that ends.
+    double together_s = 0;
+    int64_t together_steps = 0;
+    double together_context = 0;  // tokens behind a new one, on average
   };
   // `batch` equal requests at once: prompt_tokens random ids, output_tokens drawn.
   StatusOr<Times> Run(int64_t batch, int64_t prompt_tokens, int64_t output_tokens) {
     std::vector<std::shared_ptr<Timing>> timings;
+    std::vector<GenerateRequest> requests;
     for (int64_t i = 0; i < batch; ++i) {
       auto timing = std::make_shared<Timing>();
+      timing->tokens.reserve(static_cast<size_t>(output_tokens));
       GenerateRequest request;
       request.id = ++last_id_;
       for (int64_t t = 0; t < prompt_tokens; ++t) {
@@ -123,31 +104,49 @@ class Runner {
       request.sampling.ignore_eos = true;
       request.sink = [timing](TokenEvent&& event) {
         std::lock_guard<std::mutex> lock(timing->mutex);
-        timing->last = Clock::now();
-        if (timing->tokens == 0) timing->first = timing->last;
-        timing->tokens += static_cast<int64_t>(event.token_ids.size());
+        timing->tokens.insert(timing->tokens.end(), event.token_ids.size(), Clock::now());
         if (!event.finish_reason) return;
         if (*event.finish_reason == FinishReason::kError) timing->error = event.error;
         timing->done.set_value();
       };
-      timing->submitted = Clock::now();
-      FD_RETURN_IF_ERROR(engine_.Submit(std::move(request)));
       timings.push_back(timing);
+      requests.push_back(std::move(request));
     }
-    Clock::time_point begin = Clock::time_point::max(), first = Clock::time_point::min(),
-                      last = Clock::time_point::max();
+    for (size_t i = 0; i < requests.size(); ++i) {
+      timings[i]->submitted = Clock::now();
+      FD_RETURN_IF_ERROR(engine_.Submit(std::move(requests[i])));
+    }
+    Clock::time_point begin = Clock::time_point::max(), last = Clock::time_point::max();
+    const Timing* latest = nullptr;  // the last to begin
     for (const auto& timing : timings) {
       timing->done.get_future().wait();
       std::lock_guard<std::mutex> lock(timing->mutex);
       FD_RETURN_IF_ERROR(timing->error);
+      FD_CHECK(!timing->tokens.empty(), "a request ended without a token");
       begin = std::min(begin, timing->submitted);
-      first = std::max(first, timing->first);
-      last = std::min(last, timing->last);
+      last = std::min(last, timing->tokens.back());
+      if (latest == nullptr || timing->tokens.front() > latest->tokens.front()) latest = timing.get();
     }
     Times times;
+    const Clock::time_point first = latest->tokens.front();
     times.first_s = std::chrono::duration<double>(first - begin).count();
-    times.rest_s = std::chrono::duration<double>(last - first).count();
-    times.rest_tokens = batch * (output_tokens - 1);
+    // Steps are counted on one sequence: within a step the others get their tokens a little earlier or later.
+    Clock::time_point end = first;
+    for (const Clock::time_point token : latest->tokens) {
+      if (token <= first || token > last) continue;
+      end = token;
+      ++times.together_steps;
+    }
+    times.together_s = std::chrono::duration<double>(end - first).count();
+    double tokens = 0;
+    for (const auto& timing : timings) {
+      for (size_t i = 0; i < timing->tokens.size(); ++i) {
+        if (timing->tokens[i] <= first || timing->tokens[i] > end) continue;
+        tokens += 1;
+        times.together_context += static_cast<double>(prompt_tokens) + static_cast<double>(i) - 1;
+      }
+    }
+    if (tokens > 0) times.together_context /= tokens;
     return times;
   }
 
@@ -157,65 +156,155 @@ class Runner {
   uint64_t state_ = 1;
 };
 
-void Report(const BenchFlags& flags, const std::string& test, double tokens, double seconds, double floor_s) {
+// ttft_s: from a request's submission to its first token, where that was measured.
+void Report(const BenchFlags& flags, const std::string& test, double tokens, double seconds,
+            const Floor& floor, std::optional<double> ttft_s) {
   if (flags.json) {
-    std::puts(WriteJson(JsonObject{{"test", test},
-                                   {"tokens_per_second", tokens / seconds},
-                                   {"seconds", seconds},
-                                   {"floor_seconds", floor_s},
-                                   {"share_of_roofline", floor_s / seconds}})
-                  .c_str());
+    JsonObject line{{"test", test},         {"tokens_per_second", tokens / seconds},
+                    {"seconds", seconds},   {"floor_seconds", floor.seconds},
+                    {"floor", floor.limit}, {"share_of_roofline", floor.seconds / seconds}};
+    if (ttft_s) line.Set("ttft_seconds", *ttft_s);
+    std::puts(WriteJson(line).c_str());
   } else {
-    std::printf("%-20s %10.1f tok/s  %9.2f ms  floor %9.2f ms  %3.0f %% of the roofline\n", test.c_str(),
-                tokens / seconds, seconds * 1e3, floor_s * 1e3, 100 * floor_s / seconds);
+    std::printf("%-20s %10.1f tok/s  %9.2f ms  floor %9.2f ms (%s)  %3.0f %% of the roofline", test.c_str(),
+                tokens / seconds, seconds * 1e3, floor.seconds * 1e3, floor.limit,
+                100 * floor.seconds / seconds);
+    if (ttft_s) std::printf("  TTFT %.2f ms", *ttft_s * 1e3);
+    std::puts("");
   }
   std::fflush(stdout);
 }
 
-Status Measure(const BenchFlags& flags, Engine& engine, int64_t page_bytes, const cpu::Roofline& roofline) {
+// Prompts of a batch are computed one after another, a step's budget at a time, and those that are done
+// decode meanwhile: so many more tokens until the last has begun.
+int64_t TokensBeforeAllDecode(int64_t batch, int64_t prompt_tokens, int64_t step_tokens) {
+  const int64_t room = std::max<int64_t>(step_tokens - batch, 1);
+  return (batch * prompt_tokens + room - 1) / room;
+}
+
+Status MeasurePrefill(const BenchFlags& flags, Runner& runner, const ModelConfig& config,
+                      double kv_token_bytes, const Limits& limits, int64_t depth, int64_t n) {
+  double best = 1e30, below = depth > 0 ? 1e30 : 0.0;
+  for (int64_t i = 0; i < flags.repeat; ++i) {
+    FD_ASSIGN_OR_RETURN(Runner::Times times, runner.Run(1, depth + n, 1));
+    best = std::min(best, times.first_s);
+    if (depth == 0) continue;
+    FD_ASSIGN_OR_RETURN(times, runner.Run(1, depth, 1));
+    below = std::min(below, times.first_s);
+  }
+  const std::string test = StrCat("pp", n, depth > 0 ? StrCat("@d", depth) : std::string());
+  if (best <= below) {
+    LogWarning(test, ": ", depth + n, " tokens took no longer than ", depth,
+               " alone, so the difference is noise; try a larger --repeat");
+    return OkStatus();
+  }
+  const StepWork work = WorkOfStep(config, kv_token_bytes, 1, n, static_cast<double>(depth));
+  Report(flags, test, static_cast<double>(n), best - below, FloorOf(work, limits), best);
+  return OkStatus();
+}
+
+Status MeasureDecode(const BenchFlags& flags, Engine& engine, Runner& runner, double kv_token_bytes,
+                     const Limits& limits, int64_t depth, int64_t batch) {
+  const int64_t prompt = std::max<int64_t>(depth, 1);
+  const int64_t drawn =
+      flags.output_tokens + 1 + TokensBeforeAllDecode(batch, prompt, engine.options().max_num_batched_tokens);
+  const int64_t pages = batch * PagesForTokens(prompt + drawn);
+  if (pages > engine.options().num_kv_pages) {
+    return InvalidArgument(
+        StrCat("--batch ", batch, " at --depth ", depth, " needs ", pages, " key/value pages for ",
+               prompt + drawn, " tokens each, but there are ", engine.options().num_kv_pages,
+               ": lower --batch, --depth or --output-tokens"),
+        "--batch");
+  }
+  double best = 1e30, context = 0;  // best: seconds of a step
+  for (int64_t i = 0; i < flags.repeat; ++i) {
+    FD_ASSIGN_OR_RETURN(Runner::Times times, runner.Run(batch, prompt, drawn));
+    if (times.together_steps == 0) {
+      return InvalidArgument(
+          StrCat("--output-tokens ", flags.output_tokens, " are too few: the first of ", batch,
+                 " sequences ended before the last began; for example --output-tokens 128"),
+          "--output-tokens");
+    }
+    const double step = times.together_s / static_cast<double>(times.together_steps);
+    if (step > best) continue;
+    best = step;
+    context = times.together_context;
+  }
+  Floor floor = FloorOf(WorkOfStep(engine.config(), kv_token_bytes, batch, 1, context), limits);
+  const double steps = static_cast<double>(flags.output_tokens);
+  floor.seconds *= steps;
+  Report(flags,
+         StrCat("tg", flags.output_tokens, depth > 0 ? StrCat("@d", depth) : std::string(),
+                batch > 1 ? StrCat("@b", batch) : std::string()),
+         static_cast<double>(batch) * steps, best * steps, floor, std::nullopt);
+  return OkStatus();
+}
+
+Status Measure(const BenchFlags& flags, Engine& engine, double kv_token_bytes, const Limits& limits) {
   Runner runner(engine);
   FD_RETURN_IF_ERROR(runner.Run(1, 64, 8).status());  // first touch of buffers and caches
   for (int64_t depth : flags.depths) {
-    const std::string at = depth > 0 ? StrCat("@d", depth) : std::string();
     for (int64_t n : flags.prompt_tokens) {
-      double best = 1e30, below = depth > 0 ? 1e30 : 0.0;
-      for (int64_t i = 0; i < flags.repeat; ++i) {
-        FD_ASSIGN_OR_RETURN(Runner::Times times, runner.Run(1, depth + n, 1));
-        best = std::min(best, times.first_s);
-        if (depth == 0) continue;
-        FD_ASSIGN_OR_RETURN(times, runner.Run(1, depth, 1));
-        below = std::min(below, times.first_s);
-      }
-      const double seconds = std::max(best - below, 1e-9);
-      Report(flags, StrCat("pp", n, at), static_cast<double>(n), seconds,
-             FloorSeconds(StepWork(engine.config(), page_bytes, 1, n, depth), roofline));
+      FD_RETURN_IF_ERROR(MeasurePrefill(flags, runner, engine.config(), kv_token_bytes, limits, depth, n));
     }
     if (flags.output_tokens == 0) continue;
     for (int64_t batch : flags.batches) {
-      double best = 1e30;
-      for (int64_t i = 0; i < flags.repeat; ++i) {
-        FD_ASSIGN_OR_RETURN(Runner::Times times,
-                            runner.Run(batch, std::max<int64_t>(depth, 1), flags.output_tokens + 1));
-        best = std::min(best, times.rest_s);
-      }
-      const int64_t middle = std::max<int64_t>(depth, 1) + flags.output_tokens / 2;
-      const double floor_s = FloorSeconds(StepWork(engine.config(), page_bytes, batch, 1, middle), roofline);
-      Report(flags, StrCat("tg", flags.output_tokens, at, batch > 1 ? StrCat("@b", batch) : std::string()),
-             static_cast<double>(batch * flags.output_tokens), best,
-             floor_s * static_cast<double>(flags.output_tokens));
+      FD_RETURN_IF_ERROR(MeasureDecode(flags, engine, runner, kv_token_bytes, limits, depth, batch));
     }
   }
   return OkStatus();
+}
+
+Limits MeasureCpu(const BenchFlags& flags) {
+  ThreadPool threads(static_cast<int>(flags.model.threads));
+  const cpu::Roofline roofline = cpu::MeasureRoofline(threads);
+  if (flags.json) {
+    std::puts(WriteJson(JsonObject{{"isa", cpu::IsaName(cpu::CurrentIsa())},
+                                   {"read_bytes_per_second", roofline.read_bytes_per_s},
+                                   {"bf16_flop_per_second", roofline.bf16_flop_per_s},
+                                   {"fp32_flop_per_second", roofline.fp32_flop_per_s}})
+                  .c_str());
+  } else {
+    std::printf("%s: read %.1f GB/s, bf16 dot %.0f GFLOP/s, fp32 FMA %.0f GFLOP/s\n",
+                cpu::IsaName(cpu::CurrentIsa()), roofline.read_bytes_per_s / 1e9,
+                roofline.bf16_flop_per_s / 1e9, roofline.fp32_flop_per_s / 1e9);
+  }
+  return {roofline.read_bytes_per_s, roofline.bf16_flop_per_s};
+}
+
+StatusOr<Limits> MeasureCuda(const BenchFlags& flags, Device device) {
+  const std::shared_ptr<void> stream(cuda::CreateStream(device.index), cuda::DestroyStream);
+  cuda::Roofline roofline;
+  if (!cuda::MeasureRoofline(device.index, stream.get(), &roofline)) {
+    return Unavailable(StrCat("--device ", flags.model.device, ": ",
+                              HumanBytes(static_cast<double>(cuda::GetDeviceInfo(device.index).free_bytes)),
+                              " are free on ", DescribeDevice(device),
+                              ", but its limits are measured with 512 MiB; stop what else uses it "
+                              "(nvidia-smi lists it)"));
+  }
+  if (flags.json) {
+    std::puts(WriteJson(JsonObject{{"device", DescribeDevice(device)},
+                                   {"read_bytes_per_second", roofline.read_bytes_per_s},
+                                   {"copy_bytes_per_second", roofline.copy_bytes_per_s},
+                                   {"bf16_flop_per_second", roofline.bf16_flop_per_s}})
+                  .c_str());
+  } else {
+    std::printf("%s: read %.2f TB/s, copy %.2f TB/s (read + written), bf16 product 8192^3 %.0f TFLOP/s\n",
+                DescribeDevice(device).c_str(), roofline.read_bytes_per_s / 1e12,
+                roofline.copy_bytes_per_s / 1e12, roofline.bf16_flop_per_s / 1e12);
+  }
+  return Limits{roofline.read_bytes_per_s, roofline.bf16_flop_per_s};
 }
 
 }  // namespace
 
 int RunBench(const std::vector<std::string>& args) {
   BenchFlags bench;
+  bench.model.max_num_batched_tokens = 0;  // by the device
   FlagSet flags("fastdeploy bench [MODEL] [FLAGS]",
                 "Measures prefill (ppN: N prompt tokens to the first token) and decode (tgN: N tokens after "
                 "it) through the "
-                "engine, with the floor that this machine's measured bandwidth and dot-product peak set.");
+                "engine, with the floor that the device's measured bandwidth and bf16 peak set.");
   AddModelFlags(flags, &bench.model, false);
   flags.Group("Measurement");
   const auto numbers = [&](const char* name, const char* help, const char* text, std::vector<int64_t>* to,
@@ -229,6 +318,8 @@ int RunBench(const std::vector<std::string>& args) {
   numbers("depth", "Tokens already in the context", "0", &bench.depths, 0);
   numbers("batch", "Sequences that decode at once", "1", &bench.batches, 1);
   flags.Integer("output-tokens", &bench.output_tokens, {0, 1 << 20, 128}, "Tokens of a decode run; 0: none");
+  flags.Integer("max-num-batched-tokens", &bench.model.max_num_batched_tokens, {1, 1 << 20, 8192},
+                "Tokens of one step: a longer prefill takes several", "2048, on a GPU 8192");
   flags.Integer("repeat", &bench.repeat, {1, 1000, 3}, "Runs of each; the best counts");
   flags.Switch("json", &bench.json, "One JSON object a line");
   StatusOr<bool> parsed = flags.Parse(args);
@@ -239,42 +330,35 @@ int RunBench(const std::vector<std::string>& args) {
   if (!words.empty()) return UsageError("bench", InvalidArgument(StrCat("what is '", words[0], "'?")));
   const auto largest = [](const std::vector<int64_t>& v) { return *std::max_element(v.begin(), v.end()); };
   const int64_t depth = largest(bench.depths);
-  if (bench.model.max_model_len == 0)
-    bench.model.max_model_len = depth + std::max(largest(bench.prompt_tokens), bench.output_tokens) + 2;
+  StatusOr<Device> device = ParseDevice(bench.model.device);
+  if (!device.ok()) return UsageError("bench", device.status());
+  const bool on_cpu = device->type == DeviceType::kCpu;
+  if (bench.model.max_num_batched_tokens == 0) bench.model.max_num_batched_tokens = on_cpu ? 2048 : 8192;
   bench.model.max_num_seqs = largest(bench.batches);
-  bench.model.max_num_batched_tokens = 2048;
+  if (bench.model.max_model_len == 0) {
+    const int64_t decode = bench.output_tokens + 2 +
+                           TokensBeforeAllDecode(bench.model.max_num_seqs, std::max<int64_t>(depth, 1),
+                                                 bench.model.max_num_batched_tokens);
+    bench.model.max_model_len =
+        std::max<int64_t>(depth + std::max(largest(bench.prompt_tokens) + 2, decode), 128);
+  }
 
-  // The floors below are the CPU's; bench/gpu has the GPU's kernels.
-  if (bench.model.device != "auto" && bench.model.device != "cpu") {
-    return UsageError("bench", Unimplemented(StrCat("--device ", bench.model.device,
-                                                    ": bench measures the CPU; kernels on a GPU "
-                                                    "are measured by build/cuda-core/bench/bench_gpu_*"),
-                                             "--device"));
-  }
-  bench.model.device = "cpu";
-  cpu::Roofline roofline;
-  {
-    ThreadPool threads(static_cast<int>(bench.model.threads));
-    roofline = cpu::MeasureRoofline(threads);
-  }
-  if (bench.json) {
-    std::puts(WriteJson(JsonObject{{"isa", cpu::IsaName(cpu::CurrentIsa())},
-                                   {"read_bytes_per_second", roofline.read_bytes_per_s},
-                                   {"bf16_flop_per_second", roofline.bf16_flop_per_s},
-                                   {"fp32_flop_per_second", roofline.fp32_flop_per_s}})
-                  .c_str());
+  StatusOr<Limits> limits = Limits{};
+  if (on_cpu) {
+    limits = MeasureCpu(bench);
   } else {
-    std::printf("%s: read %.1f GB/s, bf16 dot %.0f GFLOP/s, fp32 FMA %.0f GFLOP/s\n",
-                cpu::IsaName(cpu::CurrentIsa()), roofline.read_bytes_per_s / 1e9,
-                roofline.bf16_flop_per_s / 1e9, roofline.fp32_flop_per_s / 1e9);
+    limits = MeasureCuda(bench, *device);
   }
+  if (!limits.ok()) return Failure("bench", limits.status());
   SetLogLevel(LogLevel::kWarning);
   ProgressBar progress("loading");
   StatusOr<std::unique_ptr<LoadedModel>> loaded =
       LoadEngine(bench.model, [&](int64_t done, int64_t total) { progress.Update(done, total); });
   progress.Finish();
   if (!loaded.ok()) return Failure("bench", loaded.status());
-  const Status status = Measure(bench, *(*loaded)->engine, (*loaded)->memory.needs.page_bytes, roofline);
+  const double kv_token_bytes =
+      static_cast<double>((*loaded)->memory.needs.page_bytes) / static_cast<double>(kKvPageTokens);
+  const Status status = Measure(bench, *(*loaded)->engine, kv_token_bytes, *limits);
   return status.ok() ? kExitOk : Failure("bench", status);
 }
 

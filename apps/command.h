@@ -28,5 +28,6 @@ int RunServe(const std::vector<std::string>& args);
 int RunRun(const std::vector<std::string>& args);
 int RunBench(const std::vector<std::string>& args);
 int RunInspect(const std::vector<std::string>& args);
+int RunDoctor(const std::vector<std::string>& args);
 
 }  // namespace fd

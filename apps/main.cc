@@ -15,6 +15,7 @@ constexpr Command kCommands[] = {
     {"run", "ask a model one question from the terminal", RunRun},
     {"bench", "measure prefill and decode speed against the machine's limits", RunBench},
     {"inspect", "print what is in a checkpoint", RunInspect},
+    {"doctor", "print what this machine has, what would be used and what is wrong", RunDoctor},
 };
 
 std::string Usage() {
@@ -78,8 +79,10 @@ int Failure(const char* command, const Status& status) {
 }  // namespace fd
 
 int main(int argc, char** argv) {
-  // The kernels need these two; without them the first picture would end in an illegal instruction.
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+  // The kernels need these two; without them the first picture would end in an illegal instruction. doctor
+  // runs none and explains.
+  const bool is_doctor = argc > 1 && std::string(argv[1]) == "doctor";
+  if (!is_doctor && (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))) {
     std::fputs(
         "fastdeploy: this processor has no AVX2 and FMA, which the CPU kernels need (Intel since 2013, AMD "
         "since 2015)\n",

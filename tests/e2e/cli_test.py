@@ -1,4 +1,4 @@
-"""fastdeploy run, inspect, --help, --version."""
+"""fastdeploy run, inspect, bench, --help, --version."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def test_version_and_help():
     assert command("--version").stdout.startswith("fastdeploy ")
     top = command("--help")
     assert top.returncode == 0
-    for name in ("serve", "run", "inspect"):
+    for name in ("serve", "run", "bench", "inspect", "doctor"):
         assert name in top.stdout
         page = command(name, "--help")
         assert page.returncode == 0 and "--model" in page.stdout
@@ -159,3 +159,27 @@ def test_demo(name):
     result = subprocess.run(["python3", str(ROOT / name), BINARY], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert "answer: A large brown cross, a small red ring, " in result.stdout
+
+
+def test_bench_prints_json_lines():
+    result = command("bench", MODEL, "--json", "--prompt-tokens", "32,200", "--depth", "0,100", "--batch", "1,6", "--output-tokens", "24",
+                     "--repeat", "1", "--max-num-batched-tokens", "96", "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    limits, *lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert limits["read_bytes_per_second"] > 1e8 and limits["bf16_flop_per_second"] > 1e8
+    tests = {line["test"]: line for line in lines}
+    assert {"pp32", "pp200", "tg24", "tg24@b6", "tg24@d100", "tg24@d100@b6"} <= set(tests)
+    for name, line in tests.items():
+        assert line["seconds"] > 0 and line["floor_seconds"] > 0 and line["floor"] in ("bandwidth", "arithmetic")
+        assert line["share_of_roofline"] == pytest.approx(line["floor_seconds"] / line["seconds"])
+        assert ("ttft_seconds" in line) == name.startswith("pp")
+        tokens = int(name.split("@")[0][2:]) * (6 if name.endswith("@b6") else 1)
+        assert line["tokens_per_second"] == pytest.approx(tokens / line["seconds"])
+    assert tests["pp200"]["ttft_seconds"] == tests["pp200"]["seconds"]
+
+
+def test_bench_says_when_pages_do_not_suffice():
+    result = command("bench", MODEL, "--num-kv-pages", "10", "--batch", "4", "--depth", "512", "--prompt-tokens", "32",
+                     "--output-tokens", "8", "--repeat", "1", "--device", "cpu")
+    assert result.returncode == 1
+    assert "--batch 4 at --depth 512" in result.stderr and "there are 10" in result.stderr

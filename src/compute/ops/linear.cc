@@ -44,7 +44,15 @@ LinearWeight NewWeight(const Context& ctx, DType dtype, int64_t n, int64_t k) {
 
 // What is made of the uploaded rows.
 void FinishCuda(const Context& ctx, LinearWeight* weight) {
-  if (weight->kind != WeightKind::kFloat32 || weight->n > kMaxSplitFeatures) return;
+  const int64_t n = weight->n, k = weight->k;
+  if (weight->kind == WeightKind::kBFloat16 && PaddedK(k) != k) {
+    const int64_t row_bytes = PaddedK(k) * 2;
+    weight->padded = NewTensor(ctx, DType::kBFloat16, {n, PaddedK(k)});
+    cuda::FillBytesAsync(weight->padded.view().data, 0, n * row_bytes, ctx.stream);
+    cuda::CopyRowsAsync(weight->padded.view().data, row_bytes, weight->data.view().data, k * 2, k * 2, n,
+                        ctx.stream);
+  }
+  if (weight->kind != WeightKind::kFloat32 || n > kMaxSplitFeatures) return;
   weight->split = NewTensor(ctx, DType::kBFloat16, {3 * weight->n, weight->k});
   cuda::SplitFloat32(weight->split.view().data, weight->data.view().data, weight->n, weight->k, ctx.stream);
 }
@@ -113,6 +121,20 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
     ctx.workspace->Release(mark);
     if (done) return;
   }
+  if (in.dtype == DType::kBFloat16 && weight.padded.view().data != nullptr && args.m > kMaxSimpleRows) {
+    const int64_t mark = ctx.workspace->Mark();
+    const TensorView rows = ctx.workspace->Take(DType::kBFloat16, {args.m, PaddedK(args.k)});
+    cuda::FillBytesAsync(rows.data, 0, rows.NumElements() * 2, ctx.stream);
+    cuda::CopyRowsAsync(rows.data, rows.dim(1) * 2, in.data, in.row_stride * 2, args.k * 2, args.m,
+                        ctx.stream);
+    cuda::LinearArgs aligned = args;
+    aligned.in = rows.data;
+    aligned.weight = weight.padded.view().data;
+    aligned.k = aligned.in_stride = rows.dim(1);
+    const bool done = cuda::LinearLt(aligned, ctx.stream);
+    ctx.workspace->Release(mark);
+    if (done) return;
+  }
   cuda::Linear(args, ctx.stream);
 }
 
@@ -121,8 +143,9 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
 int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k) {
   if (OnCuda(ctx)) {
     const bool split = dtype == DType::kFloat32 && n <= kMaxSplitFeatures;
-    return Arena::PaddedBytes(n * k * DTypeBytes(dtype)) +
-           (split ? Arena::PaddedBytes(3 * n * k * DTypeBytes(DType::kBFloat16)) : 0);
+    const bool padded = dtype == DType::kBFloat16 && PaddedK(k) != k;
+    return Arena::PaddedBytes(n * k * DTypeBytes(dtype)) + (split ? Arena::PaddedBytes(3 * n * k * 2) : 0) +
+           (padded ? Arena::PaddedBytes(n * PaddedK(k) * 2) : 0);
   }
   return Arena::PaddedBytes(NumPanels(n) * kPanel * PackedDepth(dtype, k) * DTypeBytes(dtype));
 }

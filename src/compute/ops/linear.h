@@ -19,7 +19,13 @@ struct LinearWeight {
   int64_t k = 0;  // input features
   Tensor data;    // packed; the layout is the kernels' own (CUDA: row-major [n, k])
   Tensor split;   // CUDA, small float32 weights (routers): the same as three bfloat16 parts [3 * n, k]
+  // CUDA, bfloat16 rows off 16 bytes (a patch of 588 pixels): data with rows of PaddedK(k), zeros behind k.
+  Tensor padded;
 };
+
+// bfloat16 elements of a row on 16 bytes: with more than 64 rows of another k, Linear on CUDA takes so many
+// for every row from the workspace.
+constexpr int64_t PaddedK(int64_t k) { return (k + 7) / 8 * 8; }
 
 // What a weight of this shape and stored type takes on ctx's device.
 int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k);

@@ -132,6 +132,44 @@ TEST(ModelConfig, RefusesHostileSizes) {
       Contains(ErrorWith("ernie4_5_vl_moe", "depth", std::nullopt), "vision_config.depth is missing"));
 }
 
+TEST(ModelConfig, PublishedDimensionsForBenchmarks) {
+  const std::string configs = "bench/configs/";
+  std::vector<bool> first_dense(28, true);
+  first_dense[0] = false;
+  ModelConfig text = Load(configs + "ernie-4.5-21b-a3b", "config.json");
+  ModelConfig vl = Load(configs + "ernie-4.5-vl-28b-a3b", "config.json");
+  EXPECT_EQ(text.family, "ernie4_5_moe");
+  EXPECT_EQ(vl.family, "ernie4_5_vl_moe");
+  for (const ModelConfig* c : {&text, &vl}) {
+    EXPECT_EQ(c->hidden_size, 2560);
+    EXPECT_EQ(c->intermediate_size, 12288);
+    EXPECT_EQ(c->num_layers, 28);
+    EXPECT_EQ(c->num_heads, 20);
+    EXPECT_EQ(c->num_kv_heads, 4);
+    EXPECT_EQ(c->head_dim, 128);
+    EXPECT_EQ(c->vocab_size, 103424);
+    EXPECT_EQ(c->max_position_embeddings, 131072);
+    EXPECT_FLOAT_EQ(c->rope_theta, 500000.0f);
+    EXPECT_TRUE(c->tie_word_embeddings);
+    EXPECT_EQ(c->layer_is_sparse, first_dense);
+    ASSERT_TRUE(c->moe.has_value());
+    EXPECT_EQ(c->moe->num_experts, 64);
+    EXPECT_EQ(c->moe->top_k, 6);
+    EXPECT_EQ(c->moe->intermediate_size, 1536);
+    EXPECT_EQ(c->moe->num_shared_experts, 2);
+  }
+  EXPECT_EQ(text.moe->vision_intermediate_size, 0);
+  EXPECT_FALSE(text.vision);
+  EXPECT_EQ(vl.moe->vision_intermediate_size, 512);
+  EXPECT_EQ(vl.mrope_section, (std::vector<int64_t>{22, 22, 20}));
+  ASSERT_TRUE(vl.vision.has_value());
+  EXPECT_EQ(vl.vision->depth, 32);
+  EXPECT_EQ(vl.vision->hidden_size, 1280);
+  EXPECT_EQ(vl.vision->num_heads, 16);
+  EXPECT_EQ(vl.vision->intermediate_size, 5120);
+  EXPECT_EQ(vl.vision->patch_size, 14);
+}
+
 TEST(ModelConfig, RefusesWhatDoesNotFitTogether) {
   EXPECT_TRUE(Contains(ErrorWith("ernie4_5", "num_key_value_heads", Json(3)),
                        "a divisor of num_attention_heads = 4"));

@@ -232,6 +232,9 @@ TEST(LoadModel, RandomWeights) {
     EXPECT_EQ(logits, LogitsOf(host, **two)) << "the same for a name every time";
     for (float l : logits) ASSERT_TRUE(std::isfinite(l));
     EXPECT_NE(logits[0], logits[1]);
+    auto stored = LoadModel(host.ctx, kModels + family, {});
+    ASSERT_TRUE(stored.ok()) << stored.status().message();
+    EXPECT_EQ((*one)->weight_bytes(), (*stored)->weight_bytes()) << "the same types: routers are float32";
   }
 }
 

@@ -36,6 +36,7 @@ void EncodeVision(const ops::Context& ctx, const TensorView& embeddings, const E
   Scratch scratch(ctx);
   TensorView merged = scratch.Take(act, {total_rows / 4, 4 * vision.hidden_size});
 
+  const int64_t group_rows = VisionPiecesOn(ctx.device.type).group_rows;
   int64_t first = 0, rows = 0;
   encoder.frames.clear();
   auto run_group = [&] {
@@ -52,7 +53,7 @@ void EncodeVision(const ops::Context& ctx, const TensorView& embeddings, const E
   };
   for (const EncodeBatch::Grid& g : batch.grids) {
     for (int64_t t = 0; t < g.t; ++t) {
-      if (rows + g.h * g.w > kGroupRows) run_group();
+      if (rows + g.h * g.w > group_rows) run_group();
       encoder.frames.push_back({g.h, g.w});
       rows += g.h * g.w;
     }
@@ -65,16 +66,17 @@ void EncodeVision(const ops::Context& ctx, const TensorView& embeddings, const E
 int64_t VisionEncoderScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act,
                                   int64_t patch_rows, int64_t frame_rows) {
   const VisionConfig& vision = *config.vision;
-  const int64_t group = std::min(patch_rows, std::max(kGroupRows, frame_rows));
+  const DeviceType device = ctx.device.type;
+  const int64_t group = std::min(patch_rows, std::max(VisionPiecesOn(device).group_rows, frame_rows));
   const int64_t merged = ScratchBytes(act, patch_rows * vision.hidden_size);
   const int64_t tower = ScratchBytes(act, group * vision.hidden_size) +
                         std::max(VitScratchBytes(ctx, vision, act, group, group / 4, frame_rows),
                                  MergeSpaceScratchBytes(vision, act, group));
-  // Linears may widen their input to float32.
+  // On the CPU linears may widen their input to float32.
   const int64_t widest = std::max({8 * vision.hidden_size, vision.intermediate_size,
                                    vision.in_channels * vision.patch_size * vision.patch_size});
-  return merged + std::max(tower, MergeTimeScratchBytes(vision, act, patch_rows / 4)) +
-         ScratchBytes(DType::kFloat32, group * widest) + 4096;
+  return merged + std::max(tower, MergeTimeScratchBytes(vision, act, patch_rows / 4, device)) +
+         (device == DeviceType::kCpu ? ScratchBytes(DType::kFloat32, group * widest) : 0) + 4096;
 }
 
 }  // namespace fd

@@ -10,9 +10,6 @@
 namespace fd {
 namespace {
 
-// So many tokens at a time: the input of the temporal merge is eight patches wide.
-constexpr int64_t kTimeTokens = 1024;
-
 MergeWeights LoadMerge(WeightLoader& loader, const std::string& prefix, int64_t in_features,
                        int64_t out_features) {
   // Published names count the layers of a torch Sequential; transformers calls them fc1, fc2, ln.
@@ -79,8 +76,9 @@ void MergeTime(const ops::Context& ctx, const TensorView& out, const TensorView&
   Scratch scratch(ctx);
   TensorView pairs = scratch.Take(DType::kInt32, {1, static_cast<int64_t>(host.size())});
   ops::Copy(ctx, pairs, TensorView(host.data(), DType::kInt32, Device{}, pairs.shape));
-  for (int64_t t = 0; t < out.dim(0); t += kTimeTokens) {
-    const int64_t tokens = std::min(kTimeTokens, out.dim(0) - t);
+  const int64_t time_tokens = VisionPiecesOn(ctx.device.type).time_tokens;
+  for (int64_t t = 0; t < out.dim(0); t += time_tokens) {
+    const int64_t tokens = std::min(time_tokens, out.dim(0) - t);
     Scratch piece(ctx);
     TensorView joined = piece.Take(out.dtype, {2 * tokens, width});
     TensorView mixed = piece.Take(out.dtype, {tokens, width});
@@ -96,8 +94,8 @@ int64_t MergeSpaceScratchBytes(const VisionConfig& config, DType act, int64_t ro
   return ScratchBytes(act, rows * config.hidden_size);
 }
 
-int64_t MergeTimeScratchBytes(const VisionConfig& config, DType act, int64_t tokens) {
-  const int64_t piece = std::min(tokens, kTimeTokens), width = 4 * config.hidden_size;
+int64_t MergeTimeScratchBytes(const VisionConfig& config, DType act, int64_t tokens, DeviceType device) {
+  const int64_t piece = std::min(tokens, VisionPiecesOn(device).time_tokens), width = 4 * config.hidden_size;
   return ScratchBytes(DType::kInt32, 2 * tokens) + ScratchBytes(act, 2 * piece * width) +
          2 * ScratchBytes(act, piece * width);
 }

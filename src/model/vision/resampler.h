@@ -29,6 +29,6 @@ void MergeTime(const ops::Context& ctx, const TensorView& out, const TensorView&
                const std::vector<EncodeBatch::Grid>& grids, const ResamplerWeights& weights,
                const ModelConfig& config, std::vector<int32_t>& host);
 int64_t MergeSpaceScratchBytes(const VisionConfig& config, DType act, int64_t rows);
-int64_t MergeTimeScratchBytes(const VisionConfig& config, DType act, int64_t tokens);
+int64_t MergeTimeScratchBytes(const VisionConfig& config, DType act, int64_t tokens, DeviceType device);
 
 }  // namespace fd

@@ -14,9 +14,6 @@
 namespace fd {
 namespace {
 
-// The wide middle of an MLP is computed for so many rows at a time, which bounds its scratch memory.
-constexpr int64_t kMlpRows = 2048;
-
 // y and x of every patch: block row, block column, row in the block, column in the block; frame after frame.
 void PatchPositions(const std::vector<VitFrame>& frames, int32_t* y, int32_t* x) {
   for (const VitFrame& f : frames) {
@@ -32,8 +29,9 @@ void PatchPositions(const std::vector<VitFrame>& frames, int32_t* y, int32_t* x)
 }
 
 void VitMlp(const ops::Context& ctx, const TensorView& out, const TensorView& in, const VitBlock& block) {
-  for (int64_t r = 0; r < in.dim(0); r += kMlpRows) {
-    const int64_t rows = std::min(kMlpRows, in.dim(0) - r);
+  const int64_t piece = VisionPiecesOn(ctx.device.type).mlp_rows;
+  for (int64_t r = 0; r < in.dim(0); r += piece) {
+    const int64_t rows = std::min(piece, in.dim(0) - r);
     Scratch scratch(ctx);
     TensorView wide = scratch.Take(in.dtype, {rows, block.fc1.weight.n});
     ops::Linear(ctx, wide, in.Rows(r, rows), block.fc1.weight, block.fc1.bias);
@@ -43,6 +41,11 @@ void VitMlp(const ops::Context& ctx, const TensorView& out, const TensorView& in
 }
 
 }  // namespace
+
+VisionPieces VisionPiecesOn(DeviceType device) {
+  if (device == DeviceType::kCuda) return {49152, 49152, 8192};
+  return {8192, 2048, 1024};
+}
 
 Norm LoadNorm(WeightLoader& loader, const std::string& name, int64_t n) {
   Norm norm;
@@ -145,11 +148,16 @@ void Vit(const ops::Context& ctx, const TensorView& out, const TensorView& patch
 int64_t VitScratchBytes(const ops::Context& ctx, const VisionConfig& config, DType act, int64_t rows,
                         int64_t frames, int64_t frame_rows) {
   const int64_t hidden = config.hidden_size;
-  const int64_t pixels = ScratchBytes(act, rows * config.in_channels * config.patch_size * config.patch_size);
+  const int64_t patch = config.in_channels * config.patch_size * config.patch_size;
+  const DeviceType device = ctx.device.type;
+  const int64_t pixels = ScratchBytes(act, rows * patch) +
+                         (device == DeviceType::kCuda ? ScratchBytes(act, rows * ops::PaddedK(patch))
+                                                      : 0);  // the linear's own copy
   const int64_t attention =
       ScratchBytes(act, rows * 3 * hidden) + ScratchBytes(act, rows * hidden) +
       ops::SegmentAttentionScratchBytes(ctx, config.num_heads, hidden / config.num_heads, rows, frame_rows);
-  const int64_t mlp = ScratchBytes(act, std::min(rows, kMlpRows) * config.intermediate_size);
+  const int64_t mlp =
+      ScratchBytes(act, std::min(rows, VisionPiecesOn(device).mlp_rows) * config.intermediate_size);
   const int64_t h = ScratchBytes(act, rows * hidden);
   return ScratchBytes(DType::kInt32, 2 * rows + frames + 1) +
          ScratchBytes(DType::kFloat32, rows * hidden / config.num_heads) + h +

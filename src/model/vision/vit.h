@@ -43,6 +43,15 @@ VitWeights LoadVit(WeightLoader& loader, const VisionConfig& config);
 struct VitFrame {
   int64_t h = 0, w = 0;  // in patches
 };
+// How much is computed at once. On the CPU small pieces keep scratch memory low; a GPU is only filled by
+// large ones: 2048 rows of the second MLP product are 80 tiles for 132 multiprocessors.
+struct VisionPieces {
+  int64_t group_rows = 0;   // patches of a group of frames, unless one frame alone has more
+  int64_t mlp_rows = 0;     // patches whose wide MLP middle is held
+  int64_t time_tokens = 0;  // tokens of a temporal merge, whose input is eight patches wide
+};
+VisionPieces VisionPiecesOn(DeviceType device);
+
 // out [rows, hidden] act; patch_rows uint8 [rows, 3 * patch * patch], frames one after another. Scratch grows
 // with rows. `host` holds the positions while they are uploaded; reused from call to call.
 void Vit(const ops::Context& ctx, const TensorView& out, const TensorView& patch_rows,

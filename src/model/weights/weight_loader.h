@@ -42,7 +42,7 @@ class WeightLoader {
     int64_t rows;  // output features
   };
   // Parts [rows_i, k] ([k, rows_i] if transposed) of one type, bfloat16 or float32, stacked into one weight.
-  // random_dtype: what random weights pretend to be stored as.
+  // random_dtype: of random weights, what published checkpoints store.
   ops::LinearWeight Linear(const std::vector<Part>& parts, int64_t k, bool transposed = false,
                            DType random_dtype = DType::kBFloat16);
   // Finishes experts whose weights are in place (ops::FinishExperts).

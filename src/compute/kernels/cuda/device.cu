@@ -1,9 +1,9 @@
 #include "compute/kernels/cuda/device.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "compute/kernels/cuda/cuda_check.cuh"
+#include "compute/kernels/cuda/installation.h"
 
 namespace fd::cuda {
 namespace {
@@ -58,21 +58,8 @@ int DeviceCount() {
 
 DeviceInfo GetDeviceInfo(int index) {
   DeviceInfo info;
-  cudaDeviceProp p;
-  FD_CUDA_CHECK(cudaGetDeviceProperties(&p, index));
-  std::memcpy(info.name, p.name, sizeof(info.name) - 1);
-  info.major = p.major;
-  info.minor = p.minor;
-  info.multiprocessors = p.multiProcessorCount;
-  info.l2_bytes = p.l2CacheSize;
-  info.shared_bytes_per_block = static_cast<int64_t>(p.sharedMemPerBlockOptin);
-  DeviceGuard guard(index);
-  size_t free_bytes = 0, total_bytes = 0;
-  FD_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
-  info.free_bytes = static_cast<int64_t>(free_bytes);
-  info.total_bytes = static_cast<int64_t>(total_bytes);
-  FD_CUDA_CHECK(cudaDriverGetVersion(&info.driver_version));
-  FD_CUDA_CHECK(cudaRuntimeGetVersion(&info.runtime_version));
+  const char* const error = TryGetDeviceInfo(index, &info);
+  FD_CHECK(error == nullptr, "CUDA device ", index, ": ", error);
   return info;
 }
 

@@ -1,0 +1,44 @@
+#include "step_work.h"
+
+#include <cmath>
+
+namespace fd {
+
+StepWork WorkOfStep(const ModelConfig& c, double kv_token_bytes, int64_t sequences, int64_t new_tokens,
+                    double context) {
+  const double h = static_cast<double>(c.hidden_size);
+  const double q = static_cast<double>(c.num_heads * c.head_dim),
+               kv = static_cast<double>(c.num_kv_heads * c.head_dim);
+  const double tokens = static_cast<double>(sequences * new_tokens), outputs = static_cast<double>(sequences);
+  const double seen = context + (static_cast<double>(new_tokens) - 1) / 2;  // mean over the new tokens
+  StepWork work;
+  const auto linear = [&work](double weights, double rows, double bytes_per_weight = 2) {
+    work.bytes += bytes_per_weight * weights;
+    work.flop += 2 * weights * rows;
+  };
+  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
+    // After the last attention only rows whose logits are wanted go on.
+    const double rows = layer + 1 == c.num_layers ? outputs : tokens;
+    linear(h * (q + 2 * kv), tokens);
+    linear(q * h, rows);
+    work.flop += 4 * tokens * seen * q;
+    if (!c.moe || !c.layer_is_sparse[static_cast<size_t>(layer)]) {
+      linear(3 * h * static_cast<double>(c.intermediate_size), rows);
+      continue;
+    }
+    const double experts = static_cast<double>(c.moe->num_experts), top_k = static_cast<double>(c.moe->top_k);
+    const double expert = 3 * h * static_cast<double>(c.moe->intermediate_size);
+    // Random tokens route uniformly: a token misses an expert with probability 1 - k/E, so `rows` of them hit
+    // E (1 - (1 - k/E)^rows) different ones: 6 of 64 for one token, 50.8 for 16, 63.9 for 64.
+    const double hit = experts * (1 - std::pow(1 - top_k / experts, rows));
+    work.bytes += 2 * expert * hit;
+    work.flop += 2 * expert * top_k * rows;
+    linear(expert * static_cast<double>(c.moe->num_shared_experts), rows);
+    linear(h * experts, rows, 4);
+  }
+  linear(h * static_cast<double>(c.vocab_size), outputs);
+  work.bytes += (outputs * context + tokens) * kv_token_bytes;
+  return work;
+}
+
+}  // namespace fd
