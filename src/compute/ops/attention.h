@@ -2,6 +2,7 @@
 #pragma once
 
 #include "compute/ops/context.h"
+#include "compute/ops/rope.h"
 
 namespace fd::ops {
 
@@ -14,15 +15,19 @@ struct AttentionBatch {
                               // query_offsets[s + 1]
   TensorView context_tokens;  // int32 [seqs]: tokens of s in the cache after this step, its new ones included
   TensorView block_tables;    // int32 [seqs, max_pages]: page of token i of s is block_tables[s][i / 64]
-  TensorView slots;           // int32 [tokens]: page * 64 + offset where each token's key and value go
+  TensorView slots;  // int32 [tokens]: page * 64 + offset where each token's key and value go; below 0:
+                     // nowhere (a row that pads a CUDA graph)
   int64_t max_query_tokens = 0;
   int64_t max_context_tokens = 0;
 };
 
-// k_pages[slot] = k[t], v_pages[slot] = v[t]. k_pages, v_pages [pages, kv_heads, 64, head_dim] act;
-// k, v [tokens, kv_heads, head_dim] act, rows may be strided; slots int32 [tokens].
-void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_pages, const TensorView& k,
-             const TensorView& v, const TensorView& slots);
+// Rotates q in place; k_pages[slots[t]] = rotated k[t], v_pages[slots[t]] = v[t], nothing where slots[t] < 0.
+// What k holds afterwards is unspecified. The bits are those of ApplyRope on q and k. q [tokens, heads,
+// head_dim], k, v [tokens, kv_heads, head_dim] act, rows may be strided, no two may overlap; k_pages, v_pages
+// [pages, kv_heads, 64, head_dim] act; cos_sin float32 [tokens, 2, head_dim / 2]; slots int32 [tokens].
+void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k_pages,
+                    const TensorView& v_pages, const TensorView& k, const TensorView& v,
+                    const TensorView& cos_sin, const TensorView& slots, RopeStyle style);
 
 // Causal: query i of sequence s sees its first context_tokens[s] - (queries of s) + i + 1 tokens. Query head
 // h uses kv head h / (heads / kv_heads). float32 scores and softmax; a row's result does not depend on the
