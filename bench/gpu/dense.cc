@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "compute/kernels/cuda/device.h"
 #include "compute/kernels/cuda/launch.h"
 #include "compute/kernels/cuda/linear.h"
+#include "compute/ops/attention.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/linear.h"
 #include "compute/ops/moe.h"
@@ -355,6 +357,28 @@ int Main(const char* only) {
       ops::ApplyRope(b.ctx, at(x, i).Reshape({m, 20, 128}), cos_sin, ops::RopeStyle::kInterleaved);
     });
     b.Print("rope, 20 heads", m, ms, 2 * row + static_cast<double>(m * 512), 0);
+    // Inside rows of the fused projection: 20 query heads, 4 key and 4 value heads.
+    const int64_t pages = m / 64;
+    const Tensor k_pages(DType::kBFloat16, kGpu, {pages, 4, 64, 128}),
+        v_pages(DType::kBFloat16, kGpu, {pages, 4, 64, 128}), slots(DType::kInt32, kGpu, {m});
+    std::vector<int32_t> positions(static_cast<size_t>(m));
+    std::iota(positions.begin(), positions.end(), 0);
+    ops::Copy(b.ctx, slots, TensorView(positions.data(), DType::kInt32, Device{}, {m}));
+    ops::Synchronize(b.ctx);
+    ms = b.Milliseconds(16, [&](int i) {
+      const TensorView qkv = at(y, i);
+      const auto heads = [&](int64_t first, int64_t count) {
+        return qkv.Columns(first * 128, count * 128).Reshape({m, count, 128});
+      };
+      ops::RopeAndWriteKv(b.ctx, heads(0, 20), k_pages, v_pages, heads(20, 4), heads(24, 4), cos_sin, slots,
+                          ops::RopeStyle::kInterleaved);
+    });
+    b.Print("rope + write K, V", m, ms, static_cast<double>(m * (2 * 28 * 256 + 512 + 4)), 0);
+    const Tensor vit_cos_sin = b.Random(DType::kFloat32, {m, 2, 40});
+    ms = b.Milliseconds(16, [&](int i) {  // q and k of the ViT: 16 heads of 80 each
+      ops::ApplyRope(b.ctx, at(x, i).Reshape({m, 32, 80}), vit_cos_sin, ops::RopeStyle::kHalfSplit);
+    });
+    b.Print("rope, ViT q and k", m, ms, 2 * row + static_cast<double>(m * 320), 0);
     const Tensor logits = b.Random(DType::kFloat32, {m, 64}), ids(DType::kInt32, kGpu, {m, 6}),
                  weights(DType::kFloat32, kGpu, {m, 6});
     ms = b.Milliseconds(16, [&](int) { ops::RouteSoftmax(b.ctx, ids, weights, logits, {}, 1e-12f, true); });

@@ -222,8 +222,8 @@ int Main(const std::string& folder) {
   bench.ctx.workspace = &load_workspace;
   WeightLoader loader(bench.ctx, nullptr, DType::kBFloat16);  // random weights
   loader.Begin(WeightLoader::Pass::kLoad);
-  VisionEncoder encoder = LoadVisionEncoder(bench.ctx, loader, bench.config);
-  std::printf("vision encoder: %.2f GB of weights\n", static_cast<double>(loader.packed_bytes()) * 1e-9);
+  VisionEncoder encoder = LoadVisionEncoder(loader, bench.config);
+  std::printf("vision encoder: %.2f GB of weights\n", static_cast<double>(loader.device_bytes()) * 1e-9);
   for (int64_t pictures : {16, 1}) Measure(bench, encoder, pictures, roofline.bf16_flop_per_s);
   return 0;
 }

@@ -113,7 +113,8 @@ class Cache {
     const TensorView v = fused.view()
                              .Columns(q_width + kv_width, kv_width)
                              .Reshape({tokens, shapes_.kv_heads, shapes_.head_dim});
-    ops::WriteKv(cpu.ctx, k_, v_, k, v, slots);
+    WritePages(k_, k, slots);
+    WritePages(v_, v, slots);
     ops::PagedAttention(cpu.ctx, out, q, k_, v_, batch, scale);
     EXPECT_EQ(cpu.workspace.Mark(), 0);
     return out;

@@ -46,8 +46,7 @@ struct Data {
 };
 
 // Writes everything up to before + queries of each sequence to scattered pages, the rest being NaN, and
-// attends. The cache goes through ops::WriteKv from strided rows. Returns [tokens, heads, head_dim] on the
-// host.
+// attends. Returns [tokens, heads, head_dim] on the host.
 Tensor Step(CudaContext& gpu, DType act, const Shapes& s, const Data& data, const std::vector<size_t>& which,
             const std::vector<Part>& parts, float scale) {
   const auto seqs = static_cast<int64_t>(parts.size());
@@ -93,18 +92,19 @@ Tensor Step(CudaContext& gpu, DType act, const Shapes& s, const Data& data, cons
     offsets.push_back(static_cast<int32_t>(row));
     contexts.push_back(static_cast<int32_t>(context));
   }
-  const Tensor q_gpu = ToDevice(gpu, q), kv_gpu = ToDevice(gpu, kv),
+  const Tensor slots_host = Ints(slots, {cached}), k_host(act, Device{}, {pages, s.kv_heads, 64, s.head_dim}),
+               v_host(act, Device{}, {pages, s.kv_heads, 64, s.head_dim});
+  std::memset(k_host.view().data, 0xff, static_cast<size_t>(k_host.size_bytes()));
+  std::memset(v_host.view().data, 0xff, static_cast<size_t>(v_host.size_bytes()));
+  WritePages(k_host, kv.view().Columns(0, kv_width).Reshape({cached, s.kv_heads, s.head_dim}), slots_host);
+  WritePages(v_host, kv.view().Columns(kv_width, kv_width).Reshape({cached, s.kv_heads, s.head_dim}),
+             slots_host);
+  const Tensor q_gpu = ToDevice(gpu, q), k_pages = ToDevice(gpu, k_host), v_pages = ToDevice(gpu, v_host),
                o_gpu = ToDevice(gpu, Ints(offsets, {seqs + 1})),
                c_gpu = ToDevice(gpu, Ints(contexts, {seqs})),
                t_gpu = ToDevice(gpu, Ints(table, {seqs * max_pages})),
                t_offsets = ToDevice(gpu, Ints(table_offsets, {seqs + 1})),
-               s_gpu = ToDevice(gpu, Ints(slots, {cached}));
-  const Tensor k_pages = PoisonedOnDevice(gpu, act, {pages, s.kv_heads, 64, s.head_dim}),
-               v_pages = PoisonedOnDevice(gpu, act, {pages, s.kv_heads, 64, s.head_dim}),
                out = PoisonedOnDevice(gpu, act, {tokens, s.heads, s.head_dim});
-  ops::WriteKv(gpu.ctx, k_pages, v_pages,
-               kv_gpu.view().Columns(0, kv_width).Reshape({cached, s.kv_heads, s.head_dim}),
-               kv_gpu.view().Columns(kv_width, kv_width).Reshape({cached, s.kv_heads, s.head_dim}), s_gpu);
   batch.query_offsets = o_gpu;
   batch.context_tokens = c_gpu;
   batch.table_offsets = t_offsets;

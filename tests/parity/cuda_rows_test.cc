@@ -1,6 +1,10 @@
 #include "compute/ops/rows.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "compute/kernels/reference/rows.h"
+#include "compute/ops/attention.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/norm.h"
 #include "compute/ops/rope.h"
@@ -305,6 +309,100 @@ TEST(CudaRope, BothStyles) {
       }
     }
   }
+}
+
+// The bits of the CPU's kernels: the same products are rounded. Aligned rows, as a projection leaves them,
+// and rows that begin anywhere; from a few tokens to many, where a thread takes several heads.
+TEST(CudaRope, WithTheWriteToPages) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  Cpu cpu;
+  std::mt19937 rng(9);
+  struct Case {
+    int64_t tokens, heads, kv_heads, head_dim, pad;
+  };
+  for (const Case& c :
+       {Case{1, 20, 4, 128, 0}, Case{37, 16, 2, 128, 0}, Case{130, 4, 2, 64, 0}, Case{37, 5, 1, 128, 8},
+        Case{37, 5, 1, 128, 3}, Case{21, 3, 3, 80, 0}, Case{21, 6, 3, 24, 0}, Case{9, 2, 1, 6, 1},
+        Case{9, 1, 1, 2, 0}, Case{9, 2, 2, 130, 0}, Case{5000, 5, 2, 128, 0}, Case{5001, 3, 2, 128, 5}}) {
+    const int64_t pages = (c.tokens + 63) / 64 + 2, q_width = c.heads * c.head_dim,
+                  kv_width = c.kv_heads * c.head_dim, width = q_width + 2 * kv_width + 2 * c.pad;
+    std::vector<int32_t> order(static_cast<size_t>(pages * 64));
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), rng);
+    order.resize(static_cast<size_t>(c.tokens));
+    for (size_t t = 2; t < order.size(); t += 7) order[t] = t % 2 == 0 ? -1 : -1000000;  // padding
+    const Tensor slots = Ints(order, {c.tokens}), device_slots = ToDevice(gpu, slots),
+                 cos_sin = Random(rng, DType::kFloat32, {c.tokens, 2, c.head_dim / 2}),
+                 device_cos_sin = ToDevice(gpu, cos_sin);
+    for (DType act : kActs) {
+      for (ops::RopeStyle style : {ops::RopeStyle::kInterleaved, ops::RopeStyle::kHalfSplit}) {
+        SCOPED_TRACE(testing::Message()
+                     << DTypeName(act) << " " << c.tokens << " x " << c.heads << "/" << c.kv_heads << " x "
+                     << c.head_dim << " pad " << c.pad << " style " << static_cast<int>(style));
+        const Tensor host = Random(rng, act, {c.tokens, width}), device = ToDevice(gpu, host);
+        auto part = [&](const TensorView& rows, int64_t begin, int64_t count) {
+          return rows.Columns(c.pad + begin * c.head_dim, count * c.head_dim)
+              .Reshape({c.tokens, count, c.head_dim});
+        };
+        const Shape shape = {pages, c.kv_heads, 64, c.head_dim};
+        const Tensor k_pages = PoisonedOnDevice(gpu, act, shape), v_pages = PoisonedOnDevice(gpu, act, shape);
+        ops::RopeAndWriteKv(gpu.ctx, part(device, 0, c.heads), k_pages, v_pages,
+                            part(device, c.heads, c.kv_heads), part(device, c.heads + c.kv_heads, c.kv_heads),
+                            device_cos_sin, device_slots, style);
+        const Tensor before = ToDevice(gpu, host);
+        ops::ApplyRope(gpu.ctx, part(before, 0, c.heads), device_cos_sin, style);
+
+        Tensor k_expected(act, Device{}, shape), v_expected(act, Device{}, shape);
+        std::memset(k_expected.view().data, 0xff, static_cast<size_t>(k_expected.size_bytes()));
+        std::memset(v_expected.view().data, 0xff, static_cast<size_t>(v_expected.size_bytes()));
+        const Tensor keys(act, Device{}, {c.tokens, c.kv_heads, c.head_dim});
+        ops::Copy(cpu.ctx, keys.view().Reshape({c.tokens, kv_width}),
+                  host.view().Columns(c.pad + q_width, kv_width));
+        ops::ApplyRope(cpu.ctx, part(host, 0, c.heads), cos_sin, style);
+        ops::ApplyRope(cpu.ctx, keys, cos_sin, style);
+        WritePages(k_expected, keys, slots);
+        WritePages(v_expected, part(host, c.heads + c.kv_heads, c.kv_heads), slots);
+        ExpectSameBits(ToHost(gpu, k_pages), k_expected);
+        ExpectSameBits(ToHost(gpu, v_pages), v_expected);
+        // q alone is rotated where it lies, with and without the write.
+        ExpectSameBits(ToHost(gpu, device), host);
+        ExpectSameBits(ToHost(gpu, before), host);
+      }
+    }
+  }
+}
+
+// A graph whose rows are all padding writes no page.
+TEST(CudaRope, PaddingReplayedFromAGraph) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  std::mt19937 rng(10);
+  const int64_t tokens = 8, heads = 4, kv_heads = 2, d = 64;
+  const Tensor q = ToDevice(gpu, Random(rng, DType::kBFloat16, {tokens, heads, d})),
+               k = ToDevice(gpu, Random(rng, DType::kBFloat16, {tokens, kv_heads, d})),
+               cos_sin = ToDevice(gpu, Random(rng, DType::kFloat32, {tokens, 2, d / 2})),
+               slots(DType::kInt32, kGpu, {tokens}),
+               none = ToDevice(gpu, Ints({-1, -1, -1, -1, -1, -1, -1, -1}, {tokens}));
+  const Tensor pages = PoisonedOnDevice(gpu, DType::kBFloat16, {2, kv_heads, 64, d}),
+               other = PoisonedOnDevice(gpu, DType::kBFloat16, {2, kv_heads, 64, d});
+  const auto run = [&] {
+    ops::RopeAndWriteKv(gpu.ctx, q, pages, other, k, k, cos_sin, slots, ops::RopeStyle::kInterleaved);
+  };
+  ops::Copy(gpu.ctx, slots, none);
+  run();  // loads the kernel
+  cuda::BeginCapture(gpu.stream);
+  run();
+  void* graph = cuda::EndCapture(gpu.stream);
+  cuda::LaunchGraph(graph, gpu.stream);
+  for (float x : Values(ToHost(gpu, pages))) ASSERT_TRUE(std::isnan(x));
+  for (float x : Values(ToHost(gpu, other))) ASSERT_TRUE(std::isnan(x));
+  ops::Copy(gpu.ctx, slots, ToDevice(gpu, Ints({0, 1, 2, 3, 4, 5, 6, 70}, {tokens})));
+  cuda::LaunchGraph(graph, gpu.stream);
+  int64_t written = 0;
+  for (float x : Values(ToHost(gpu, pages))) written += !std::isnan(x);
+  EXPECT_EQ(written, tokens * kv_heads * d);
+  cuda::DestroyGraph(graph);
 }
 
 }  // namespace

@@ -69,6 +69,20 @@ inline std::vector<float> Values(const TensorView& t) {
   return out;
 }
 
+// pages[slots[t]] = rows[t] for host tensors: rows [tokens, heads, head_dim], pages [pages, heads, 64,
+// head_dim], slots int32 [tokens]; nothing where a slot is below 0.
+inline void WritePages(const TensorView& pages, const TensorView& rows, const TensorView& slots) {
+  const int64_t heads = rows.dim(1), bytes = rows.dim(2) * DTypeBytes(rows.dtype);
+  for (int64_t t = 0; t < rows.dim(0); ++t) {
+    const int64_t slot = slots.As<int32_t>()[t];
+    if (slot < 0) continue;
+    for (int64_t h = 0; h < heads; ++h) {
+      std::memcpy(pages.As<char>() + ((slot / 64 * heads + h) * 64 + slot % 64) * bytes,
+                  static_cast<char*>(rows.Rows(t, 1).data) + h * bytes, static_cast<size_t>(bytes));
+    }
+  }
+}
+
 // |found - expected| <= absolute + relative * |expected| everywhere.
 inline void ExpectClose(const TensorView& found, const TensorView& expected, double absolute,
                         double relative) {

@@ -3,6 +3,7 @@
 
 #include <cfloat>
 
+#include "compute/ops/attention.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/norm.h"
 #include "compute/ops/rope.h"
@@ -286,6 +287,57 @@ TEST(Rope, BothStyles) {
                          interleaved ? ops::RopeStyle::kInterleaved : ops::RopeStyle::kHalfSplit);
           ExpectClose(view, expected, 1e-6, RelativeTolerance(act));
           x.ExpectSameOutside(before);
+        }
+      }
+    }
+  });
+}
+
+TEST(Rope, WithTheWriteToPages) {
+  std::mt19937 rng(9);
+  const int64_t tokens = 21, pages = 3;
+  Tensor slots(DType::kInt32, Device{}, {tokens});
+  // Scattered over the pages, every fifth row padding.
+  for (int32_t t = 0; t < tokens; ++t)
+    slots.view().As<int32_t>()[t] = t % 5 == 3 ? -1 - t : (t * 101) % (64 * 3);
+  ForEachIsa([&] {
+    for (DType act : kActs) {
+      for (int64_t head_dim : {2, 6, 24, 64, 128, 130}) {
+        for (auto [heads, kv_heads] : {std::pair<int64_t, int64_t>{5, 1}, {4, 4}, {6, 3}}) {
+          for (ops::RopeStyle style : {ops::RopeStyle::kInterleaved, ops::RopeStyle::kHalfSplit}) {
+            SCOPED_TRACE(testing::Message()
+                         << DTypeName(act) << " " << heads << "/" << kv_heads << " x " << head_dim);
+            Cpu cpu;
+            const int64_t q_width = heads * head_dim, kv_width = kv_heads * head_dim;
+            const Strided fused(rng, act, tokens, q_width + 2 * kv_width);
+            const Strided plain = fused.Clone();
+            const Tensor cos_sin = Random(rng, DType::kFloat32, {tokens, 2, head_dim / 2});
+            auto part = [&](const Strided& from, int64_t begin, int64_t count) {
+              return from.view.Columns(begin * head_dim, count * head_dim).Reshape({tokens, count, head_dim});
+            };
+            const Tensor k_pages = Random(rng, act, {pages, kv_heads, 64, head_dim}),
+                         v_pages = Random(rng, act, {pages, kv_heads, 64, head_dim});
+            Tensor k_expected(act, Device{}, k_pages.view().shape),
+                v_expected(act, Device{}, k_pages.view().shape);
+            ops::Copy(cpu.ctx, k_expected, k_pages);
+            ops::Copy(cpu.ctx, v_expected, v_pages);
+            Tensor rotated(DType::kFloat32, Device{}, {tokens, heads, head_dim});
+            reference::ApplyRope(rotated, part(plain, 0, heads), cos_sin,
+                                 style == ops::RopeStyle::kInterleaved);
+            ops::ApplyRope(cpu.ctx, part(plain, 0, heads), cos_sin, style);
+            ops::ApplyRope(cpu.ctx, part(plain, heads, kv_heads), cos_sin, style);
+            WritePages(k_expected, part(plain, heads, kv_heads), slots);
+            WritePages(v_expected, part(plain, heads + kv_heads, kv_heads), slots);
+            ops::RopeAndWriteKv(cpu.ctx, part(fused, 0, heads), k_pages, v_pages,
+                                part(fused, heads, kv_heads), part(fused, heads + kv_heads, kv_heads),
+                                cos_sin, slots, style);
+            ExpectSameBits(part(fused, 0, heads), part(plain, 0, heads));
+            ExpectSameBits(k_pages, k_expected);
+            ExpectSameBits(v_pages, v_expected);
+            ExpectClose(part(fused, 0, heads), rotated, 1e-6, RelativeTolerance(act));
+            ExpectSameBits(part(fused, heads + kv_heads, kv_heads), part(plain, heads + kv_heads, kv_heads));
+            fused.ExpectSameOutside(plain);
+          }
         }
       }
     }

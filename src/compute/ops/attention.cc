@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "compute/kernels/cpu/attention.h"
+#include "compute/kernels/cpu/rows.h"
 #include "compute/kernels/cuda/attention.h"
+#include "compute/kernels/cuda/rows.h"
 #include "compute/ops/row_ranges.h"
 
 namespace fd::ops {
@@ -141,40 +143,55 @@ void RunCuda(const Context& ctx, cuda::AttentionArgs& args) {
 
 }  // namespace
 
-void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_pages, const TensorView& k,
-             const TensorView& v, const TensorView& slots) {
-  CheckAct(k, "k");
-  FD_CHECK(k.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
-               v_pages.IsContiguous() && k_pages.dtype == k.dtype && v_pages.dtype == k.dtype,
+void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k_pages,
+                    const TensorView& v_pages, const TensorView& k, const TensorView& v,
+                    const TensorView& cos_sin, const TensorView& slots, RopeStyle style) {
+  CheckAct(q, "q");
+  FD_CHECK(q.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
+               v_pages.IsContiguous() && k_pages.dtype == q.dtype && v_pages.dtype == q.dtype,
            k_pages.shape.ToString(), " ", v_pages.shape.ToString());
-  const int64_t tokens = k.dim(0), heads = k.dim(1), head_dim = k.dim(2);
-  FD_CHECK(k_pages.dim(1) == heads && k_pages.dim(2) == kPageTokens && k_pages.dim(3) == head_dim,
-           k_pages.shape.ToString());
-  CheckHeads(v, "v", k.dtype, tokens, heads, head_dim);
+  const int64_t tokens = q.dim(0), heads = q.dim(1), kv_heads = k_pages.dim(1), head_dim = q.dim(2);
+  FD_CHECK(k_pages.dim(2) == kPageTokens && k_pages.dim(3) == head_dim, k_pages.shape.ToString());
+  FD_CHECK_EQ(head_dim % 2, 0);
+  CheckHeads(k, "k", q.dtype, tokens, kv_heads, head_dim);
+  CheckHeads(v, "v", q.dtype, tokens, kv_heads, head_dim);
+  FD_CHECK(cos_sin.dtype == DType::kFloat32 && cos_sin.shape == Shape({tokens, 2, head_dim / 2}) &&
+               cos_sin.IsContiguous(),
+           cos_sin.shape.ToString(), ", expected [", tokens, ", 2, ", head_dim / 2, "]");
   CheckVector(slots, "slots", DType::kInt32, tokens);
+  const bool interleaved = style == RopeStyle::kInterleaved;
   if (OnCuda(ctx)) {
-    CheckOnDevice(ctx, {&k_pages, &v_pages, &k, &v, &slots});
-    cuda::WriteKvArgs args;
-    args.k_pages = k_pages.data;
-    args.v_pages = v_pages.data;
+    CheckOnDevice(ctx, {&q, &k_pages, &v_pages, &k, &v, &cos_sin, &slots});
+    cuda::RopeArgs args;
+    args.q = q.data;
     args.k = k.data;
     args.v = v.data;
+    args.k_pages = k_pages.data;
+    args.v_pages = v_pages.data;
+    args.cos_sin = cos_sin.As<float>();
     args.slots = slots.As<int32_t>();
+    args.q_stride = q.row_stride;
     args.k_stride = k.row_stride;
     args.v_stride = v.row_stride;
     args.tokens = tokens;
-    args.kv_heads = heads;
+    args.heads = heads;
+    args.kv_heads = kv_heads;
     args.head_dim = head_dim;
-    args.dtype = k.dtype;
-    return cuda::WriteKv(args, ctx.stream);
+    args.interleaved = interleaved;
+    return cuda::Rope(q.dtype, args, ctx.stream);
   }
-  const int64_t bytes = head_dim * DTypeBytes(k.dtype);
-  ForRowRanges(ctx, tokens, 2 * heads * head_dim, [&](int64_t begin, int64_t end) {
+  const cpu::RowKernels& kernels = cpu::GetRowKernels(q.dtype);
+  const int64_t bytes = head_dim * DTypeBytes(q.dtype);
+  ForRowRanges(ctx, tokens, (heads + 2 * kv_heads) * head_dim, [&](int64_t begin, int64_t end) {
+    const float* angles = cos_sin.As<float>() + begin * head_dim;
+    kernels.rope(RowAt(q, begin), q.row_stride, angles, end - begin, heads, head_dim, interleaved);
+    kernels.rope(RowAt(k, begin), k.row_stride, angles, end - begin, kv_heads, head_dim, interleaved);
     for (int64_t t = begin; t < end; ++t) {
       const int64_t slot = slots.As<int32_t>()[t], page = slot / kPageTokens, offset = slot % kPageTokens;
-      FD_CHECK(slot >= 0 && page < k_pages.dim(0), "slot ", slot, " of ", k_pages.dim(0), " pages");
-      for (int64_t h = 0; h < heads; ++h) {
-        const int64_t to = ((page * heads + h) * kPageTokens + offset) * bytes;
+      if (slot < 0) continue;
+      FD_CHECK(page < k_pages.dim(0), "slot ", slot, " of ", k_pages.dim(0), " pages");
+      for (int64_t h = 0; h < kv_heads; ++h) {
+        const int64_t to = ((page * kv_heads + h) * kPageTokens + offset) * bytes;
         std::memcpy(k_pages.As<char>() + to, HeadAt(k, t, h), static_cast<size_t>(bytes));
         std::memcpy(v_pages.As<char>() + to, HeadAt(v, t, h), static_cast<size_t>(bytes));
       }

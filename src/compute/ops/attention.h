@@ -2,6 +2,7 @@
 #pragma once
 
 #include "compute/ops/context.h"
+#include "compute/ops/rope.h"
 
 namespace fd::ops {
 
@@ -15,15 +16,19 @@ struct AttentionBatch {
   TensorView context_tokens;  // int32 [seqs]: tokens of s in the cache after this step, its new ones included
   TensorView table_offsets;   // int32 [seqs + 1]
   TensorView block_tables;  // int32 [*]: the page of token i of s is block_tables[table_offsets[s] + i / 64]
-  TensorView slots;         // int32 [tokens]: page * 64 + offset where each token's key and value go
+  TensorView slots;  // int32 [tokens]: page * 64 + offset where each token's key and value go; below 0:
+                     // nowhere (a row that pads a CUDA graph)
   int64_t max_query_tokens = 0;
   int64_t max_context_tokens = 0;
 };
 
-// k_pages[slot] = k[t], v_pages[slot] = v[t]. k_pages, v_pages [pages, kv_heads, 64, head_dim] act;
-// k, v [tokens, kv_heads, head_dim] act, rows may be strided; slots int32 [tokens].
-void WriteKv(const Context& ctx, const TensorView& k_pages, const TensorView& v_pages, const TensorView& k,
-             const TensorView& v, const TensorView& slots);
+// Rotates q in place; k_pages[slots[t]] = rotated k[t], v_pages[slots[t]] = v[t], nothing where slots[t] < 0.
+// What k holds afterwards is unspecified. The bits are those of ApplyRope on q and k. q [tokens, heads,
+// head_dim], k, v [tokens, kv_heads, head_dim] act, rows may be strided, no two may overlap; k_pages, v_pages
+// [pages, kv_heads, 64, head_dim] act; cos_sin float32 [tokens, 2, head_dim / 2]; slots int32 [tokens].
+void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k_pages,
+                    const TensorView& v_pages, const TensorView& k, const TensorView& v,
+                    const TensorView& cos_sin, const TensorView& slots, RopeStyle style);
 
 // What PagedAttention takes from ctx.workspace at most, for steps of so many tokens in so many sequences,
 // none longer than max_context_tokens.

@@ -50,8 +50,15 @@ void ApplyRope(const Context& ctx, const TensorView& x, const TensorView& cos_si
            cos_sin.shape.ToString(), ", expected [", tokens, ", 2, ", head_dim / 2, "]");
   if (OnCuda(ctx)) {
     CheckOnDevice(ctx, {&x, &cos_sin});
-    return cuda::ApplyRope(x.dtype, x.data, x.row_stride, cos_sin.As<float>(), tokens, heads, head_dim,
-                           style == RopeStyle::kInterleaved, ctx.stream);
+    cuda::RopeArgs args;
+    args.q = x.data;
+    args.cos_sin = cos_sin.As<float>();
+    args.q_stride = x.row_stride;
+    args.tokens = tokens;
+    args.heads = heads;
+    args.head_dim = head_dim;
+    args.interleaved = style == RopeStyle::kInterleaved;
+    return cuda::Rope(x.dtype, args, ctx.stream);
   }
   const cpu::RowKernels& kernels = cpu::GetRowKernels(x.dtype);
   ForRowRanges(ctx, tokens, heads * head_dim, [&](int64_t begin, int64_t end) {

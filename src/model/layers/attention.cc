@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "compute/ops/rope.h"
 #include "model/layers/scratch.h"
 
 namespace fd {
@@ -29,9 +28,7 @@ void Attend(const ops::Context& ctx, const TensorView& attended, const TensorVie
   TensorView q = qkv.Columns(0, heads * d).Reshape({tokens, heads, d});
   TensorView k = qkv.Columns(heads * d, kv_heads * d).Reshape({tokens, kv_heads, d});
   TensorView v = qkv.Columns((heads + kv_heads) * d, kv_heads * d).Reshape({tokens, kv_heads, d});
-  ops::ApplyRope(ctx, q, cos_sin, ops::RopeStyle::kInterleaved);
-  ops::ApplyRope(ctx, k, cos_sin, ops::RopeStyle::kInterleaved);
-  ops::WriteKv(ctx, k_pages, v_pages, k, v, batch.slots);
+  ops::RopeAndWriteKv(ctx, q, k_pages, v_pages, k, v, cos_sin, batch.slots, ops::RopeStyle::kInterleaved);
   ops::PagedAttention(ctx, attended.Reshape({tokens, heads, d}), q, k_pages, v_pages, batch,
                       1.0f / std::sqrt(static_cast<float>(d)));
 }

@@ -130,8 +130,9 @@ void Vit(const ops::Context& ctx, const TensorView& out, const TensorView& patch
       TensorView q = qkv.Columns(0, hidden).Reshape({rows, heads, d});
       TensorView k = qkv.Columns(hidden, hidden).Reshape({rows, heads, d});
       TensorView v = qkv.Columns(2 * hidden, hidden).Reshape({rows, heads, d});
-      ops::ApplyRope(ctx, q, cos_sin, ops::RopeStyle::kHalfSplit);
-      ops::ApplyRope(ctx, k, cos_sin, ops::RopeStyle::kHalfSplit);
+      // q and k lie side by side: one call rotates the heads of both.
+      ops::ApplyRope(ctx, qkv.Columns(0, 2 * hidden).Reshape({rows, 2 * heads, d}), cos_sin,
+                     ops::RopeStyle::kHalfSplit);
       TensorView attended = attention.Take(act, {rows, hidden});
       ops::SegmentAttention(ctx, attended.Reshape({rows, heads, d}), q, k, v, segments, longest,
                             1.0f / std::sqrt(static_cast<float>(d)));

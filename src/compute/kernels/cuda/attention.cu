@@ -1,4 +1,4 @@
-// WriteKv, and the attention kernel for any head_dim: a warp for each row, 32 keys at a time.
+// The attention kernel for any head_dim: a warp for each row, 32 keys at a time.
 #include "compute/kernels/cuda/attention_tile.cuh"
 #include "compute/kernels/cuda/cuda_check.cuh"
 
@@ -6,26 +6,6 @@ namespace fd::cuda {
 namespace {
 
 constexpr int kMaxHeadDim = 512;
-
-// One warp copies one head of one token.
-template <typename Vec>
-__global__ void WriteKvKernel(WriteKvArgs a, int vecs, int element_bytes) {
-  const int64_t item = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) / 32;
-  const int lane = threadIdx.x & 31;
-  const int64_t t = item / a.kv_heads, h = item % a.kv_heads;
-  if (t >= a.tokens) return;
-  const int64_t slot = a.slots[t];
-  if (slot < 0) return;
-  const int64_t row = ((slot / kKvPageTokens * a.kv_heads + h) * kKvPageTokens + slot % kKvPageTokens) * vecs;
-  const auto* k = reinterpret_cast<const Vec*>(static_cast<const char*>(a.k) +
-                                               (t * a.k_stride + h * a.head_dim) * element_bytes);
-  const auto* v = reinterpret_cast<const Vec*>(static_cast<const char*>(a.v) +
-                                               (t * a.v_stride + h * a.head_dim) * element_bytes);
-  for (int i = lane; i < vecs; i += 32) {
-    static_cast<Vec*>(a.k_pages)[row + i] = k[i];
-    static_cast<Vec*>(a.v_pages)[row + i] = v[i];
-  }
-}
 
 __device__ inline float Load(const float* p) { return *p; }
 __device__ inline float Load(const __nv_bfloat16* p) { return __bfloat162float(*p); }
@@ -105,27 +85,6 @@ void LaunchSimt(const AttentionArgs& a, cudaStream_t stream) {
 }
 
 }  // namespace
-
-void WriteKv(const WriteKvArgs& a, void* stream) {
-  if (a.tokens == 0) return;
-  const int element = static_cast<int>(DTypeBytes(a.dtype));
-  const auto blocks = static_cast<unsigned>((a.tokens * a.kv_heads + 7) / 8);
-  const int64_t bytes = a.head_dim * element;
-  const bool wide = bytes % 16 == 0 && a.k_stride * element % 16 == 0 && a.v_stride * element % 16 == 0 &&
-                    (reinterpret_cast<uintptr_t>(a.k) | reinterpret_cast<uintptr_t>(a.v) |
-                     reinterpret_cast<uintptr_t>(a.k_pages) | reinterpret_cast<uintptr_t>(a.v_pages)) %
-                            16 ==
-                        0;
-  auto* s = static_cast<cudaStream_t>(stream);
-  if (wide) {
-    WriteKvKernel<uint4><<<blocks, 256, 0, s>>>(a, static_cast<int>(bytes / 16), element);
-  } else if (element == 4) {
-    WriteKvKernel<uint32_t><<<blocks, 256, 0, s>>>(a, static_cast<int>(a.head_dim), element);
-  } else {
-    WriteKvKernel<uint16_t><<<blocks, 256, 0, s>>>(a, static_cast<int>(a.head_dim), element);
-  }
-  FD_CUDA_CHECK(cudaGetLastError());
-}
 
 namespace attention {
 

@@ -43,22 +43,6 @@ struct AttentionArgs {
 int64_t AttentionScratchFloats(const AttentionArgs& args);
 void Attention(const AttentionArgs& args, void* stream);
 
-// k_pages[slot] = k[t], v_pages[slot] = v[t]; a slot below 0 (a padded row of a graph) is skipped.
-struct WriteKvArgs {
-  void* k_pages = nullptr;  // [*, kv_heads, 64, head_dim]
-  void* v_pages = nullptr;
-  const void* k = nullptr;  // [tokens, kv_heads, head_dim]
-  const void* v = nullptr;
-  const int32_t* slots = nullptr;
-  int64_t k_stride = 0;
-  int64_t v_stride = 0;
-  int64_t tokens = 0;
-  int64_t kv_heads = 0;
-  int64_t head_dim = 0;
-  DType dtype = DType::kBFloat16;
-};
-void WriteKv(const WriteKvArgs& args, void* stream);
-
 // The kernels behind Attention; each leaves out what it was not made for (see attention_select.cc).
 namespace attention {
 

@@ -6,6 +6,5 @@ namespace fd::cuda {
 
 int64_t AttentionScratchFloats(const AttentionArgs&) { NotBuilt(__func__); }
 void Attention(const AttentionArgs&, void*) { NotBuilt(__func__); }
-void WriteKv(const WriteKvArgs&, void*) { NotBuilt(__func__); }
 
 }  // namespace fd::cuda

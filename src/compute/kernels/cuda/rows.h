@@ -47,8 +47,26 @@ void NormalizePixels(DType act, void* out, int64_t out_stride, const uint8_t* in
 // ops/rope. cos_sin [tokens][2][half] contiguous; positions row a begins at a * positions_stride.
 void RopeCosSin(float* cos_sin, const int32_t* positions, int64_t positions_stride, const float* inv_freq,
                 const int32_t* axis, int64_t tokens, int64_t half, void* stream);
-void ApplyRope(DType act, void* x, int64_t stride, const float* cos_sin, int64_t tokens, int64_t heads,
-               int64_t head_dim, bool interleaved, void* stream);
+
+// ApplyRope (kv_heads 0: q alone) and RopeAndWriteKv, one launch each. Nothing is written to k.
+struct RopeArgs {
+  void* q = nullptr;        // [tokens, heads, head_dim], rotated in place
+  const void* k = nullptr;  // [tokens, kv_heads, head_dim]
+  const void* v = nullptr;
+  void* k_pages = nullptr;  // [*, kv_heads, 64, head_dim]
+  void* v_pages = nullptr;
+  const float* cos_sin = nullptr;  // [tokens][2][head_dim / 2]
+  const int32_t* slots = nullptr;  // [tokens]; below 0 the token's key and value go nowhere
+  int64_t q_stride = 0;
+  int64_t k_stride = 0;
+  int64_t v_stride = 0;
+  int64_t tokens = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  bool interleaved = false;
+};
+void Rope(DType act, const RopeArgs& args, void* stream);
 
 // ops/moe. bias may be null. experts <= kMaxRouteExperts.
 inline constexpr int64_t kMaxRouteExperts = 1024;

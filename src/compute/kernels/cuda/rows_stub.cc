@@ -38,9 +38,7 @@ void NormalizePixels(DType, void*, int64_t, const uint8_t*, int64_t, int64_t, in
 void RopeCosSin(float*, const int32_t*, int64_t, const float*, const int32_t*, int64_t, int64_t, void*) {
   NotBuilt(__func__);
 }
-void ApplyRope(DType, void*, int64_t, const float*, int64_t, int64_t, int64_t, bool, void*) {
-  NotBuilt(__func__);
-}
+void Rope(DType, const RopeArgs&, void*) { NotBuilt(__func__); }
 void RouteSoftmax(int32_t*, int64_t, float*, int64_t, const float*, int64_t, const float*, int64_t, int64_t,
                   int64_t, float, bool, void*) {
   NotBuilt(__func__);
