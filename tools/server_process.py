@@ -33,12 +33,13 @@ class ServerError(Exception):
 class ServerProcess:
     """Started in its own process group; use it in a `with`, which drains it by SIGTERM and raises unless it ends well."""
 
-    def __init__(self, binary, *flags, model=MODEL, start_timeout_s=120):
-        self.port = free_port()
+    def __init__(self, binary, *flags, model=MODEL, port=None, env=None, start_timeout_s=120):
+        self.port = port or free_port()
         self.log = tempfile.TemporaryFile()
         begin = time.monotonic()
         self.process = subprocess.Popen([binary, "serve", "--model", str(model), "--port", str(self.port), *flags],
-                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True,
+                                        env={**os.environ, **(env or {})})
         try:
             while not self._is_healthy():
                 if self.process.poll() is not None:
@@ -71,6 +72,19 @@ class ServerProcess:
         self.log.seek(0)
         return "\n".join(self.log.read().decode(errors="replace").splitlines()[-lines:])
 
+    def processes(self):
+        """Process ids of the server's session, zombies included; empty when it ended and left nothing."""
+        found = []
+        for entry in os.listdir("/proc"):
+            try:
+                # pid (name) state ppid pgrp session ...; the name may hold anything.
+                stat = pathlib.Path("/proc", entry, "stat").read_text(encoding="utf-8", errors="replace") if entry.isdigit() else ""
+            except OSError:  # it ended just now
+                continue
+            if stat and int(stat.rpartition(")")[2].split()[3]) == self.process.pid:
+                found.append(int(entry))
+        return found
+
     def kill(self):
         """Ends the process and all it started; harmless when they are gone."""
         try:
@@ -90,12 +104,9 @@ class ServerProcess:
         if code != 0:
             self.kill()
             raise ServerError(f"the server ended with code {code} after SIGTERM:\n{self.log_tail()}")
-        try:
-            os.killpg(self.process.pid, 0)
-        except ProcessLookupError:
-            return
-        self.kill()
-        raise ServerError("the server ended but left a process behind")
+        if left := self.processes():
+            self.kill()
+            raise ServerError(f"the server ended but left processes behind: {left}")
 
     def __enter__(self):
         return self

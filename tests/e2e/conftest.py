@@ -30,10 +30,6 @@ BASE_FLAGS = ("--max-model-len", "4096", "--max-num-seqs", "16", "--limit-mm-per
               "--reasoning-parser", "ernie-45-vl", "--gpu-memory-utilization", "0.85", "--max-num-batched-tokens", "384")
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes long; left out of sanitizer runs")
-
-
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
