@@ -18,7 +18,7 @@ help:
 	@echo 'make build       build/release/fastdeploy'
 	@echo 'make test-asan   unit and end-to-end tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make test-tsan   the same under ThreadSanitizer'
-	@echo 'make gpu-test    kernels, model and engine on the NVIDIA GPU of this machine'
+	@echo 'make gpu-test    kernels, models, tests/eval, faults and a smoke bench on the NVIDIA GPU of this machine'
 	@echo 'make portable    build/cuda-portable/fastdeploy, to be carried to a GPU machine without packages (ARCHITECTURES=90a-real)'
 	@echo 'make install     into PREFIX=$(PREFIX)'
 	@echo 'make format      clang-format the sources;  make lint: clang-tidy;  make check: formatting and layers'
@@ -50,13 +50,8 @@ test-asan test-tsan: test-%: setup
 	ctest --test-dir build/$* --output-on-failure -j $(JOBS) -L unit
 	FASTDEPLOY_BIN=build/$*/fastdeploy $(VENV)/bin/python -m pytest -q tests/e2e -m 'not slow'
 
-# Needs the CUDA toolkit, CMake, ninja and GoogleTest only; where no package of the last is installed,
-# GTEST_DIR=folder of its sources.
 gpu-test:
-	@nvidia-smi -L || echo 'gpu-test: no NVIDIA GPU here; everything is built, the tests will be skipped' >&2
-	@cmake --preset cuda-core $(if $(GTEST_DIR),-DFASTDEPLOY_GTEST_DIR=$(GTEST_DIR)) >/dev/null
-	@tools/build.sh cuda-core all
-	ctest --test-dir build/cuda-core --output-on-failure -L gpu
+	@GTEST_DIR='$(GTEST_DIR)' PYTHON='$(PYTHON)' tools/gpu_test.sh
 
 portable: setup
 	@tools/portable.sh '$(ARCHITECTURES)'

@@ -127,8 +127,8 @@ def test_device_error_ends_requests_and_process(failing_server):
     assert (503, "service_unavailable") in statuses
     assert set(statuses) <= {(200, None), (503, "service_unavailable")}, set(statuses)
     assert server.processes() == []
-    errors = [line for line in server.log_tail(1000).splitlines() if '"level":"error"' in line]
-    assert any("device" in json.loads(line)["message"] for line in errors), server.log_tail()
+    entries = [json.loads(line) for line in server.log_tail(1000).splitlines() if line.startswith("{")]
+    assert any(entry["level"] == "error" and "device" in entry["message"] for entry in entries), server.log_tail()
     with ServerProcess(BINARY, *FLAGS, port=server.port) as again:
         assert post(again.port, 2).status == 200
 
