@@ -11,14 +11,15 @@ export ASAN_OPTIONS ?= detect_leaks=1:abort_on_error=0:exitcode=99
 export UBSAN_OPTIONS ?= print_stacktrace=1
 export TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1:exitcode=66:suppressions=$(CURDIR)/tests/tsan.supp
 
-.PHONY: help setup build demo test test-asan test-tsan gpu-test install format lint check clean
+.PHONY: help setup build demo test test-asan test-tsan gpu-test portable install format lint check clean
 help:
 	@echo 'make demo        set up, build, ask the bundled model about a picture'
 	@echo 'make test        set up, build, run all tests'
 	@echo 'make build       build/release/fastdeploy'
 	@echo 'make test-asan   unit and end-to-end tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make test-tsan   the same under ThreadSanitizer'
-	@echo 'make gpu-test    kernels, model and engine on the NVIDIA GPU of this machine'
+	@echo 'make gpu-test    kernels, models, tests/eval, faults and a smoke bench on the NVIDIA GPU of this machine'
+	@echo 'make portable    build/cuda-portable/fastdeploy, to be carried to a GPU machine without packages (ARCHITECTURES=90a-real)'
 	@echo 'make install     into PREFIX=$(PREFIX)'
 	@echo 'make format      clang-format the sources;  make lint: clang-tidy;  make check: formatting and layers'
 
@@ -49,13 +50,11 @@ test-asan test-tsan: test-%: setup
 	ctest --test-dir build/$* --output-on-failure -j $(JOBS) -L unit
 	FASTDEPLOY_BIN=build/$*/fastdeploy $(VENV)/bin/python -m pytest -q tests/e2e -m 'not slow'
 
-# Needs the CUDA toolkit, CMake, ninja and GoogleTest only; where no package of the last is installed,
-# GTEST_DIR=folder of its sources.
 gpu-test:
-	@nvidia-smi -L || echo 'gpu-test: no NVIDIA GPU here; everything is built, the tests will be skipped' >&2
-	@cmake --preset cuda-core $(if $(GTEST_DIR),-DFASTDEPLOY_GTEST_DIR=$(GTEST_DIR)) >/dev/null
-	@tools/build.sh cuda-core all
-	ctest --test-dir build/cuda-core --output-on-failure -L gpu
+	@GTEST_DIR='$(GTEST_DIR)' PYTHON='$(PYTHON)' tools/gpu_test.sh
+
+portable: setup
+	@tools/portable.sh '$(ARCHITECTURES)'
 
 install: build
 	cmake --install build/release --prefix $(PREFIX)

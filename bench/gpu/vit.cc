@@ -170,8 +170,7 @@ void Measure(Bench& bench, VisionEncoder& encoder, int64_t pictures, double peak
   }
   batch.patch_rows = pixels;
   const Tensor out(DType::kBFloat16, kGpu, {batch.OutputTokens(), bench.config.hidden_size});
-  const int64_t scratch = EncodeScratchBytes(bench.config, DType::kBFloat16, rows, kPatches,
-                                             bench.threads.num_threads(), DeviceType::kCuda);
+  const int64_t scratch = EncodeScratchBytes(bench.ctx, bench.config, DType::kBFloat16, rows, kPatches);
   Workspace workspace(kGpu, scratch);
   bench.ctx.workspace = &workspace;
   const double ms =

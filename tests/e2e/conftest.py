@@ -3,14 +3,13 @@
 FASTDEPLOY_BIN names the program (default build/release/fastdeploy); tests marked `slow` are left out of sanitizer runs.
 """
 
-import base64
-import json
 import os
 import pathlib
 import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -22,15 +21,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = str((ROOT / os.environ.get("FASTDEPLOY_BIN", "build/release/fastdeploy")).resolve())
 MODEL = str(ROOT / "models" / "ernie-4.5-vl-tiny")
 EVAL = ROOT / "tests" / "eval"
+sys.path.insert(0, str(EVAL))
+from eval_set import image_part, questions, thinking  # noqa: E402, F401  tests import these from here
 START_TIMEOUT_S = 60
 # A server under a sanitizer is several times slower; nothing here measures speed.
 CLIENT_TIMEOUT_S = 120
 BASE_FLAGS = ("--max-model-len", "4096", "--max-num-seqs", "16", "--limit-mm-per-prompt", '{"image": 100, "video": 100}',
               "--reasoning-parser", "ernie-45-vl", "--gpu-memory-utilization", "0.85", "--max-num-batched-tokens", "384")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes long; left out of sanitizer runs")
 
 
 def free_port():
@@ -105,37 +102,11 @@ def is_idle(metrics):
             metrics["fastdeploy:available_gpu_block_num"] == metrics["fastdeploy:max_gpu_block_num"])
 
 
-def image_part(data, kind="png"):
-    if isinstance(data, (str, pathlib.Path)):
-        kind = pathlib.Path(data).suffix.lstrip(".").replace("jpg", "jpeg")
-        data = pathlib.Path(data).read_bytes()
-    return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64," + base64.b64encode(data).decode()}}
-
-
 def ask(text, *images):
     """The messages of one question."""
     if not images:
         return [{"role": "user", "content": text}]
     return [{"role": "user", "content": [image_part(i) for i in images] + [{"type": "text", "text": text}]}]
-
-
-def thinking(on):
-    return {"chat_template_kwargs": {"enable_thinking": on}}
-
-
-def questions():
-    """The lines of tests/eval without the video task, with the pictures as data URLs."""
-    result = []
-    for line in (EVAL / "questions.jsonl").read_text(encoding="utf-8").splitlines():
-        question = json.loads(line)
-        if question["task"] == "video":
-            continue
-        for message in question["messages"]:
-            if isinstance(message["content"], list):
-                message["content"] = [image_part(EVAL / part["image_url"]["url"]) if part["type"] == "image_url" else part
-                                      for part in message["content"]]
-        result.append(question)
-    return result
 
 
 @pytest.fixture
