@@ -156,20 +156,23 @@ class Runner {
   uint64_t state_ = 1;
 };
 
-// ttft_s: from a request's submission to its first token, where that was measured.
+// ttft_s: from a request's submission to its first token, idle_share: of the device's time from one decode
+// step to the end of the next, what lies between them; where these were measured.
 void Report(const BenchFlags& flags, const std::string& test, double tokens, double seconds,
-            const Floor& floor, std::optional<double> ttft_s) {
+            const Floor& floor, std::optional<double> ttft_s, std::optional<double> idle_share = {}) {
   if (flags.json) {
     JsonObject line{{"test", test},         {"tokens_per_second", tokens / seconds},
                     {"seconds", seconds},   {"floor_seconds", floor.seconds},
                     {"floor", floor.limit}, {"share_of_roofline", floor.seconds / seconds}};
     if (ttft_s) line.Set("ttft_seconds", *ttft_s);
+    if (idle_share) line.Set("device_idle_share", *idle_share);
     std::puts(WriteJson(line).c_str());
   } else {
     std::printf("%-20s %10.1f tok/s  %9.2f ms  floor %9.2f ms (%s)  %3.0f %% of the roofline", test.c_str(),
                 tokens / seconds, seconds * 1e3, floor.seconds * 1e3, floor.limit,
                 100 * floor.seconds / seconds);
     if (ttft_s) std::printf("  TTFT %.2f ms", *ttft_s * 1e3);
+    if (idle_share) std::printf("  device idle between steps %.2f %%", 100 * *idle_share);
     std::puts("");
   }
   std::fflush(stdout);
@@ -217,6 +220,7 @@ Status MeasureDecode(const BenchFlags& flags, Engine& engine, Runner& runner, do
         "--batch");
   }
   double best = 1e30, context = 0;  // best: seconds of a step
+  const EngineStats before = engine.Stats();
   for (int64_t i = 0; i < flags.repeat; ++i) {
     FD_ASSIGN_OR_RETURN(Runner::Times times, runner.Run(batch, prompt, drawn));
     if (times.together_steps == 0) {
@@ -233,10 +237,14 @@ Status MeasureDecode(const BenchFlags& flags, Engine& engine, Runner& runner, do
   Floor floor = FloorOf(WorkOfStep(engine.config(), kv_token_bytes, batch, 1, context), limits);
   const double steps = static_cast<double>(flags.output_tokens);
   floor.seconds *= steps;
+  const EngineStats after = engine.Stats();
+  const double busy = after.decode_ms - before.decode_ms, idle = after.decode_idle_ms - before.decode_idle_ms;
+  std::optional<double> idle_share;
+  if (busy > 0) idle_share = idle / (busy + idle);
   Report(flags,
          StrCat("tg", flags.output_tokens, depth > 0 ? StrCat("@d", depth) : std::string(),
                 batch > 1 ? StrCat("@b", batch) : std::string()),
-         static_cast<double>(batch) * steps, best * steps, floor, std::nullopt);
+         static_cast<double>(batch) * steps, best * steps, floor, std::nullopt, idle_share);
   return OkStatus();
 }
 

@@ -1,7 +1,6 @@
 // The ops of a transformer layer beside attention and experts, in the shapes of ERNIE-4.5-21B-A3B, as graph
-// replays: build/cuda-core/bench/bench_gpu_dense [decode | tune]
+// replays: build/cuda-core/bench/bench_gpu_dense [decode]
 // decode: only up to 16 rows, our kernel beside cuBLASLt, and the dense half of a layer as one sequence.
-// tune: our kernel for few rows in each of its shapes.
 // Weights rotate so that no call finds its own in the L2 cache. Floors: bytes over the copy bandwidth
 // measured first (reads plus writes), operations over the rate of an 8192 x 8192 x 8192 product.
 #include <algorithm>
@@ -149,12 +148,6 @@ LinearFn CublasLt(Bench& b) {
     if (!cuda::LinearLt(ArgsOf(out, in, weight), b.stream)) ops::Linear(b.ctx, out, in, weight);
   };
 }
-LinearFn Few(Bench& b, cuda::LinearFewShape shape) {
-  return [&b, shape](const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
-    FD_CHECK(cuda::LinearFew(ArgsOf(out, in, weight), b.stream, shape));
-  };
-}
-
 // Set by hand: packing would read the weight through the host.
 ops::LinearWeight WeightOf(Bench& b, const Product& p) {
   ops::LinearWeight w;
@@ -265,35 +258,6 @@ void Layer(Bench& b, const std::vector<Way>& ways) {
   cuda::SetLaunchOverlap(true);
 }
 
-void Tune(Bench& b) {
-  const cuda::LinearFewShape shapes[] = {{1, 2}, {1, 3}, {1, 4}, {1, 5}, {2, 2}, {2, 3}};
-  std::printf("\n%-24s %5s", "us by tiles x stages", "rows");
-  for (const auto& s : shapes) std::printf(" %7d x %d", s.tiles, s.stages);
-  std::printf("\n");
-  for (const Product& p : kProducts) {
-    if (p.weight != DType::kBFloat16) continue;
-    const std::vector<ops::LinearWeight> weights = WeightsOf(b, p);
-    for (bool overlap : {true, false}) {
-      cuda::SetLaunchOverlap(overlap);
-      for (int64_t m : {1, 8, 16}) {
-        std::printf("%-24s %5ld", p.name, static_cast<long>(m));
-        for (const auto& s : shapes) std::printf(" %11.2f", LinearMs(b, p, m, weights, Few(b, s)) * 1e3);
-        std::printf("%s\n", overlap ? "" : "  no overlap");
-      }
-    }
-  }
-  std::vector<Way> ways;
-  for (const auto& shape : shapes) {
-    const LinearFn few = Few(b, shape), other = Dispatched(b);
-    ways.push_back(
-        {StrCat(shape.tiles, " x ", shape.stages), true, false,
-         [few, other](const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
-           (weight.kind == ops::WeightKind::kBFloat16 ? few : other)(out, in, weight);
-         }});
-  }
-  Layer(b, ways);
-}
-
 int Main(const char* only) {
   if (cuda::DeviceCount() == 0) {
     std::printf("no CUDA device\n");
@@ -312,10 +276,6 @@ int Main(const char* only) {
     b.rate = 2.0 * 8192 * 8192 * 8192 / product * 1e3;
     std::printf("%s: copies at %.2f TB/s, 8192^3 bf16 at %.0f TFLOP/s\n", info.name, b.bandwidth / 1e12,
                 b.rate / 1e12);
-  }
-  if (std::strcmp(only, "tune") == 0) {
-    Tune(b);
-    return 0;
   }
   Decode(b);
   Layer(b, {{"ours", true, true, Dispatched(b)},

@@ -132,9 +132,7 @@ TEST(CudaLinearCases, ExtremeValues) {
   }
 }
 
-// The kernel for few rows by itself, in each of its shapes.
-const cuda::LinearFewShape kShapes[] = {{0, 0}, {1, 2}, {1, 3}, {1, 4}, {1, 5}, {2, 2}, {2, 3}};
-
+// The kernel for few rows by itself.
 cuda::LinearArgs ArgsOf(const TensorView& out, const TensorView& in, const TensorView& weight,
                         const TensorView& bias) {
   cuda::LinearArgs a;
@@ -156,7 +154,7 @@ cuda::LinearArgs ArgsOf(const TensorView& out, const TensorView& in, const Tenso
 
 class CudaLinearFew : public testing::TestWithParam<Case> {};
 
-// Strided rows between others of NaN, every type of output and bias; every shape and number of rows gives the
+// Strided rows between others of NaN, every type of output and bias; every number of rows gives the
 // same bits.
 TEST_P(CudaLinearFew, MatchesTheReferenceAndKeepsARowsBits) {
   FD_SKIP_WITHOUT_GPU();
@@ -183,34 +181,31 @@ TEST_P(CudaLinearFew, MatchesTheReferenceAndKeepsARowsBits) {
     for (DType out_type : {DType::kFloat32, DType::kBFloat16}) {
       SCOPED_TRACE(testing::Message() << "bias " << with_bias << " -> " << DTypeName(out_type));
       Tensor first;
-      for (const cuda::LinearFewShape& shape : kShapes) {
-        for (int64_t m = max_m; m >= 1; --m) {
-          SCOPED_TRACE(testing::Message()
-                       << m << " rows, " << shape.tiles << " tiles, " << shape.stages << " stages");
-          Tensor wide_out = PoisonedOnDevice(gpu, out_type, {m + 1, n + 5});
-          const TensorView out = wide_out.view().Rows(0, m).Columns(3, n);
-          ASSERT_TRUE(cuda::LinearFew(ArgsOf(out, in.Rows(0, m), device_w, b), gpu.stream, shape));
-          const Tensor found = ToHost(gpu, wide_out);
-          const TensorView rows = found.view().Rows(0, m).Columns(3, n);
-          if (first.view().data == nullptr) {
-            ExpectClose(rows, expected, 2e-5 * std::sqrt(static_cast<double>(k)) + 1e-6,
-                        RelativeTolerance(out_type));
-            first = ToHost(gpu, wide_out);
-          }
-          ExpectSameBits(rows, first.view().Rows(0, m).Columns(3, n));
-          for (int64_t r = 0; r <= m; ++r) {  // nothing else was written
-            for (int64_t i = 0; i < n + 5; ++i) {
-              if (r < m && i >= 3 && i < n + 3) continue;
-              ASSERT_TRUE(std::isnan(Get(found, r * (n + 5) + i))) << r << ", " << i;
-            }
+      for (int64_t m = max_m; m >= 1; --m) {
+        SCOPED_TRACE(testing::Message() << m << " rows");
+        Tensor wide_out = PoisonedOnDevice(gpu, out_type, {m + 1, n + 5});
+        const TensorView out = wide_out.view().Rows(0, m).Columns(3, n);
+        ASSERT_TRUE(cuda::LinearFew(ArgsOf(out, in.Rows(0, m), device_w, b), gpu.stream));
+        const Tensor found = ToHost(gpu, wide_out);
+        const TensorView rows = found.view().Rows(0, m).Columns(3, n);
+        if (first.view().data == nullptr) {
+          ExpectClose(rows, expected, 2e-5 * std::sqrt(static_cast<double>(k)) + 1e-6,
+                      RelativeTolerance(out_type));
+          first = ToHost(gpu, wide_out);
+        }
+        ExpectSameBits(rows, first.view().Rows(0, m).Columns(3, n));
+        for (int64_t r = 0; r <= m; ++r) {  // nothing else was written
+          for (int64_t i = 0; i < n + 5; ++i) {
+            if (r < m && i >= 3 && i < n + 3) continue;
+            ASSERT_TRUE(std::isnan(Get(found, r * (n + 5) + i))) << r << ", " << i;
           }
         }
-        // A row alone, wherever it lies in the batch.
-        for (int64_t r : {max_m / 2, max_m - 1}) {
-          Tensor out = PoisonedOnDevice(gpu, out_type, {1, n});
-          ASSERT_TRUE(cuda::LinearFew(ArgsOf(out, in.Rows(r, 1), device_w, b), gpu.stream, shape));
-          ExpectSameBits(ToHost(gpu, out), first.view().Rows(r, 1).Columns(3, n));
-        }
+      }
+      // A row alone, wherever it lies in the batch.
+      for (int64_t r : {max_m / 2, max_m - 1}) {
+        Tensor out = PoisonedOnDevice(gpu, out_type, {1, n});
+        ASSERT_TRUE(cuda::LinearFew(ArgsOf(out, in.Rows(r, 1), device_w, b), gpu.stream));
+        ExpectSameBits(ToHost(gpu, out), first.view().Rows(r, 1).Columns(3, n));
       }
     }
   }
@@ -228,7 +223,7 @@ INSTANTIATE_TEST_SUITE_P(Tails, CudaLinearFew,
                                                              {16, 31, 3080},
                                                              {2, 160, 12288}}));
 
-// One kernel or two, each shape, any number of rows: the same bits.
+// One kernel or two, any number of rows: the same bits.
 TEST(CudaLinearCases, LinearSwiGluGivesTheBitsOfItsTwoSteps) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;
@@ -258,12 +253,10 @@ TEST(CudaLinearCases, LinearSwiGluGivesTheBitsOfItsTwoSteps) {
         }
       }
       if (m > 16) continue;
-      for (const cuda::LinearFewShape& shape : kShapes) {
-        Tensor out = PoisonedOnDevice(gpu, DType::kBFloat16, {m, width});
-        cuda::LinearArgs args = ArgsOf(out, in.Rows(0, m), w.data, {});
-        ASSERT_TRUE(cuda::LinearFewSwiGlu(args, gpu.stream, shape));
-        ExpectSameBits(ToHost(gpu, out), two_steps);
-      }
+      Tensor out = PoisonedOnDevice(gpu, DType::kBFloat16, {m, width});
+      cuda::LinearArgs args = ArgsOf(out, in.Rows(0, m), w.data, {});
+      ASSERT_TRUE(cuda::LinearFewSwiGlu(args, gpu.stream));
+      ExpectSameBits(ToHost(gpu, out), two_steps);
     }
   }
   EXPECT_EQ(gpu.workspace.Mark(), 0);

@@ -6,6 +6,7 @@
 #include "compute/ops/attention.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/norm.h"
+#include "compute/ops/random.h"
 #include "compute/ops/rope.h"
 #include "compute/ops/rows.h"
 #include "tests/parity/parity.h"
@@ -411,6 +412,36 @@ TEST(Rows, ConversionKeepsSpecialValues) {
           << std::hex << bits[static_cast<size_t>(i)];
     }
   });
+}
+
+TEST(Rows, DrawnTokensReplaceOnlyRowsWithASource) {
+  Cpu cpu;
+  int32_t ids[] = {10, 11, 12, 13, 14}, source[] = {-1, 2, 0, -1, 1}, drawn[] = {70, -1, 72};
+  const auto ints = [](int32_t* p, int64_t n) { return TensorView(p, DType::kInt32, Device{}, {n}); };
+  ops::TakeDrawnTokens(cpu.ctx, ints(ids, 5), ints(source, 5), ints(drawn, 3));
+  EXPECT_EQ(std::vector<int32_t>(ids, ids + 5), (std::vector<int32_t>{10, 72, 70, 13, 0}));
+}
+
+TEST(FillRandom, AFunctionOfKeyAndIndexUniformInTheScale) {
+  Cpu cpu;
+  const int64_t n = 200000;
+  Tensor all(DType::kFloat32, Device{}, {n}), part(DType::kBFloat16, Device{}, {1000}),
+      other(DType::kFloat32, Device{}, {n});
+  ops::FillRandom(cpu.ctx, all, 7, 0, 0.5f);
+  ops::FillRandom(cpu.ctx, part, 7, 77777, 0.5f);
+  ops::FillRandom(cpu.ctx, other, 8, 0, 0.5f);
+  double sum = 0, squares = 0, product = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double x = Get(all, i);
+    ASSERT_LE(std::abs(x), 0.5);
+    if (i >= 77777 && i < 78777) ASSERT_EQ(x, Get(part, i - 77777));
+    sum += x;
+    squares += x * x;
+    product += x * Get(other, i);
+  }
+  EXPECT_NEAR(sum / n, 0, 0.003);
+  EXPECT_NEAR(squares / n, 0.25 / 3, 0.001);
+  EXPECT_NEAR(product / n, 0, 0.002);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "compute/kernels/cuda/device.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "compute/kernels/cuda/cuda_check.cuh"
 #include "compute/kernels/cuda/installation.h"

@@ -24,18 +24,12 @@ struct LinearArgs {
 // One of those below.
 void Linear(const LinearArgs& args, void* stream);
 
-// Features of a block in sixteens and steps of 64 k in flight a warp; 0: chosen by the shape. Speed alone
-// depends on it, no bit of the result.
-struct LinearFewShape {
-  int tiles = 0;
-  int stages = 0;
-};
 // Our own kernel for at most 16 rows of bfloat16 on 16 bytes, k a multiple of 8. False: it does not take
 // this, nothing was launched. A row's result does not depend on the other rows or their number.
-bool LinearFew(const LinearArgs& args, void* stream, LinearFewShape shape = {});
+bool LinearFew(const LinearArgs& args, void* stream);
 // The same of gate rows over up rows, n / 2 each: out [m, n / 2] bfloat16 = silu(gate) * up, to the bit what
 // LinearFew and SwiGlu give one after the other. Without bias.
-bool LinearFewSwiGlu(const LinearArgs& args, void* stream, LinearFewShape shape = {});
+bool LinearFewSwiGlu(const LinearArgs& args, void* stream);
 // cuBLASLt where it multiplies without loss: in and weight of one type, bias of out's type, rows of bfloat16
 // on 16 bytes. Its algorithm is chosen once for a class of shapes and kept. False: it cannot, nothing was
 // launched. The first call of a stream allocates 32 MiB that stay with it (see PrepareLinear).

@@ -131,9 +131,14 @@ void PrepareLinear(void* stream) {
 bool LinearLt(const LinearArgs& a, void* stream) {
   if (a.in_type != a.weight_type || (a.bias != nullptr && a.bias_type != a.out_type)) return false;
   if (a.in_type == DType::kFloat32 && a.out_type != DType::kFloat32) return false;
-  // For rows off 16 bytes the library rounds to bfloat16 before it adds the bias. No model has such rows.
+  // For rows off 16 bytes, of the input or of the output, the library rounds to bfloat16 before it adds the
+  // bias. No model has such rows.
   if (a.in_type == DType::kBFloat16 &&
       (a.k % 8 != 0 || a.in_stride % 8 != 0 || AlignmentOf(a.in) < 16 || AlignmentOf(a.weight) < 16)) {
+    return false;
+  }
+  if (a.bias != nullptr && a.out_type == DType::kBFloat16 &&
+      (a.out_stride % 8 != 0 || AlignmentOf(a.out) < 16)) {
     return false;
   }
   const int64_t rows = ClassOf(a.m);

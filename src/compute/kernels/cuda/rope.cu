@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "compute/kernels/cuda/attention.h"
+#include "compute/kernels/cuda/launch.cuh"
 #include "compute/kernels/cuda/rows.h"
 #include "compute/kernels/cuda/values.cuh"
 
@@ -82,6 +83,8 @@ __global__ void __launch_bounds__(kRotateThreads)
     Rotate(RopeArgs a, uint32_t pieces, uint32_t groups, uint32_t threads) {
   using P = Piece<T, kInterleaved, kWide>;
   const uint32_t item = blockIdx.x * kRotateThreads + threadIdx.x;
+  LetNextBegin();
+  WaitForPrevious();
   if (item >= threads) return;
   const int64_t t = item / pieces / groups;
   const int first = static_cast<int>(item % pieces) * P::kPairs, d = static_cast<int>(a.head_dim),
@@ -149,9 +152,8 @@ void LaunchRotate(const RopeArgs& a, cudaStream_t stream) {
   FD_CHECK(threads <= INT32_MAX, a.tokens, " tokens of ", heads, " heads of ", a.head_dim);
   const auto blocks = static_cast<unsigned>((threads + kRotateThreads - 1) / kRotateThreads);
   auto* kernel = many ? Rotate<T, kInterleaved, kWide, kHeads> : Rotate<T, kInterleaved, kWide, 1>;
-  kernel<<<blocks, kRotateThreads, 0, stream>>>(
-      a, static_cast<uint32_t>(pieces), static_cast<uint32_t>(groups), static_cast<uint32_t>(threads));
-  FD_CUDA_CHECK(cudaGetLastError());
+  LaunchOverlapped(kernel, dim3(blocks), kRotateThreads, 0, stream, a, static_cast<uint32_t>(pieces),
+                   static_cast<uint32_t>(groups), static_cast<uint32_t>(threads));
 }
 
 template <typename T, bool kInterleaved>
