@@ -198,6 +198,24 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
   return weight;
 }
 
+LinearWeight LinearOfTable(const Context& ctx, const Tensor& table) {
+  const TensorView& rows = table.view();
+  if (!OnCuda(ctx)) return PackLinear(ctx, {rows});
+  FD_CHECK(rows.rank() == 2 && rows.IsContiguous());
+  CheckAct(rows, "table");
+  cuda::PrepareLinear(ctx.stream);
+  LinearWeight weight;
+  weight.kind = rows.dtype == DType::kBFloat16 ? WeightKind::kBFloat16 : WeightKind::kFloat32;
+  weight.n = rows.dim(0);
+  weight.k = rows.dim(1);
+  weight.data = table;
+  return weight;
+}
+
+int64_t LinearOfTableBytes(const Context& ctx, DType dtype, int64_t n, int64_t k) {
+  return OnCuda(ctx) ? 0 : LinearWeightBytes(ctx, dtype, n, k);
+}
+
 LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<RandomRows>& parts, int64_t k,
                           float scale) {
   if (!OnCuda(ctx)) {

@@ -230,6 +230,14 @@ Tensor WeightLoader::Table(const std::string& name, int64_t rows, int64_t column
   return out;
 }
 
+ops::LinearWeight WeightLoader::Tied(const std::string& name, const Tensor& table, int64_t rows,
+                                     int64_t columns) {
+  // Where it is missing Table has noted that.
+  const DType dtype = Has(name) ? StoredType(*checkpoint_->Find(name).info) : DType::kBFloat16;
+  device_bytes_ += ops::LinearOfTableBytes(ctx_, dtype, rows, columns);
+  return pass_ == Pass::kCheck ? ops::LinearWeight() : ops::LinearOfTable(ctx_, table);
+}
+
 Tensor WeightLoader::Float32(const std::string& name, int64_t rows, int64_t columns) {
   std::vector<std::vector<int64_t>> shapes = {{rows, columns}};
   if (rows == 1) shapes.push_back({columns});

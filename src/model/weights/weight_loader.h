@@ -51,6 +51,8 @@ class WeightLoader {
   Tensor Vector(const std::string& name, int64_t n);
   // [rows, columns] in the type it is stored in: embeddings.
   Tensor Table(const std::string& name, int64_t rows, int64_t columns);
+  // A head tied to `table`, which Table gave for `name`.
+  ops::LinearWeight Tied(const std::string& name, const Tensor& table, int64_t rows, int64_t columns);
   // float32 [rows, columns]; with one row also stored as [columns].
   Tensor Float32(const std::string& name, int64_t rows, int64_t columns);
 
