@@ -52,8 +52,9 @@ TEST(CudaSample, GoldenDistributions) {
   CudaContext gpu;
   int checked = 0;
   for (const Json& c : golden.cases.Find("cases")->as_array()) {
-    Params p;
-    if (!ParamsOf(c, &p)) continue;
+    const GoldenCase golden_case(c);
+    if (golden_case.edits) continue;  // their logits are those of the CPU, bit by bit: cuda_penalties_test.cc
+    const Params& p = golden_case.params;
     ++checked;
     const std::string id = std::to_string(c.Find("id")->as_int());
     SCOPED_TRACE("case " + id);
@@ -175,6 +176,66 @@ TEST(CudaSample, GreedyTiesAndBrokenRows) {
       }
     }
   }
+}
+
+// Ids of the reference and of Sample, values of the CPU; the same bits again, and for a row alone.
+TEST(CudaTopLogprobs, AgainstReferenceAndSample) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  Cpu cpu;
+  std::mt19937 rng(6);
+  for (int64_t vocab : {1, 2, 19, 33, 1000, 8193, 103424}) {
+    for (float spread : {0.0f, 0.05f, 3.0f}) {
+      for (int64_t max_k : {1, 5, 32}) {
+        SCOPED_TRACE(testing::Message() << vocab << " spread " << spread << " columns " << max_k);
+        const int64_t rows = 7;
+        const Tensor logits = Random(rng, DType::kFloat32, {rows, vocab + 3}, spread);
+        // Steps, so that many are equal; the columns beyond valid_vocab are the largest.
+        for (int64_t i = 0; i < logits.view().NumElements(); ++i) {
+          float& x = logits.view().As<float>()[i];
+          x = i % (vocab + 3) >= vocab ? 1e6f : std::round(x * 64) / 64;
+        }
+        const Tensor k = Ids({0, 1, 5, 20, 32, 99, -3});
+        const Tensor device_logits = ToDevice(gpu, logits), device_k = ToDevice(gpu, k);
+        Tensor expected(DType::kInt32, Device{}, {rows, max_k}),
+            values(DType::kFloat32, Device{}, {rows, max_k});
+        ops::TopLogprobs(cpu.ctx, expected, values, logits, k, vocab);
+        const auto top = [&](const TensorView& in, const TensorView& wanted) {
+          const int64_t n = in.dim(0);
+          const Tensor ids = PoisonedOnDevice(gpu, DType::kInt32, {n, max_k + 2}),
+                       out = PoisonedOnDevice(gpu, DType::kFloat32, {n, max_k + 1});
+          ops::TopLogprobs(gpu.ctx, ids.view().Columns(1, max_k), out.view().Columns(1, max_k), in, wanted,
+                           vocab);
+          EXPECT_EQ(gpu.workspace.Mark(), 0);
+          return Drawn{ToHost(gpu, ids.view().Columns(1, max_k)), ToHost(gpu, out.view().Columns(1, max_k))};
+        };
+        const Drawn found = top(device_logits, device_k), again = top(device_logits, device_k);
+        ExpectSameBits(found.ids, expected);
+        ExpectClose(found.logprobs, values, 1e-5, 0);
+        ExpectSameBits(again.ids, found.ids);
+        ExpectSameBits(again.logprobs, found.logprobs);
+        const Drawn alone = top(device_logits.view().Rows(4, 1), device_k.view().Rows(4, 1));
+        ExpectSameBits(alone.ids, found.ids.view().Rows(4, 1));
+        ExpectSameBits(alone.logprobs, found.logprobs.view().Rows(4, 1));
+        const Drawn greedy =
+            Draw(gpu, device_logits, DeviceParams(gpu, ParamTensors(rows, Params{0})), vocab);
+        for (int64_t r = 1; r < 6; ++r) {
+          EXPECT_EQ(found.ids.view().As<int32_t>()[r * max_k], greedy.ids.view().As<int32_t>()[r]);
+          EXPECT_EQ(found.logprobs.view().As<float>()[r * max_k], greedy.logprobs.view().As<float>()[r]);
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaTopLogprobs, ExtremeAndBrokenRows) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  const TopRows rows;
+  const Tensor ids = PoisonedOnDevice(gpu, DType::kInt32, {TopRows::kRows, 4}),
+               values = PoisonedOnDevice(gpu, DType::kFloat32, {TopRows::kRows, 4});
+  ops::TopLogprobs(gpu.ctx, ids, values, ToDevice(gpu, rows.logits), ToDevice(gpu, rows.k), TopRows::kValid);
+  rows.Expect(ToHost(gpu, ids), ToHost(gpu, values));
 }
 
 }  // namespace

@@ -22,6 +22,15 @@ std::vector<float> Probs(Cpu& cpu, const std::vector<float>& logits, const Param
   return Values(out);
 }
 
+std::vector<float> Penalized(Cpu& cpu, const std::vector<float>& logits, const History& history) {
+  const int64_t vocab = static_cast<int64_t>(logits.size());
+  Tensor row(DType::kFloat32, Device{}, {1, vocab}), seen(DType::kInt32, Device{}, {1, vocab});
+  std::copy(logits.begin(), logits.end(), row.view().As<float>());
+  ops::ResetSeen(cpu.ctx, seen, 0, Ids(history.prompt), Ids(history.output));
+  ops::ApplyPenalties(cpu.ctx, row, seen, PenaltyTensors({history}));
+  return Values(row);
+}
+
 void ExpectProbs(const std::vector<float>& found, const std::vector<double>& expected) {
   ASSERT_GE(found.size(), expected.size());
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -35,15 +44,16 @@ TEST(Sample, GoldenDistributions) {
   const Golden golden;
   Cpu cpu;
   ForEachIsa([&] {
-    int checked = 0;
+    int edited = 0;
     for (const Json& c : golden.cases.Find("cases")->as_array()) {
-      Params p;
-      const bool ours = ParamsOf(c, &p);
-      if (!ours) continue;
-      ++checked;
+      const GoldenCase golden_case(c);
+      const Params& p = golden_case.params;
       const std::string id = std::to_string(c.Find("id")->as_int());
       SCOPED_TRACE("case " + id);
-      const std::vector<float> logits = golden.Read<float>(c.Find("logits")->as_string() + ".logits");
+      std::vector<float> logits = golden.Read<float>(c.Find("logits")->as_string() + ".logits");
+      const std::vector<float> raw = logits;
+      if (golden_case.edits) logits = Penalized(cpu, logits, golden_case.history);
+      edited += golden_case.edits && logits != raw;
       const std::vector<int32_t> ids = golden.Read<int32_t>(id + ".ids");
       const std::vector<double> probs = golden.Read<double>(id + ".probs");
       // The stored numbers were computed with the decimal temperature, ours is its float32 neighbour: at a
@@ -56,12 +66,18 @@ TEST(Sample, GoldenDistributions) {
         kept += probs[i] > 1e-40;
         const double z =
             p.temperature > 0 ? (largest - logits[token]) / static_cast<double>(p.temperature) : 0.0;
-        EXPECT_NEAR(static_cast<double>(found[token]), probs[i], (1e-6 + z * 6e-8) * probs[i] + 1e-40);
+        // So do penalties: their float32 neighbours and a rounding each.
+        const double edit =
+            golden_case.edits && p.temperature > 0
+                ? (std::abs(static_cast<double>(raw[token])) + std::abs(static_cast<double>(largest)) + 10) *
+                      2.5e-7 / static_cast<double>(p.temperature)
+                : 0.0;
+        EXPECT_NEAR(static_cast<double>(found[token]), probs[i], (1e-6 + z * 6e-8 + edit) * probs[i] + 1e-40);
       }
       const auto positive = [](float x) { return x > 1e-40f; };
       EXPECT_EQ(static_cast<size_t>(std::count_if(found.begin(), found.end(), positive)), kept);
     }
-    EXPECT_GE(checked, 90);
+    EXPECT_GE(edited, 100);
   });
 }
 
@@ -181,6 +197,68 @@ TEST(Sample, GreedyTiesAndBrokenRows) {
         }
       }
     }
+  });
+}
+
+TEST(TopLogprobs, AgainstReferenceAndSample) {
+  Cpu one(1), four(4);
+  std::mt19937 rng(6);
+  for (int64_t vocab : {1, 2, 19, 33, 1000, 103424}) {
+    for (float spread : {0.0f, 0.05f, 3.0f}) {
+      const int64_t rows = 6, max_k = 32;
+      const Tensor logits = Random(rng, DType::kFloat32, {rows, vocab + 3}, spread);
+      // Steps, so that many are equal; the columns beyond valid_vocab are the largest.
+      for (int64_t i = 0; i < logits.view().NumElements(); ++i) {
+        float& x = logits.view().As<float>()[i];
+        x = i % (vocab + 3) >= vocab ? 1e6f : std::round(x * 64) / 64;
+      }
+      const Tensor k = Ids({0, 1, 5, 20, 32, 99});
+      ForEachIsa([&] {
+        SCOPED_TRACE(testing::Message() << vocab << " spread " << spread);
+        // Columns of something wider.
+        Tensor ids(DType::kInt32, Device{}, {rows, max_k + 2}),
+            values(DType::kFloat32, Device{}, {rows, max_k + 1});
+        const TensorView top = ids.view().Columns(1, max_k), logprobs = values.view().Columns(1, max_k);
+        ops::TopLogprobs(four.ctx, top, logprobs, logits, k, vocab);
+        EXPECT_EQ(four.workspace.Mark(), 0);
+        Tensor greedy(DType::kInt32, Device{}, {rows}), greedy_logprobs(DType::kFloat32, Device{}, {rows});
+        ops::Sample(four.ctx, greedy, greedy_logprobs, logits, ParamTensors(rows, Params{0}), vocab);
+        for (int64_t r = 0; r < rows; ++r) {
+          const float* row = logits.view().As<float>() + r * (vocab + 3);
+          const int64_t wanted = std::min<int64_t>(k.view().As<int32_t>()[r], max_k);
+          const auto expected = reference::TopLogprobs({row, row + vocab}, static_cast<size_t>(wanted));
+          for (int64_t i = 0; i < max_k; ++i) {
+            const int32_t id = top.As<int32_t>()[r * top.row_stride + i];
+            const float found = logprobs.As<float>()[r * logprobs.row_stride + i];
+            if (i >= static_cast<int64_t>(expected.size())) {
+              ASSERT_EQ(id, -1) << "row " << r << " entry " << i;
+              ASSERT_TRUE(std::isnan(found));
+              continue;
+            }
+            ASSERT_EQ(id, expected[static_cast<size_t>(i)].first) << "row " << r << " entry " << i;
+            ASSERT_NEAR(static_cast<double>(found), expected[static_cast<size_t>(i)].second, 1e-5);
+          }
+          if (wanted == 0) continue;
+          EXPECT_EQ(top.As<int32_t>()[r * top.row_stride], greedy.view().As<int32_t>()[r]);
+          EXPECT_EQ(logprobs.As<float>()[r * logprobs.row_stride], greedy_logprobs.view().As<float>()[r]);
+          Tensor id(DType::kInt32, Device{}, {1, max_k}), value(DType::kFloat32, Device{}, {1, max_k});
+          ops::TopLogprobs(one.ctx, id, value, logits.view().Rows(r, 1), k.view().Rows(r, 1), vocab);
+          ExpectSameBits(id, top.Rows(r, 1));
+          ExpectSameBits(value, logprobs.Rows(r, 1));
+        }
+      });
+    }
+  }
+}
+
+TEST(TopLogprobs, ExtremeAndBrokenRows) {
+  Cpu cpu;
+  const TopRows rows;
+  ForEachIsa([&] {
+    Tensor ids(DType::kInt32, Device{}, {TopRows::kRows, 4}),
+        values(DType::kFloat32, Device{}, {TopRows::kRows, 4});
+    ops::TopLogprobs(cpu.ctx, ids, values, rows.logits, rows.k, TopRows::kValid);
+    rows.Expect(ids, values);
   });
 }
 

@@ -1,5 +1,6 @@
 #include "compute/ops/sample.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -11,10 +12,16 @@
 namespace fd::ops {
 namespace {
 
-void CheckParams(const TensorView& logits, const SampleParams& params, int64_t valid_vocab) {
+static_assert(kMaxTopLogprobs == cuda::kMaxTopLogprobs);
+
+void CheckLogits(const TensorView& logits, int64_t valid_vocab) {
   FD_CHECK_EQ(logits.rank(), 2);
   FD_CHECK(logits.dtype == DType::kFloat32, DTypeName(logits.dtype));
   FD_CHECK(valid_vocab > 0 && valid_vocab <= logits.dim(1), valid_vocab, " of ", logits.dim(1), " columns");
+}
+
+void CheckParams(const TensorView& logits, const SampleParams& params, int64_t valid_vocab) {
+  CheckLogits(logits, valid_vocab);
   const int64_t rows = logits.dim(0);
   CheckVector(params.temperature, "temperature", DType::kFloat32, rows);
   CheckVector(params.top_k, "top_k", DType::kInt32, rows);
@@ -25,6 +32,12 @@ void CheckParams(const TensorView& logits, const SampleParams& params, int64_t v
 cpu::RowSampling RowParams(const SampleParams& params, int64_t row) {
   return {params.temperature.As<float>()[row], params.top_k.As<int32_t>()[row], params.top_p.As<float>()[row],
           params.min_p.As<float>()[row]};
+}
+
+// Infinity counts as the largest finite float.
+float LogProb(float logit, float largest, double log_sum) {
+  const float x = std::fmin(logit, std::numeric_limits<float>::max());
+  return static_cast<float>(static_cast<double>(x) - static_cast<double>(largest) - log_sum);
 }
 
 // Scratch comes from the workspace; who calls gives it back.
@@ -89,8 +102,7 @@ void Sample(const Context& ctx, const TensorView& token_ids, const TensorView& l
       }
       const double all = kernels.weigh(nullptr, row, valid_vocab, largest, 1.0);
       token_ids.As<int32_t>()[r] = token;
-      logprobs.As<float>()[r] = static_cast<float>(std::fmin(row[token], std::numeric_limits<float>::max()) -
-                                                   static_cast<double>(largest) - std::log(all));
+      logprobs.As<float>()[r] = LogProb(row[token], largest, std::log(all));
     }
   });
   ctx.workspace->Release(mark);
@@ -122,6 +134,53 @@ void SampleProbs(const Context& ctx, const TensorView& probs, const TensorView& 
         out[i] = total > 0 ? static_cast<float>(static_cast<double>(out[i]) / total) : 0.0f;
       }
       for (int64_t i = valid_vocab; i < vocab; ++i) out[i] = 0;
+    }
+  });
+}
+
+void TopLogprobs(const Context& ctx, const TensorView& token_ids, const TensorView& logprobs,
+                 const TensorView& logits, const TensorView& k, int64_t valid_vocab) {
+  CheckLogits(logits, valid_vocab);
+  const int64_t rows = logits.dim(0), max_k = token_ids.dim(1);
+  FD_CHECK(max_k <= kMaxTopLogprobs, max_k, " tokens a row, at most ", kMaxTopLogprobs);
+  CheckRows(token_ids, "token_ids", DType::kInt32, rows, max_k);
+  CheckRows(logprobs, "logprobs", DType::kFloat32, rows, max_k);
+  CheckVector(k, "k", DType::kInt32, rows);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&token_ids, &logprobs, &logits, &k});
+    FD_CHECK(ctx.workspace != nullptr, "TopLogprobs needs a workspace");
+    const int64_t mark = ctx.workspace->Mark();
+    cuda::TopLogprobsArgs args = {};
+    args.rows = rows;
+    args.valid_vocab = valid_vocab;
+    args.max_k = max_k;
+    args.logits = logits.As<float>();
+    args.logits_stride = logits.row_stride;
+    args.k = k.As<int32_t>();
+    args.token_ids = token_ids.As<int32_t>();
+    args.ids_stride = token_ids.row_stride;
+    args.logprobs = logprobs.As<float>();
+    args.logprobs_stride = logprobs.row_stride;
+    args.scratch = ctx.workspace->Take(DType::kUInt8, {cuda::TopLogprobsScratchBytes(rows, max_k)}).data;
+    cuda::TopLogprobs(args, ctx.stream);
+    return ctx.workspace->Release(mark);
+  }
+  ForRowRanges(ctx, rows, kMinForkElements, [&](int64_t begin, int64_t end) {
+    const cpu::SampleKernels& kernels = cpu::GetSampleKernels();
+    for (int64_t r = begin; r < end; ++r) {
+      auto* ids = reinterpret_cast<int32_t*>(RowAt(token_ids, r));
+      auto* values = reinterpret_cast<float*>(RowAt(logprobs, r));
+      const auto* row = reinterpret_cast<const float*>(RowAt(logits, r));
+      const int64_t wanted = std::min<int64_t>(k.As<int32_t>()[r], max_k);
+      const float largest = wanted > 0 ? kernels.max(row, valid_vocab) : 0;
+      const int64_t count =
+          wanted > 0 && !std::isnan(largest) ? cpu::TopTokens(ids, row, valid_vocab, wanted) : 0;
+      const double log_sum = count > 0 ? std::log(kernels.weigh(nullptr, row, valid_vocab, largest, 1.0)) : 0;
+      for (int64_t i = 0; i < count; ++i) values[i] = LogProb(row[ids[i]], largest, log_sum);
+      for (int64_t i = count; i < max_k; ++i) {
+        ids[i] = -1;
+        values[i] = std::numeric_limits<float>::quiet_NaN();
+      }
     }
   });
 }

@@ -30,4 +30,46 @@ int64_t SampleScratchBytes(const Context& ctx, int64_t rows, int64_t vocab);
 void SampleProbs(const Context& ctx, const TensorView& probs, const TensorView& logits,
                  const SampleParams& params, int64_t valid_vocab);
 
+// The likeliest tokens of each row, as Sample's logprobs: natural log of the probability under the softmax of
+// columns [0, valid_vocab) of these logits; descending, the lower index first on ties. token_ids int32,
+// logprobs float32 [rows, max_k], max_k <= kMaxTopLogprobs, rows may be strided; k int32 [rows]: how many of
+// them, more than max_k counts as max_k. The other entries get id -1 and NaN, and so do all of a row with a
+// NaN; a token of logit -infinity is never listed.
+inline constexpr int64_t kMaxTopLogprobs = 32;
+void TopLogprobs(const Context& ctx, const TensorView& token_ids, const TensorView& logprobs,
+                 const TensorView& logits, const TensorView& k, int64_t valid_vocab);
+
+// Penalties need to know what a sequence has seen: int32 [slots, vocab], one slot for each sequence that has
+// penalties, rows may be strided. Bit 31 of seen[slot][token]: the token occurs in the prompt; the other
+// bits: how often it was generated. The owner hands out slots; a slot below 0 stands for none, and its row
+// costs nothing. Ids outside [0, vocab) are passed over everywhere. All three ops can be captured in a graph.
+
+// Forgets what the slot held; enters a prompt and what was generated already (by a sequence that goes on
+// after a preemption). prompt_ids, output_ids int32, vectors, may be empty.
+void ResetSeen(const Context& ctx, const TensorView& seen, int64_t slot, const TensorView& prompt_ids,
+               const TensorView& output_ids);
+
+// Counts token_ids[r] as generated in slots[r]. slots, token_ids int32 [rows].
+void CountTokens(const Context& ctx, const TensorView& seen, const TensorView& slots,
+                 const TensorView& token_ids);
+
+// Per-row parameters as device tensors, so that one launch serves a mixed batch.
+struct PenaltyParams {
+  TensorView slots;         // int32 [rows]
+  TensorView repetition;    // float32 [rows], above 0; 1 = off
+  TensorView presence;      // float32 [rows]; 0 = off
+  TensorView frequency;     // float32 [rows]; 0 = off
+  TensorView bias_offsets;  // int32 [rows + 1]: row r has entries [bias_offsets[r], bias_offsets[r + 1])
+  TensorView bias_ids;      // int32 [entries]; within a row each token once at most
+  TensorView bias_values;   // float32 [entries]; -infinity = banned
+};
+
+// In place, before Sample and after TopLogprobs: a token of prompt or output has its logit divided by
+// repetition when above 0, else multiplied; then, if generated c > 0 times, minus c * frequency + presence;
+// then plus its bias (golden/README "sampling"). Each operation rounded to float32. Banned is -infinity
+// whatever it was but NaN. logits float32 [rows, >= vocab], rows may be strided; columns from vocab on are
+// left alone.
+void ApplyPenalties(const Context& ctx, const TensorView& logits, const TensorView& seen,
+                    const PenaltyParams& params);
+
 }  // namespace fd::ops

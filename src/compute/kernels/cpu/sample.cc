@@ -178,4 +178,35 @@ int32_t DrawToken(const float* weights, int64_t n, double total, double u) {
   return static_cast<int32_t>(last);
 }
 
+int64_t TopTokens(int32_t* ids, const float* logits, int64_t n, int64_t k) {
+  const auto value = [logits](int64_t id) { return std::min(logits[id], std::numeric_limits<float>::max()); };
+  int64_t count = 0;
+  float last = -std::numeric_limits<float>::infinity();  // what a token must exceed to get in
+  for (int64_t i = 0; i < n; ++i) {
+    if (!(logits[i] > last)) continue;
+    const float x = value(i);
+    if (count == k && x == last) continue;  // infinity after the largest finite float
+    int64_t at = count < k ? count++ : k - 1;
+    for (; at > 0 && value(ids[at - 1]) < x; --at) ids[at] = ids[at - 1];
+    ids[at] = static_cast<int32_t>(i);
+    if (count == k) last = value(ids[k - 1]);
+  }
+  return count;
+}
+
+void Penalize(float* logits, const int32_t* seen, int64_t n, float repetition, float presence,
+              float frequency) {
+  for (int64_t i = 0; i < n; ++i) {
+    if (seen[i] == 0) continue;
+    const int32_t count = seen[i] & std::numeric_limits<int32_t>::max();
+    float x = logits[i];
+    x = x > 0 ? x / repetition : x * repetition;
+    if (count > 0) {
+      const float total = static_cast<float>(count) * frequency;
+      x -= total + presence;
+    }
+    logits[i] = x;
+  }
+}
+
 }  // namespace fd::cpu

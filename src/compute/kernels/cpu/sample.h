@@ -31,4 +31,13 @@ double WeighRow(float* weights, const float* logits, int64_t n, const RowSamplin
 // The token at share u of the weights in index order, u in [0, 1).
 int32_t DrawToken(const float* weights, int64_t n, double total, double u);
 
+// ids[0 .. returned) are the k likeliest tokens, by descending logit (infinity counts as the largest finite
+// float), then index; none of logit -infinity, NaN passed over. k above 0.
+int64_t TopTokens(int32_t* ids, const float* logits, int64_t n, int64_t k);
+
+// seen: bit 31 a token of the prompt, the other bits how often it was generated. Every operation is rounded
+// to float32, as on CUDA.
+void Penalize(float* logits, const int32_t* seen, int64_t n, float repetition, float presence,
+              float frequency);
+
 }  // namespace fd::cpu

@@ -47,9 +47,11 @@ __device__ Stats WarpMerge(Stats s) {
   return s;
 }
 
-__global__ void __launch_bounds__(kStatThreads) RowStats(SampleArgs a) {
-  const float* row = a.logits + blockIdx.y * a.logits_stride;
-  const int n = static_cast<int>(a.valid_vocab);
+// stats [rows][kSplits]. Rows whose wanted[r] is not above 0 are left out; null: all are wanted.
+__global__ void __launch_bounds__(kStatThreads)
+    RowStats(const float* logits, int64_t logits_stride, int n, const int32_t* wanted, Stats* stats) {
+  if (wanted != nullptr && wanted[blockIdx.y] <= 0) return;
+  const float* row = logits + blockIdx.y * logits_stride;
   const int chunk = (n + kSplits - 1) / kSplits;
   const int begin = blockIdx.x * chunk, end = min(n, begin + chunk);
   float max = -FLT_MAX, sum = 0;
@@ -74,7 +76,7 @@ __global__ void __launch_bounds__(kStatThreads) RowStats(SampleArgs a) {
   __syncthreads();
   if (threadIdx.x >= 32) return;
   s = WarpMerge(threadIdx.x < kStatThreads / 32 ? warps[threadIdx.x] : Stats{-FLT_MAX, INT_MAX, 0.0, 0});
-  if (threadIdx.x == 0) static_cast<Stats*>(a.scratch)[blockIdx.y * kSplits + blockIdx.x] = s;
+  if (threadIdx.x == 0) stats[blockIdx.y * kSplits + blockIdx.x] = s;
 }
 
 // fn(i, row[i]) for every i that is this thread's; several loads in flight before the first use.
@@ -387,11 +389,97 @@ void Launch(const SampleArgs& a, int32_t* token_ids, float* logprobs, float* pro
   static const cudaError_t raised = cudaFuncSetAttribute(
       ChooseToken<kProbs>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(sizeof(Shared)));
   FD_CUDA_CHECK(raised);
-  RowStats<<<dim3(kSplits, static_cast<unsigned>(a.rows)), kStatThreads, 0, stream>>>(a);
+  RowStats<<<dim3(kSplits, static_cast<unsigned>(a.rows)), kStatThreads, 0, stream>>>(
+      a.logits, a.logits_stride, static_cast<int>(a.valid_vocab), nullptr, static_cast<Stats*>(a.scratch));
   FD_CUDA_CHECK(cudaGetLastError());
   ChooseToken<kProbs><<<static_cast<unsigned>(a.rows), kThreads, sizeof(Shared), stream>>>(
       a, token_ids, logprobs, probs, probs_stride);
   FD_CUDA_CHECK(cudaGetLastError());
+}
+
+// Of two tokens the better one has the larger rank: by logit, then the lower index. 0: never listed.
+using Rank = unsigned long long;
+__device__ Rank RankOf(float x, int i) {
+  return x > -INFINITY ? Rank{OrderedKey(Clamp(x))} << 32 | static_cast<uint32_t>(~i) : 0;
+}
+
+// One warp: lane i of *top holds the i-th largest rank so far, 0 where there is none. Takes in the ranks of
+// the lanes as far as they belong to the `want` largest; want in [1, 32].
+__device__ void Insert(Rank rank, int want, Rank* top) {
+  constexpr uint32_t kAll = 0xffffffffu;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (;;) {
+    const uint32_t better = __ballot_sync(kAll, rank > __shfl_sync(kAll, *top, want - 1));
+    if (better == 0) return;
+    const int from = __ffs(static_cast<int>(better)) - 1;
+    const Rank x = __shfl_sync(kAll, rank, from);
+    const int at = __popc(__ballot_sync(kAll, *top > x));
+    const Rank above = __shfl_up_sync(kAll, *top, 1);
+    if (lane == at) *top = x;
+    if (lane > at) *top = above;
+    if (lane == from) rank = 0;
+  }
+}
+
+__device__ int Wanted(const TopLogprobsArgs& a, int64_t r) { return min(a.k[r], static_cast<int>(a.max_k)); }
+
+// tops [rows][kSplits][max_k]: the largest ranks of each piece of a row, the pieces of RowStats.
+__global__ void __launch_bounds__(kStatThreads) TopOfPieces(TopLogprobsArgs a, Rank* tops) {
+  constexpr int kBatch = 4;
+  const int64_t r = blockIdx.y;
+  const int want = Wanted(a, r);
+  if (want <= 0) return;
+  const float* row = a.logits + r * a.logits_stride;
+  const int n = static_cast<int>(a.valid_vocab), chunk = (n + kSplits - 1) / kSplits;
+  const int begin = blockIdx.x * chunk, end = min(n, begin + chunk);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  Rank top = 0;
+  for (int base = begin; base < end; base += kBatch * kStatThreads) {
+    float x[kBatch];
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) {
+      const int i = base + j * kStatThreads + thread;
+      x[j] = i < end ? row[i] : -INFINITY;
+    }
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) Insert(RankOf(x[j], base + j * kStatThreads + thread), want, &top);
+  }
+  __shared__ Rank warps[kStatThreads / 32][32];
+  warps[thread / 32][lane] = lane < want ? top : 0;
+  __syncthreads();
+  if (thread >= 32) return;
+  for (int w = 1; w < kStatThreads / 32; ++w) Insert(warps[w][lane], want, &top);
+  if (lane < a.max_k) tops[(r * kSplits + blockIdx.x) * a.max_k + lane] = lane < want ? top : 0;
+}
+
+// One warp per row.
+__global__ void __launch_bounds__(32) TopOfRow(TopLogprobsArgs a, const Stats* stats, const Rank* tops) {
+  constexpr int kBatch = 8;
+  static_assert(kSplits == 32 && kMaxTopLogprobs <= 32);
+  const int64_t r = blockIdx.x;
+  const int want = Wanted(a, r), lane = static_cast<int>(threadIdx.x);
+  Rank top = 0;
+  Stats all = {-FLT_MAX, INT_MAX, 0.0, 0};
+  if (want > 0) {
+    all = WarpMerge(stats[r * kSplits + lane]);
+    for (int split = 0; split < kSplits; split += kBatch) {
+      Rank ranks[kBatch];
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        ranks[j] = lane < want ? tops[(r * kSplits + split + j) * a.max_k + lane] : 0;
+      }
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) Insert(ranks[j], want, &top);
+    }
+  }
+  if (lane >= a.max_k) return;
+  const bool listed = lane < want && top != 0 && !all.nan;
+  const int token = listed ? static_cast<int>(~static_cast<uint32_t>(top)) : -1;
+  a.token_ids[r * a.ids_stride + lane] = token;
+  a.logprobs[r * a.logprobs_stride + lane] =
+      listed ? static_cast<float>(static_cast<double>(Clamp(a.logits[r * a.logits_stride + token])) -
+                                  static_cast<double>(all.max) - log(all.sum))
+             : __int_as_float(0x7fc00000);
 }
 
 }  // namespace
@@ -403,6 +491,25 @@ void Sample(const SampleArgs& args, int32_t* token_ids, float* logprobs, void* s
 }
 void SampleProbs(const SampleArgs& args, float* probs, int64_t probs_stride, void* stream) {
   Launch<true>(args, nullptr, nullptr, probs, probs_stride, AsStream(stream));
+}
+
+int64_t TopLogprobsScratchBytes(int64_t rows, int64_t max_k) {
+  return SampleScratchBytes(rows) + rows * kSplits * max_k * static_cast<int64_t>(sizeof(Rank));
+}
+void TopLogprobs(const TopLogprobsArgs& a, void* stream) {
+  if (a.rows == 0 || a.max_k == 0) return;
+  FD_CHECK(a.rows <= 65535, a.rows, " rows");
+  FD_CHECK(a.max_k <= kMaxTopLogprobs, a.max_k, " tokens a row");
+  auto* stats = static_cast<Stats*>(a.scratch);
+  auto* tops = reinterpret_cast<Rank*>(stats + a.rows * kSplits);
+  const dim3 grid(kSplits, static_cast<unsigned>(a.rows));
+  RowStats<<<grid, kStatThreads, 0, AsStream(stream)>>>(a.logits, a.logits_stride,
+                                                        static_cast<int>(a.valid_vocab), a.k, stats);
+  FD_CUDA_CHECK(cudaGetLastError());
+  TopOfPieces<<<grid, kStatThreads, 0, AsStream(stream)>>>(a, tops);
+  FD_CUDA_CHECK(cudaGetLastError());
+  TopOfRow<<<static_cast<unsigned>(a.rows), 32, 0, AsStream(stream)>>>(a, stats, tops);
+  FD_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace fd::cuda

@@ -22,4 +22,45 @@ int64_t SampleScratchBytes(int64_t rows);
 void Sample(const SampleArgs& args, int32_t* token_ids, float* logprobs, void* stream);
 void SampleProbs(const SampleArgs& args, float* probs, int64_t probs_stride, void* stream);
 
+// A warp keeps one in each lane.
+inline constexpr int64_t kMaxTopLogprobs = 32;
+struct TopLogprobsArgs {
+  int64_t rows, valid_vocab, max_k;
+  const float* logits;
+  int64_t logits_stride;
+  const int32_t* k;    // [rows]
+  int32_t* token_ids;  // [rows, max_k]
+  int64_t ids_stride;
+  float* logprobs;  // [rows, max_k]
+  int64_t logprobs_stride;
+  void* scratch;  // TopLogprobsScratchBytes(rows, max_k)
+};
+int64_t TopLogprobsScratchBytes(int64_t rows, int64_t max_k);
+void TopLogprobs(const TopLogprobsArgs& args, void* stream);
+
+// What sequences have seen; slots outside [0, slots) and ids outside [0, vocab) are passed over.
+struct SeenTable {
+  int32_t* data;
+  int64_t stride, slots, vocab;
+};
+void ResetSeen(const SeenTable& seen, int64_t slot, const int32_t* prompt_ids, int64_t prompt_tokens,
+               const int32_t* output_ids, int64_t output_tokens, void* stream);
+void CountTokens(const SeenTable& seen, const int32_t* slots, const int32_t* token_ids, int64_t rows,
+                 void* stream);
+
+struct PenaltyArgs {
+  int64_t rows;
+  float* logits;
+  int64_t logits_stride;
+  SeenTable seen;
+  const int32_t* slots;
+  const float* repetition;
+  const float* presence;
+  const float* frequency;
+  const int32_t* bias_offsets;  // [rows + 1]
+  const int32_t* bias_ids;
+  const float* bias_values;
+};
+void ApplyPenalties(const PenaltyArgs& args, void* stream);
+
 }  // namespace fd::cuda

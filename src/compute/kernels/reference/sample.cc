@@ -39,4 +39,36 @@ std::vector<double> SampleProbs(const std::vector<float>& logits, double tempera
   return p;
 }
 
+std::vector<std::pair<int32_t, double>> TopLogprobs(const std::vector<float>& logits, size_t k) {
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto logit = [&](int32_t i) { return static_cast<double>(logits[static_cast<size_t>(i)]); };
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return logit(a) > logit(b); });
+  double sum = 0;
+  for (int32_t i : order) sum += std::exp(logit(i) - logit(order[0]));
+  std::vector<std::pair<int32_t, double>> top;
+  for (int32_t i : order) {
+    if (top.size() == k || std::isinf(logit(i))) break;
+    top.emplace_back(i, logit(i) - logit(order[0]) - std::log(sum));
+  }
+  return top;
+}
+
+std::vector<double> Penalize(const std::vector<float>& logits, const std::vector<int32_t>& prompt,
+                             const std::vector<int32_t>& output, const Penalties& penalties) {
+  std::vector<double> out(logits.begin(), logits.end());
+  for (size_t i = 0; i < out.size(); ++i) {
+    const auto times = [&](const std::vector<int32_t>& ids) {
+      return std::count(ids.begin(), ids.end(), static_cast<int32_t>(i));
+    };
+    const auto count = static_cast<double>(times(output));
+    if (count > 0 || times(prompt) > 0) {
+      out[i] = out[i] > 0 ? out[i] / penalties.repetition : out[i] * penalties.repetition;
+    }
+    if (count > 0) out[i] -= penalties.presence + penalties.frequency * count;
+  }
+  for (const auto& [id, bias] : penalties.biases) out[static_cast<size_t>(id)] += bias;
+  return out;
+}
+
 }  // namespace fd::reference

@@ -1,0 +1,104 @@
+// Penalties, biases and bans against the reference, and the record of what sequences have seen. Golden cases:
+// sample_test.cc.
+#include <limits>
+
+#include "compute/kernels/reference/sample.h"
+#include "compute/ops/rows.h"
+#include "compute/ops/sample.h"
+#include "tests/parity/parity.h"
+#include "tests/parity/sampling.h"
+
+namespace fd {
+namespace {
+
+using namespace parity;
+
+std::vector<int32_t> Inside(const std::vector<int32_t>& ids, int64_t vocab) {
+  std::vector<int32_t> out;
+  for (int32_t id : ids)
+    if (id >= 0 && id < vocab) out.push_back(id);
+  return out;
+}
+
+TEST(Penalties, AgainstReference) {
+  Cpu cpu(3), one(1);
+  std::mt19937 rng(1);
+  for (int64_t vocab : {1, 3, 64, 1001, 103424}) {
+    const std::vector<History> histories = SomeHistories(rng, vocab);
+    const auto rows = static_cast<int64_t>(histories.size());
+    const PenaltyTensors params(histories);
+    // Columns beyond the vocabulary, as where the head is padded.
+    const Tensor raw = Random(rng, DType::kFloat32, {rows, vocab + 5}, 4.0f);
+    Tensor logits(DType::kFloat32, Device{}, {rows, vocab + 5}),
+        wide(DType::kInt32, Device{}, {rows, vocab + 3});
+    ops::Copy(cpu.ctx, logits, raw);
+    const TensorView seen = wide.view().Columns(1, vocab);
+    for (int64_t r = 0; r < rows; ++r) {
+      const History& h = histories[static_cast<size_t>(r)];
+      ops::ResetSeen(cpu.ctx, seen, r, Ids(h.prompt), Ids(h.output));
+    }
+    ops::ApplyPenalties(cpu.ctx, logits, seen, params);
+    for (int64_t r = 0; r < rows; ++r) {
+      SCOPED_TRACE(testing::Message() << vocab << " tokens, row " << r);
+      const History& h = histories[static_cast<size_t>(r)];
+      const float* before = raw.view().As<float>() + r * (vocab + 5);
+      const float* after = logits.view().As<float>() + r * (vocab + 5);
+      reference::Penalties penalties = {static_cast<double>(h.repetition),
+                                        static_cast<double>(h.presence),
+                                        static_cast<double>(h.frequency),
+                                        {}};
+      for (const auto& [id, bias] : h.biases)
+        if (id >= 0 && id < vocab) penalties.biases.emplace_back(id, static_cast<double>(bias));
+      const std::vector<double> expected = reference::Penalize(
+          {before, before + vocab}, Inside(h.prompt, vocab), Inside(h.output, vocab), penalties);
+      for (int64_t i = 0; i < vocab + 5; ++i) {
+        if (i >= vocab) {
+          ASSERT_EQ(after[i], before[i]);
+        } else if (std::isinf(expected[static_cast<size_t>(i)])) {
+          ASSERT_EQ(after[i], -INFINITY);
+        } else {
+          // The largest term has up to 304 counts; each operation rounds once.
+          ASSERT_NEAR(static_cast<double>(after[i]), expected[static_cast<size_t>(i)],
+                      2e-7 * (std::abs(static_cast<double>(before[i])) * 2 + 700))
+              << "token " << i;
+        }
+      }
+      // Alone, on one thread.
+      Tensor single(DType::kFloat32, Device{}, {1, vocab + 5});
+      ops::Copy(one.ctx, single, raw.view().Rows(r, 1));
+      ops::ApplyPenalties(one.ctx, single, seen.Rows(r, 1), PenaltyTensors({h}));
+      ExpectSameBits(single, logits.view().Rows(r, 1));
+    }
+  }
+}
+
+TEST(Penalties, CountsAreThoseOfTheHistory) {
+  Cpu cpu;
+  const int64_t vocab = 10;
+  Tensor seen(DType::kInt32, Device{}, {3, vocab});
+  std::fill_n(seen.view().As<int32_t>(), 30, 77);  // of whoever had the slots before
+  ops::ResetSeen(cpu.ctx, seen, 1, Ids({4, 4, 9, -1, 10}), Ids({9, 2, 2}));
+  ops::ResetSeen(cpu.ctx, seen, 2, TensorView(), TensorView());
+  ops::CountTokens(cpu.ctx, seen, Ids({1, 2, -1, 1, 1, 2}), Ids({4, 0, 5, 10, 9, -1}));
+  const int32_t prompt = std::numeric_limits<int32_t>::min();
+  const std::vector<int32_t> expected[3] = {std::vector<int32_t>(10, 77),
+                                            {0, 0, 2, 0, prompt + 1, 0, 0, 0, 0, prompt + 2},
+                                            {1, 0, 0, 0, 0, 0, 0, 0, 0, 0}};
+  for (int s = 0; s < 3; ++s) {
+    for (int i = 0; i < 10; ++i) {
+      EXPECT_EQ(seen.view().As<int32_t>()[s * 10 + i], expected[s][static_cast<size_t>(i)]) << s << " " << i;
+    }
+  }
+}
+
+TEST(Penalties, ExtremeLogits) {
+  Cpu cpu;
+  const ExtremeLogits extreme;
+  Tensor seen(DType::kInt32, Device{}, {1, ExtremeLogits::kTokens});
+  ops::ResetSeen(cpu.ctx, seen, 0, TensorView(), extreme.all_ids);
+  ops::ApplyPenalties(cpu.ctx, extreme.logits, seen, extreme.params);
+  extreme.Expect(extreme.logits);
+}
+
+}  // namespace
+}  // namespace fd
