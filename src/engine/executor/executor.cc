@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "compute/ops/rows.h"
 #include "compute/ops/sample.h"
 #include "compute/tensor/device_error.h"
@@ -185,6 +186,11 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
     Compute();
   }
   slot.end.Record(ctx_);
+  if (const int64_t overflows = ctx_.workspace->overflows(); overflows > workspace_overflows_) {
+    workspace_overflows_ = overflows;
+    LogWarning("step ", plan.step, " took ", ctx_.workspace->peak_bytes(), " bytes of scratch, ",
+               ctx_.workspace->capacity_bytes(), " were planned; the rest was allocated");
+  }
   if (!slot.requests.empty()) ops::Copy(ctx_, slot.results, results_);
   slot.done.Record(ctx_);
 }

@@ -82,6 +82,7 @@ class Executor {
   int64_t ended_step_ = 0;  // the last step that was waited for, and its slot
   int ended_slot_ = -1;
   std::vector<DecodeGraph> graphs_;  // by rows ascending
+  int64_t workspace_overflows_ = 0;  // told so far
   bool device_lost_ = false;
 };
 
