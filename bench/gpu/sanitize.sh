@@ -46,7 +46,7 @@ run_one() {
   else
     # The kernels of libraries are not ours to check: ours have this namespace in their mangled names. Every API call's result is
     # checked by the program itself.
-    FASTDEPLOY_TEST_DEVICE=cuda timeout -k 5 "$((left < LIMIT ? left : LIMIT))" \
+    FASTDEPLOY_TEST_DEVICE=cuda FASTDEPLOY_TEST_REPEATS=2 timeout -k 5 "$((left < LIMIT ? left : LIMIT))" \
       compute-sanitizer --tool "$tool" --kernel-name kns=2fd4cuda --error-exitcode 9 --launch-timeout 120 --kill \
       --port $((49152 + 16 * SLOT)) $([ "$tool" != memcheck ] || echo --report-api-errors no) \
       "$program" --gtest_filter="$test:$test/*" >"$log" 2>&1 || rc=$?

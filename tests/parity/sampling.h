@@ -130,7 +130,8 @@ inline std::vector<History> SomeHistories(std::mt19937& rng, int64_t vocab) {
   rows[1].repetition = 1.3f;
   rows[2].presence = 0.7f;
   rows[3].frequency = -1.9f;
-  rows[4].biases = {{0, 1.5f}, {n - 1, -100}};
+  rows[4].biases = {{0, 1.5f}};
+  if (n > 1) rows[4].biases.emplace_back(n - 1, -100);  // a token has one bias
   rows[5].repetition = 0.6f;
   rows[5].presence = -2;
   rows[5].frequency = 0.013f;
