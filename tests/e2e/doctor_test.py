@@ -89,6 +89,7 @@ def write_huge(folder, gigabytes):
     return str(folder)
 
 
+@pytest.mark.slow  # no sanitizer leaves room to map so large a file
 def test_model_that_fits_nowhere(tmp_path):
     code, found = report(write_huge(tmp_path / "huge", 2000))
     assert code == 1 and found["can_serve"] is False
