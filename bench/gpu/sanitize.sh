@@ -3,11 +3,12 @@
 #   bench/gpu/sanitize.sh [-b BUILD] [-t TOOLS] [-l SECONDS] [-d SECONDS] [-j JOBS] [-o LOGS] [FILTER]
 # -l limits each (tool, test), -d the whole: what has not started by then is listed as not run. JOBS tests share the GPU.
 # FILTER is a regular expression over "program Suite.Test"; without tests' parameters, which run together. The logs of all runs are
-# kept in LOGS. Exit code 0 only when every test ran to its end, passed and had no finding.
+# kept in LOGS. Racecheck of CUDA 13.0 ends with an internal error in cuBLASLt's products that are cut over k, also in a program that has no
+# kernel of ours; tests that get there are told apart from findings. Exit code 0 only when every test ran to its end, passed and had no finding.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=build/cuda-core tools='racecheck memcheck synccheck' limit=300 total=540 jobs=12 logs=build/sanitize
-usage() { sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; }
+usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
 while getopts b:t:l:d:j:o: option; do
   case $option in
     b) build=$OPTARG ;;
@@ -57,6 +58,8 @@ run_one() {
       result="stopped after its time, ${result:-0} findings till then"
     elif grep -q '\[  SKIPPED \]\|no CUDA device' "$log"; then
       result='skipped, no device'
+    elif grep -q 'Internal Sanitizer Error' "$log"; then
+      result='ended by an error of the tool itself'
     elif [ -z "$result" ]; then
       result="ended with code $rc and no summary"
     elif [ "$result" = 0 ] && [ "$rc" != 0 ]; then
