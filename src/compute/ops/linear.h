@@ -30,8 +30,8 @@ constexpr int64_t PaddedK(int64_t k) { return (k + 7) / 8 * 8; }
 // What a weight of this shape and stored type takes on ctx's device.
 int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k);
 
-// The weight whose rows are those of `table` [n, k], bfloat16 or float32 on ctx's device: on CUDA it shares the
-// table's memory, on the CPU it is packed from it.
+// The weight whose rows are those of `table` [n, k], bfloat16 or float32 on ctx's device: on CUDA it shares
+// the table's memory, on the CPU it is packed from it.
 LinearWeight LinearOfTable(const Context& ctx, const Tensor& table);
 // What that takes beside the table.
 int64_t LinearOfTableBytes(const Context& ctx, DType dtype, int64_t n, int64_t k);
