@@ -82,8 +82,16 @@ int64_t ForwardScratchBytes(const ops::Context& ctx, const ModelConfig& config, 
 int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t patch_rows,
                            int64_t frame_rows);
 
+// How the weights of the text network's linear layers are kept (FastDeploy's names). Embeddings, head, norms,
+// routers, vision encoder and resampler stay as stored.
+struct Quantization {
+  int bits = 0;  // 0: as stored; 8: wint8; 4: wint4, on a MoE model the experts' bits, and 8 for the rest
+  int64_t group_size = 0;  // a multiple of 32, of the weights of `bits` bits; 0: one scale an output feature
+};
+
 struct LoadOptions {
-  DType dtype = DType::kBFloat16;  // activation and KV type; weights stay bfloat16 as stored
+  DType dtype = DType::kBFloat16;  // activation and KV type; weights stay as stored or quantised
+  Quantization quantization;       // CPU only so far: Unimplemented elsewhere
   bool random_weights = false;     // --load-format dummy: shapes from config alone, no weight file is read
   // Called as loading proceeds; bytes of weights done and in all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
