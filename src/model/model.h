@@ -10,6 +10,7 @@
 #include "compute/ops/attention.h"
 #include "compute/ops/context.h"
 #include "model/config/model_config.h"
+#include "model/weights/quantization.h"
 
 namespace fd {
 
@@ -81,13 +82,6 @@ int64_t ForwardScratchBytes(const ops::Context& ctx, const ModelConfig& config, 
                             int64_t sequences, int64_t max_context_tokens);
 int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t patch_rows,
                            int64_t frame_rows);
-
-// How the weights of the text network's linear layers are kept (FastDeploy's names). Embeddings, head, norms,
-// routers, vision encoder and resampler stay as stored.
-struct Quantization {
-  int bits = 0;  // 0: as stored; 8: wint8; 4: wint4, on a MoE model the experts' bits, and 8 for the rest
-  int64_t group_size = 0;  // a multiple of 32, of the weights of `bits` bits; 0: one scale an output feature
-};
 
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay as stored or quantised

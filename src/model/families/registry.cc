@@ -25,12 +25,6 @@ bool IsIgnored(std::string_view name) {
   return name.find("mtp") != std::string_view::npos || name.ends_with(".rotary_emb.inv_freq");
 }
 
-WeightSchemes SchemesFor(const Quantization& quantization, const ModelConfig& config) {
-  const ops::QuantScheme named = {quantization.bits, quantization.group_size};
-  if (quantization.bits == 4 && config.moe) return {{8, 0}, named};
-  return {named, named};
-}
-
 Status CheckQuantization(const ops::Context& ctx, const Quantization& quantization) {
   if (quantization.bits == 0) return OkStatus();
   if (quantization.bits != 8 && quantization.bits != 4) {

@@ -13,15 +13,9 @@
 
 #include "compute/ops/moe.h"
 #include "model/weights/checkpoint.h"
+#include "model/weights/quantization.h"
 
 namespace fd {
-
-// How the linear layers of the text network are stored; everything else stays as the checkpoint has it.
-struct WeightSchemes {
-  ops::QuantScheme dense;    // attention, MLPs, shared experts
-  ops::QuantScheme experts;  // routed experts
-};
-enum class LinearRole { kAsStored, kDense, kExpert };
 
 // One thread. Results of a checking pass are empty; with problems found, so may be those of a loading pass.
 class WeightLoader {
