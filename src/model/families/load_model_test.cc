@@ -219,6 +219,14 @@ TEST(LoadModel, ShardsProgressAndBytes) {
   EXPECT_GT((*demo)->weight_bytes(), 25'000'000);
 }
 
+double SquaredDistance(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    sum += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
+  }
+  return sum;
+}
+
 // Planned and loaded bytes are the same (LoadModel checks that), the numbers follow from the shapes, and the
 // logits stay near those of the stored weights.
 TEST(LoadModel, Quantization) {
@@ -245,12 +253,14 @@ TEST(LoadModel, Quantization) {
         }
         std::vector<float> found = LogitsOf(host, **model);
         if (random) continue;
-        double error = 0;
-        for (size_t i = 0; i < found.size(); ++i) {
-          error +=
-              (static_cast<double>(found[i]) - expected[i]) * (static_cast<double>(found[i]) - expected[i]);
-        }
+        const double error = SquaredDistance(found, expected);
         EXPECT_GT(error, 0.0) << "nothing was quantised";
+        // With float32 activations nothing but the weights is rounded: the reference of the bfloat16 run.
+        options.dtype = DType::kFloat32;
+        auto exact = LoadModel(host.ctx, kModels + family, options);
+        ASSERT_TRUE(exact.ok()) << exact.status().message();
+        const double rounding = SquaredDistance(found, LogitsOf(host, **exact));
+        EXPECT_LT(std::sqrt(rounding / size), 0.04) << family << " " << scheme.bits;
         EXPECT_LT(std::sqrt(error / size), scheme.bits == 8 ? 0.06 : 0.5) << family << " " << scheme.bits;
       }
     }
