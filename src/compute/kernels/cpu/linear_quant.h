@@ -20,14 +20,17 @@ namespace fd::cpu {
 // Beyond so many input features an int32 sum of 127 * 127 could overflow.
 inline constexpr int64_t kMaxQuantDepth = 131072;
 
-constexpr int64_t QuantOctets(int64_t k) { return (k + 7) / 8; }
+// Static: each instruction set keeps its own copy.
+static constexpr int64_t QuantOctets(int64_t k) { return (k + 7) / 8; }
 // group_size 0: one group.
-constexpr int64_t QuantGroups(int64_t k, int64_t group_size) {
+static constexpr int64_t QuantGroups(int64_t k, int64_t group_size) {
   return group_size == 0 ? 1 : (k + group_size - 1) / group_size;
 }
-constexpr int64_t QuantPanelBytes(int64_t k, int bits) { return QuantOctets(k) * kPanelFeatures * bits; }
+static constexpr int64_t QuantPanelBytes(int64_t k, int bits) {
+  return QuantOctets(k) * kPanelFeatures * bits;
+}
 // A row of activations: float scale, int32 sums of its values [groups], int8 values [8 * octets].
-constexpr int64_t QuantRowBytes(int64_t k, int64_t group_size) {
+static constexpr int64_t QuantRowBytes(int64_t k, int64_t group_size) {
   return (4 + 4 * QuantGroups(k, group_size) + 7) / 8 * 8 + QuantOctets(k) * 8;
 }
 
