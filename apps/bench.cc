@@ -55,6 +55,7 @@ StatusOr<std::vector<int64_t>> ParseNumbers(const std::string& text, int64_t min
 struct Limits {
   double read_bytes_per_s = 0;
   double bf16_flop_per_s = 0;
+  double int8_op_per_s = 0;  // 0: not measured, nothing quantised runs there
 };
 
 struct Floor {
@@ -62,7 +63,9 @@ struct Floor {
   const char* limit = "";  // which of the two binds
 };
 Floor FloorOf(const StepWork& work, const Limits& limits) {
-  const double bytes = work.bytes / limits.read_bytes_per_s, flop = work.flop / limits.bf16_flop_per_s;
+  const double bytes = work.bytes / limits.read_bytes_per_s,
+               flop = work.flop / limits.bf16_flop_per_s +
+                      (work.int8_flop > 0 ? work.int8_flop / limits.int8_op_per_s : 0);
   return bytes > flop ? Floor{bytes, "bandwidth"} : Floor{flop, "arithmetic"};
 }
 
@@ -201,7 +204,8 @@ Status MeasurePrefill(const BenchFlags& flags, Runner& runner, const ModelConfig
                " alone, so the difference is noise; try a larger --repeat");
     return OkStatus();
   }
-  const StepWork work = WorkOfStep(config, kv_token_bytes, 1, n, static_cast<double>(depth));
+  const StepWork work =
+      WorkOfStep(config, kv_token_bytes, 1, n, static_cast<double>(depth), flags.model.quantization);
   Report(flags, test, static_cast<double>(n), best - below, FloorOf(work, limits), best);
   return OkStatus();
 }
@@ -234,7 +238,8 @@ Status MeasureDecode(const BenchFlags& flags, Engine& engine, Runner& runner, do
     best = step;
     context = times.together_context;
   }
-  Floor floor = FloorOf(WorkOfStep(engine.config(), kv_token_bytes, batch, 1, context), limits);
+  Floor floor = FloorOf(
+      WorkOfStep(engine.config(), kv_token_bytes, batch, 1, context, flags.model.quantization), limits);
   const double steps = static_cast<double>(flags.output_tokens);
   floor.seconds *= steps;
   const EngineStats after = engine.Stats();
@@ -270,14 +275,15 @@ Limits MeasureCpu(const BenchFlags& flags) {
     std::puts(WriteJson(JsonObject{{"isa", cpu::IsaName(cpu::CurrentIsa())},
                                    {"read_bytes_per_second", roofline.read_bytes_per_s},
                                    {"bf16_flop_per_second", roofline.bf16_flop_per_s},
-                                   {"fp32_flop_per_second", roofline.fp32_flop_per_s}})
+                                   {"fp32_flop_per_second", roofline.fp32_flop_per_s},
+                                   {"int8_op_per_second", roofline.int8_op_per_s}})
                   .c_str());
   } else {
-    std::printf("%s: read %.1f GB/s, bf16 dot %.0f GFLOP/s, fp32 FMA %.0f GFLOP/s\n",
+    std::printf("%s: read %.1f GB/s, bf16 dot %.0f GFLOP/s, fp32 FMA %.0f GFLOP/s, int8 dot %.0f GOP/s\n",
                 cpu::IsaName(cpu::CurrentIsa()), roofline.read_bytes_per_s / 1e9,
-                roofline.bf16_flop_per_s / 1e9, roofline.fp32_flop_per_s / 1e9);
+                roofline.bf16_flop_per_s / 1e9, roofline.fp32_flop_per_s / 1e9, roofline.int8_op_per_s / 1e9);
   }
-  return {roofline.read_bytes_per_s, roofline.bf16_flop_per_s};
+  return {roofline.read_bytes_per_s, roofline.bf16_flop_per_s, roofline.int8_op_per_s};
 }
 
 StatusOr<Limits> MeasureCuda(const BenchFlags& flags, Device device) {
@@ -312,7 +318,7 @@ int RunBench(const std::vector<std::string>& args) {
   FlagSet flags("fastdeploy bench [MODEL] [FLAGS]",
                 "Measures prefill (ppN: N prompt tokens to the first token) and decode (tgN: N tokens after "
                 "it) through the "
-                "engine, with the floor that the device's measured bandwidth and bf16 peak set.");
+                "engine, with the floor that the device's measured bandwidth and bf16 and int8 peaks set.");
   AddModelFlags(flags, &bench.model, false);
   flags.Group("Measurement");
   const auto numbers = [&](const char* name, const char* help, const char* text, std::vector<int64_t>* to,

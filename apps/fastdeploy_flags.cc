@@ -25,8 +25,6 @@ struct KnownFlag {
 
 constexpr const char* kTensorParallel =
     "tensor parallelism is still to come; this version runs a model in one process: --tensor-parallel-size 1";
-constexpr const char* kQuantization =
-    "quantization is still to come; leave the flag out to serve the checkpoint's bfloat16 weights";
 constexpr const char* kPrefillDecode =
     "separate prefill and decode instances are still to come; only 'mixed' works";
 constexpr const char* kSpeculative = "speculative decoding is still to come";
@@ -51,7 +49,6 @@ constexpr const char* kPlugin = "Python plug-ins cannot be loaded into a native 
 
 constexpr KnownFlag kFlags[] = {
     {"tensor-parallel-size", Kind::kOnly, "1", kTensorParallel, true},
-    {"quantization", Kind::kOnly, "none", kQuantization, true},
     {"engine-worker-queue-port", Kind::kNoteValue, "", kOneHost, true},
     {"cache-queue-port", Kind::kNoteValue, "", kOneHost},
     {"pd-comm-port", Kind::kRefuseValue, "", kPrefillDecode},

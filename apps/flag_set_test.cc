@@ -80,9 +80,6 @@ TEST(FlagSet, KnownFlagsAreAcceptedNotedOrRefused) {
       ErrorOf({"--tensor-parallel-size", "1", "--engine-worker-queue-port", "8182", "--block_size", "64"}),
       "");
   EXPECT_NE(ErrorOf({"--tensor-parallel-size", "2"}).find("still to come"), std::string::npos);
-  EXPECT_EQ(
-      ErrorOf({"--quantization", "wint4"}).rfind("--quantization wint4: quantization is still to come", 0),
-      0u);
   EXPECT_EQ(ErrorOf({"--speculative-config", "{}"}),
             "--speculative-config {}: speculative decoding is still to come");
   EXPECT_EQ(ErrorOf({"--enable-expert-parallel"}),
@@ -93,6 +90,25 @@ TEST(FlagSet, KnownFlagsAreAcceptedNotedOrRefused) {
   AddFastDeployFlags(flags, &notes);
   ASSERT_TRUE(flags.Parse({"--engine-worker-queue-port", "8182", "--enable-mm"}).ok());
   EXPECT_EQ(notes.size(), 2u);
+}
+
+TEST(ModelFlags, Quantization) {
+  ModelFlags values;
+  FlagSet flags("x", "y");
+  AddModelFlags(flags, &values, true);
+  ASSERT_TRUE(flags.Parse({"--quantization", R"({"quantization": "wint4", "group_size": 128})"}).ok());
+  EXPECT_EQ(values.quantization.bits, 4);
+  EXPECT_EQ(values.quantization.group_size, 128);
+  EXPECT_EQ(ParseQuantization("wint8").value().bits, 8);
+  EXPECT_EQ(ParseQuantization("none").value().bits, 0);
+  for (const char* wrong :
+       {"wint2", "", "{", R"({"quantization": 4})", R"({"group_size": 32})",
+        R"({"quantization": "wint4", "group_size": 48})", R"({"quantization": "wint4", "group_size": "32"})",
+        R"({"quantization": "wint4", "dense_quant_type": "wint8"})"}) {
+    const auto parsed = ParseQuantization(wrong);
+    ASSERT_FALSE(parsed.ok()) << wrong;
+    EXPECT_NE(parsed.status().message().find("for example wint8"), std::string::npos) << wrong;
+  }
 }
 
 TEST(FlagSet, HelpHasEveryFlagOnceWithItsDefault) {

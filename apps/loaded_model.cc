@@ -152,6 +152,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   LoadOptions load;
   load.dtype = flags.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   load.random_weights = flags.load_format == "dummy";
+  load.quantization = flags.quantization;
   load.progress = progress;
   FD_ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(ctx, flags.model_dir, load));
   const ModelConfig& config = opened.config();

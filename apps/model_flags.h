@@ -5,6 +5,7 @@
 #include <string>
 
 #include "flag_set.h"
+#include "model/model.h"
 #include "server/multimodal/image.h"
 
 namespace fd {
@@ -13,6 +14,7 @@ struct ModelFlags {
   std::string model_dir;
   std::string dtype = "bfloat16";
   std::string load_format = "auto";
+  Quantization quantization;
   std::string device = "auto";
   int64_t threads = 0;        // 0: all the processor's
   int64_t max_model_len = 0;  // 0: what config.json allows
@@ -28,6 +30,9 @@ struct ModelFlags {
 
 // scheduling: also the flags that only make sense for many requests at once.
 void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling);
+
+// none, wint8, wint4, or JSON: {"quantization": "wint4", "group_size": 128}. Errors say what is allowed.
+StatusOr<Quantization> ParseQuantization(const std::string& text);
 
 // The model's folder: --model, or else the first word, which is taken out of `words`. Usage error without
 // either.

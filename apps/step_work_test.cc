@@ -49,5 +49,22 @@ TEST(WorkOfStep, PrefillSkipsWhatNobodyReads) {
   EXPECT_NEAR(work.bytes, 2 * (18 * (layer_attention + mlp) + head) + 512 * 18432, 1e4);
 }
 
+TEST(WorkOfStep, QuantisedWeightsAreSmallerAndInt8) {
+  const ModelConfig dense = Load("ernie-4.5-0.3b"), moe = Load("ernie-4.5-21b-a3b");
+  const double layers = 18 * (1024 * (2048 + 2 * 256) + 2048.0 * 1024 + 3 * 1024 * 3072.0),
+               head = 1024 * 103424.0;
+  const double features = 18 * (2560 + 1024 + 2 * 3072.0 + 1024);
+  StepWork work = WorkOfStep(dense, 18432, 1, 1, 0, {4, 0});
+  EXPECT_NEAR(work.bytes, layers / 2 + 2 * features + 2 * head + 18432, 1e3);
+  EXPECT_NEAR(work.int8_flop, 2 * layers, 1e3);
+  EXPECT_NEAR(work.flop, 2 * head, 1e3);
+  work = WorkOfStep(dense, 18432, 1, 1, 0, {4, 32});
+  EXPECT_NEAR(work.bytes, layers / 2 + layers / 16 + 2 * head + 18432, 1e3);
+  // wint4 on a MoE model: experts 4 bits, the rest 8.
+  const double rest = 440.4e6 + 94.4e6 + 637.0e6, experts = 27 * 6 * 11.7965e6;
+  work = WorkOfStep(moe, kKvTokenBytes, 1, 1, 0, {4, 0});
+  EXPECT_NEAR(work.bytes, rest + experts / 2 + 2 * 264.8e6 + 4 * 4.42e6 + kKvTokenBytes, 4e6);
+}
+
 }  // namespace
 }  // namespace fd

@@ -2,13 +2,14 @@
 // the same run.
 //   build/release/bench/bench_ops [--threads N] [hidden intermediate heads kv_heads head_dim vocab]
 // Default: ERNIE-4.5-0.3B. A shape whose bytes take longer than its operations is judged by bandwidth, else
-// by the dot-product peak.
+// by the dot-product peak. name/8, /4, /4g128: weights of 8 and 4 bits, the last in groups of 128.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "compute/kernels/cpu/isa.h"
@@ -38,19 +39,27 @@ void Fill(const TensorView& t) {
 
 // Weights are cycled through enough copies that none is in a cache, as in a model whose layers follow each
 // other.
-void BenchLinear(const Machine& machine, const char* name, int64_t n, int64_t k) {
+void BenchLinear(const Machine& machine, const std::string& shape, int64_t n, int64_t k,
+                 const ops::QuantScheme& scheme) {
   const ops::Context& ctx = machine.ctx;
   Tensor source(DType::kBFloat16, Device{}, {n, k});
   Fill(source);
-  const int64_t copies = std::max<int64_t>(1, (int64_t{256} << 20) / (2 * n * k));
+  const int64_t weight_bytes = ops::LinearWeightBytes(ctx, DType::kBFloat16, n, k, scheme);
+  const std::string name = scheme.bits == 0
+                               ? shape
+                               : shape + (scheme.bits == 8 ? "/8" : "/4") +
+                                     (scheme.group_size > 0 ? "g" + std::to_string(scheme.group_size) : "");
+  const int64_t copies = std::max<int64_t>(1, (int64_t{256} << 20) / weight_bytes);
   std::vector<ops::LinearWeight> weights;
-  for (int64_t i = 0; i < copies; ++i) weights.push_back(ops::PackLinear(ctx, {source}));
+  for (int64_t i = 0; i < copies; ++i)
+    weights.push_back(scheme.bits == 0 ? ops::PackLinear(ctx, {source})
+                                       : ops::QuantizeLinear(ctx, {source}, false, scheme));
   for (int64_t m : {1, 4, 16, 64, 512, 2048}) {
     if (m > 64 && n > 50000) continue;  // logits are wanted for the last row of a prompt only
     Tensor in(DType::kBFloat16, Device{}, {m, k}), out(DType::kBFloat16, Device{}, {m, n});
     Fill(in);
     const double flop = 2.0 * m * n * k;
-    const double bytes = 2.0 * (static_cast<double>(n) * k + m * k + m * n);
+    const double bytes = static_cast<double>(weight_bytes) + 2.0 * (m * k + m * n);
     const int rounds = static_cast<int>(std::max(3.0, 3e10 / std::max(flop, bytes * 10)));
     double best = 1e30;
     for (int repeat = 0; repeat < 5; ++repeat) {
@@ -60,12 +69,15 @@ void BenchLinear(const Machine& machine, const char* name, int64_t n, int64_t k)
       best = std::min(best, took.count() / rounds);
     }
     const double byte_floor = bytes / machine.roofline.read_bytes_per_s;
-    const double flop_floor = flop / machine.roofline.bf16_flop_per_s;
-    std::printf("%-10s %5ld %7ld %6ld  %9.1f  %8.2f  %8.2f  %6.1f  %7.1f  %3.0f %% of %s\n", name,
+    const double flop_floor =
+        flop / (scheme.bits == 0 ? machine.roofline.bf16_flop_per_s : machine.roofline.int8_op_per_s);
+    std::printf("%-13s %5ld %7ld %6ld  %9.1f  %8.2f  %8.2f  %6.1f  %7.1f  %3.0f %% of %s\n", name.c_str(),
                 static_cast<long>(m), static_cast<long>(n), static_cast<long>(k), best * 1e6, bytes / 1e6,
                 flop / 1e9, bytes / best / 1e9, flop / best / 1e9,
                 100 * std::max(byte_floor, flop_floor) / best,
-                byte_floor > flop_floor ? "bandwidth" : "bf16 peak");
+                byte_floor > flop_floor ? "bandwidth"
+                : scheme.bits == 0      ? "bf16 peak"
+                                        : "int8 peak");
     std::fflush(stdout);
   }
 }
@@ -94,16 +106,20 @@ int main(int argc, char** argv) {
   machine.ctx.threads = &threads;
   machine.ctx.workspace = &workspace;
   machine.roofline = cpu::MeasureRoofline(threads);
-  std::printf("%s, %d threads: read %.1f GB/s, bf16 dot %.0f GFLOP/s, fp32 FMA %.0f GFLOP/s\n",
-              cpu::IsaName(cpu::CurrentIsa()), threads.num_threads(), machine.roofline.read_bytes_per_s / 1e9,
-              machine.roofline.bf16_flop_per_s / 1e9, machine.roofline.fp32_flop_per_s / 1e9);
-  std::printf("%-10s %5s %7s %6s  %9s  %8s  %8s  %6s  %7s  share\n", "linear", "m", "n", "k", "us", "MB",
+  std::printf(
+      "%s, %d threads: read %.1f GB/s, bf16 dot %.0f GFLOP/s, fp32 FMA %.0f GFLOP/s, int8 dot %.0f GOP/s\n",
+      cpu::IsaName(cpu::CurrentIsa()), threads.num_threads(), machine.roofline.read_bytes_per_s / 1e9,
+      machine.roofline.bf16_flop_per_s / 1e9, machine.roofline.fp32_flop_per_s / 1e9,
+      machine.roofline.int8_op_per_s / 1e9);
+  std::printf("%-13s %5s %7s %6s  %9s  %8s  %8s  %6s  %7s  share\n", "linear", "m", "n", "k", "us", "MB",
               "GFLOP", "GB/s", "GFLOP/s");
   const int64_t hidden = sizes[0], heads = sizes[2] * sizes[4];
-  BenchLinear(machine, "qkv", heads + 2 * sizes[3] * sizes[4], hidden);
-  BenchLinear(machine, "o", hidden, heads);
-  BenchLinear(machine, "gate_up", 2 * sizes[1], hidden);
-  BenchLinear(machine, "down", hidden, sizes[1]);
-  BenchLinear(machine, "lm_head", sizes[5], hidden);
+  for (const ops::QuantScheme& scheme : {ops::QuantScheme{}, {8, 0}, {4, 0}, {4, 128}}) {
+    BenchLinear(machine, "qkv", heads + 2 * sizes[3] * sizes[4], hidden, scheme);
+    BenchLinear(machine, "o", hidden, heads, scheme);
+    BenchLinear(machine, "gate_up", 2 * sizes[1], hidden, scheme);
+    BenchLinear(machine, "down", hidden, sizes[1], scheme);
+    if (scheme.bits == 0) BenchLinear(machine, "lm_head", sizes[5], hidden, scheme);  // stays bfloat16
+  }
   return 0;
 }

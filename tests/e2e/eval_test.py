@@ -9,7 +9,10 @@ from eval_set import EXACT_AT_LEAST, RIGHT_AT_LEAST, questions, read_reply, requ
 
 BUDGETS = (64, 384, 4096)
 
-_replies = {}  # (budget, concurrency) -> replies by question
+# --quantization -> at least right and token-exact; the issue's bars (174 and 172 of 176) without the video task.
+QUANTIZATIONS = {"wint8": (166, 164), "wint4": (166, 164), '{"quantization": "wint4", "group_size": 32}': (166, 164)}
+
+_replies = {}  # (budget, concurrency, quantization) -> replies by question
 
 
 def ask_all(server, concurrency):
@@ -25,32 +28,41 @@ def ask_all(server, concurrency):
         return list(pool.map(ask, questions()))
 
 
-def replies_of(budget, concurrency):
-    if (budget, concurrency) not in _replies:
-        flags = list(BASE_FLAGS)
+def replies_of(budget, concurrency, quantization="none"):
+    key = (budget, concurrency, quantization)
+    if key not in _replies:
+        flags = [*BASE_FLAGS, "--quantization", quantization]
         flags[flags.index("--max-num-batched-tokens") + 1] = str(budget)
         server = Server(*flags)
         try:
-            _replies[budget, concurrency] = ask_all(server, concurrency)
+            _replies[key] = ask_all(server, concurrency)
             server.wait_idle(2)
         finally:
             assert server.stop() == 0, server.log_text()
-    return _replies[budget, concurrency]
+    return _replies[key]
 
 
-def check(budget, concurrency):
-    replies = replies_of(budget, concurrency)
+def check(budget, concurrency, quantization="none", right=RIGHT_AT_LEAST, exact=EXACT_AT_LEAST):
+    replies = replies_of(budget, concurrency, quantization)
     asked = questions()
     assert len(asked) == len(replies) == 168
     wrong, inexact, prompts = score(asked, replies)
-    print(f"budget {budget}, concurrency {concurrency}: {168 - len(wrong)} right, {168 - len(inexact)} token-exact of 168")
+    print(f"budget {budget}, concurrency {concurrency}, quantization {quantization}: {168 - len(wrong)} right, {168 - len(inexact)} token-exact of 168")
     assert not prompts, f"other prompt lengths than transformers': {prompts}"
-    assert 168 - len(wrong) >= RIGHT_AT_LEAST, wrong
-    assert 168 - len(inexact) >= EXACT_AT_LEAST, inexact
+    assert 168 - len(wrong) >= right, wrong
+    assert 168 - len(inexact) >= exact, inexact
 
 
 def test_eval_384_at_16():
     check(384, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_eval_quantised(quantization):
+    check(384, 16, quantization, *QUANTIZATIONS[quantization])
+    # A quantised row does not depend on its company either.
+    assert replies_of(4096, 1, quantization) == replies_of(384, 16, quantization)
 
 
 @pytest.mark.slow

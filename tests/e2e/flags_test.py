@@ -34,17 +34,12 @@ def test_launch_command_of_the_guide(start_server):
     assert all(json.loads(line)["message"] for line in log.splitlines())
 
 
-def test_launch_command_with_quantization_is_refused():
-    result = serve("--port", str(free_port()), "--max-model-len", "4096", "--quantization", "wint4")
-    assert result.returncode == 2
-    assert "--quantization wint4" in result.stderr and "still to come" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-
-
 @pytest.mark.parametrize("flags, words", [
     (["--tensor-parallel-size", "8"], ["--tensor-parallel-size 8", "still to come"]),
     (["-tp", "2"], ["--tensor-parallel-size 2", "still to come"]),
-    (["--quantization", '{"dense_quant_type": "wint8"}'], ["--quantization", "still to come"]),
+    (["--quantization", '{"dense_quant_type": "wint8"}'], ["--quantization", "dense_quant_type", "still to come"]),
+    (["--quantization", "wint2"], ["--quantization wint2", "wint4"]),
+    (["--quantization", '{"quantization": "wint4", "group_size": 48}'], ["--quantization", "multiple of 32"]),
     (["--speculative-config", '{"method": "mtp"}'], ["--speculative-config", "still to come"]),
     (["--enable-prefix-caching"], ["--enable-prefix-caching", "still to come"]),
     (["--splitwise-role", "prefill"], ["--splitwise-role prefill", "still to come"]),

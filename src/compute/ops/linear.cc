@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compute/kernels/cpu/linear.h"
+#include "compute/kernels/cpu/linear_quant.h"
 #include "compute/kernels/cuda/device.h"
 #include "compute/kernels/cuda/linear.h"
 #include "compute/ops/elementwise.h"
@@ -140,7 +141,11 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
 
 }  // namespace
 
-int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k) {
+int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k, const QuantScheme& scheme) {
+  if (scheme.bits != 0) {
+    return Arena::PaddedBytes(NumPanels(n) * cpu::QuantPanelBytes(k, scheme.bits)) +
+           Arena::PaddedBytes(NumPanels(n) * cpu::QuantGroups(k, scheme.group_size) * kPanel * 2);
+  }
   if (OnCuda(ctx)) {
     const bool split = dtype == DType::kFloat32 && n <= kMaxSplitFeatures;
     const bool padded = dtype == DType::kBFloat16 && PaddedK(k) != k;
@@ -217,7 +222,7 @@ int64_t LinearOfTableBytes(const Context& ctx, DType dtype, int64_t n, int64_t k
 }
 
 LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<RandomRows>& parts, int64_t k,
-                          float scale) {
+                          float scale, const QuantScheme& scheme) {
   if (!OnCuda(ctx)) {
     std::vector<Tensor> made;
     std::vector<TensorView> views;
@@ -226,8 +231,9 @@ LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<Ran
       FillRandom(ctx, made.back(), part.key, 0, scale);
       views.push_back(made.back());
     }
-    return PackLinear(ctx, views);
+    return scheme.bits != 0 ? QuantizeLinear(ctx, views, false, scheme) : PackLinear(ctx, views);
   }
+  FD_CHECK_EQ(scheme.bits, 0, "quantised weights on CUDA");
   int64_t n = 0;
   for (const RandomRows& part : parts) n += part.rows;
   LinearWeight weight = NewWeight(ctx, dtype, n, k);
@@ -241,16 +247,39 @@ LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<Ran
 }
 
 LinearCpuTask LinearCpuPlan(const LinearWeight& weight, DType in) {
+  using Input = LinearCpuTask::Input;
+  if (IsQuantized(weight.kind)) {
+    const cpu::QuantKernels& quant = cpu::GetQuantKernels();
+    const bool eight = weight.kind == WeightKind::kInt8;
+    LinearCpuTask plan;
+    plan.group_size = weight.group_size;
+    plan.input = in == DType::kBFloat16 ? Input::kInt8 : Input::kAsIs;
+    plan.run_quantized = in == DType::kBFloat16 ? (eight ? quant.run8 : quant.run4)
+                                                : (eight ? quant.run8_f32 : quant.run4_f32);
+    return plan;
+  }
   const cpu::LinearKernels& kernels = cpu::GetLinearKernels();
-  if (weight.kind == WeightKind::kFloat32) return {kernels.f32_f32, in == DType::kBFloat16};
-  if (in == DType::kFloat32) return {kernels.f32_bf16, false};
-  if (kernels.bf16_bf16 != nullptr) return {kernels.bf16_bf16, false};
-  return {kernels.f32_bf16, true};
+  if (weight.kind == WeightKind::kFloat32)
+    return {kernels.f32_f32, nullptr, in == DType::kBFloat16 ? Input::kFloat32 : Input::kAsIs};
+  if (in == DType::kFloat32) return {kernels.f32_bf16};
+  if (kernels.bf16_bf16 != nullptr) return {kernels.bf16_bf16};
+  return {kernels.f32_bf16, nullptr, Input::kFloat32};
 }
 
 TensorView LinearCpuInput(const Context& ctx, const LinearCpuTask& plan, const TensorView& in) {
-  if (!plan.widen_input) return in;
+  if (plan.input == LinearCpuTask::Input::kAsIs) return in;
   const int64_t k = in.dim(1);
+  if (plan.input == LinearCpuTask::Input::kInt8) {
+    const int64_t row_bytes = cpu::QuantRowBytes(k, plan.group_size);
+    const TensorView rows = ctx.workspace->Take(DType::kUInt8, {in.dim(0), row_bytes});
+    ctx.threads->ParallelFor(in.dim(0), std::max<int64_t>(1, 32768 / k), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        cpu::GetQuantKernels().quantize_row(rows.As<uint8_t>() + r * row_bytes,
+                                            in.As<BFloat16>() + r * in.row_stride, k, plan.group_size);
+      }
+    });
+    return rows;
+  }
   const TensorView wide = ctx.workspace->Take(DType::kFloat32, in.shape);
   const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(k, 1));
   ctx.threads->ParallelFor(in.dim(0), grain, [&](int64_t begin, int64_t end) {
@@ -284,7 +313,8 @@ void RunLinearCpuBlock(const LinearCpuTask& plan, const LinearWeight& weight, co
   call.num_panels = block.num_panels;
   call.bias = bias.data;
   call.bias_bf16 = bias.dtype == DType::kBFloat16;
-  plan.run(call);
+  if (plan.run_quantized == nullptr) return plan.run(call);
+  plan.run_quantized({call, weight.scales.view().As<BFloat16>(), weight.group_size});
 }
 
 void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
@@ -302,7 +332,10 @@ void Linear(const Context& ctx, const TensorView& out, const TensorView& in, con
     FD_CHECK(bias.dtype == DType::kFloat32 || bias.dtype == DType::kBFloat16, DTypeName(bias.dtype));
   }
   if (m == 0 || weight.n == 0) return;
-  if (OnCuda(ctx)) return LinearCuda(ctx, out, in, weight, bias);
+  if (OnCuda(ctx)) {
+    FD_CHECK(!IsQuantized(weight.kind), "quantised weights on CUDA");
+    return LinearCuda(ctx, out, in, weight, bias);
+  }
 
   const LinearCpuTask plan = LinearCpuPlan(weight, in.dtype);
   const int64_t mark = ctx.workspace->Mark();

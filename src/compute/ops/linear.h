@@ -10,15 +10,29 @@
 
 namespace fd::ops {
 
+// Weight-only quantisation: symmetric, one bfloat16 scale for each feature and group of k.
+//   scale = bfloat16(absmax / L), q = round-half-even(w / scale) within +-L; L = 127 for 8 bits, 7 for 4
+// The division is by the rounded scale, which is what the product uses: no weight is off by more than half a
+// step but for the clamped ones. Rows of zeros have scale 0.
+struct QuantScheme {
+  int bits = 0;            // 8, 4, or 0: as stored
+  int64_t group_size = 0;  // a multiple of 32; the last group may be shorter; 0: the whole row
+  bool operator==(const QuantScheme&) const = default;
+};
+// Input features of a quantised weight: beyond them its int32 sums could overflow.
+constexpr int64_t kMaxQuantizedFeatures = 131072;
+
 // A weight repacked at load time for the kernels of its device; immutable afterwards, shareable between
-// threads. Later schemes (wint8, wint4, fp8) add values to WeightKind and tensors beside `data`.
-enum class WeightKind : uint8_t { kBFloat16, kFloat32 };
+// threads.
+enum class WeightKind : uint8_t { kBFloat16, kFloat32, kInt8, kInt4 };
 struct LinearWeight {
   WeightKind kind = WeightKind::kBFloat16;
   int64_t n = 0;  // output features
   int64_t k = 0;  // input features
   Tensor data;    // packed; the layout is the kernels' own (CUDA: row-major [n, k])
   Tensor split;   // CUDA, small float32 weights (routers): the same as three bfloat16 parts [3 * n, k]
+  Tensor scales;  // kInt8, kInt4: bfloat16 [panels, groups * 16]
+  int64_t group_size = 0;  // kInt8, kInt4: of k under one scale; 0: all
   // CUDA, bfloat16 rows off 16 bytes (a patch of 588 pixels): data with rows of PaddedK(k), zeros behind k.
   Tensor padded;
 };
@@ -28,7 +42,8 @@ struct LinearWeight {
 constexpr int64_t PaddedK(int64_t k) { return (k + 7) / 8 * 8; }
 
 // What a weight of this shape and stored type takes on ctx's device.
-int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k);
+int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k,
+                          const QuantScheme& scheme = {});
 
 // The weight whose rows are those of `table` [n, k], bfloat16 or float32 on ctx's device: on CUDA it shares
 // the table's memory, on the CPU it is packed from it.
@@ -39,17 +54,22 @@ int64_t LinearOfTableBytes(const Context& ctx, DType dtype, int64_t n, int64_t k
 // `parts`: [n_i, k] views of one dtype (bfloat16 or float32), stacked on n into one weight; sources lie in
 // host memory (a mapped file). transposed: the parts are [k, n_i] instead.
 LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed = false);
+// The same, quantised part by part; scheme.bits is not 0. CPU only so far. A part that is not finite makes
+// its features NaN.
+LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed,
+                            const QuantScheme& scheme);
 // parts[i].rows features uniform in [-scale, scale] by ops::FillRandom(parts[i].key), made on the device; the
-// same values on every one.
+// same values on every one. With a scheme they are quantised as QuantizeLinear does.
 struct RandomRows {
   int64_t rows;
   uint64_t key;
 };
 LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<RandomRows>& parts, int64_t k,
-                          float scale);
+                          float scale, const QuantScheme& scheme = {});
 
 // out [m, n] act or float32; in [m, k] act; bias [n] act or empty. A float32 `in` is never rounded to
-// bfloat16.
+// bfloat16. A quantised weight takes bfloat16 rows rounded to int8, one scale a row
+// (kernels/cpu/linear_quant.h), and float32 rows as they are, times q * scale.
 void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
             const TensorView& bias = {});
 // out [m, n / 2] = SwiGlu of gate_up's product with in [m, k], to the bit what Linear and SwiGlu give; one

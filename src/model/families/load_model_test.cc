@@ -219,6 +219,74 @@ TEST(LoadModel, ShardsProgressAndBytes) {
   EXPECT_GT((*demo)->weight_bytes(), 25'000'000);
 }
 
+double SquaredDistance(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    sum += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
+  }
+  return sum;
+}
+
+// Planned and loaded bytes are the same (LoadModel checks that), the numbers follow from the shapes, and the
+// logits stay near those of the stored weights.
+TEST(LoadModel, Quantization) {
+  Host host;
+  const Quantization schemes[] = {{8, 0}, {4, 0}, {4, 32}, {8, 64}};
+  for (const char* family : {"ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe"}) {
+    auto stored = LoadModel(host.ctx, kModels + family, {});
+    ASSERT_TRUE(stored.ok()) << stored.status().message();
+    const std::vector<float> expected = LogitsOf(host, **stored);
+    double size = 0;
+    for (float v : expected) size += static_cast<double>(v) * v;
+    for (bool random : {false, true}) {
+      int64_t last = (*stored)->weight_bytes();
+      for (const Quantization& scheme : schemes) {
+        LoadOptions options;
+        options.random_weights = random;
+        options.quantization = scheme;
+        auto model = LoadModel(host.ctx, kModels + family, options);
+        ASSERT_TRUE(model.ok()) << model.status().message();
+        const int64_t bytes = (*model)->weight_bytes();
+        if (scheme.group_size == 0) {
+          EXPECT_LT(bytes, last) << family;
+          last = bytes;
+        }
+        std::vector<float> found = LogitsOf(host, **model);
+        if (random) continue;
+        const double error = SquaredDistance(found, expected);
+        EXPECT_GT(error, 0.0) << "nothing was quantised";
+        // With float32 activations nothing but the weights is rounded: the reference of the bfloat16 run.
+        options.dtype = DType::kFloat32;
+        auto exact = LoadModel(host.ctx, kModels + family, options);
+        ASSERT_TRUE(exact.ok()) << exact.status().message();
+        const double rounding = SquaredDistance(found, LogitsOf(host, **exact));
+        EXPECT_LT(std::sqrt(rounding / size), 0.04) << family << " " << scheme.bits;
+        EXPECT_LT(std::sqrt(error / size), scheme.bits == 8 ? 0.06 : 0.5) << family << " " << scheme.bits;
+      }
+    }
+  }
+}
+
+TEST(LoadModel, QuantizationThatCannotBe) {
+  Host host;
+  LoadOptions options;
+  options.quantization = {4, 48};
+  auto model = LoadModel(host.ctx, kModels + "ernie4_5", options);
+  ASSERT_FALSE(model.ok());
+  EXPECT_TRUE(Contains(model.status().message(), "groups of 48: must be a multiple of 32"));
+  options.quantization = {3, 0};
+  model = LoadModel(host.ctx, kModels + "ernie4_5", options);
+  ASSERT_FALSE(model.ok());
+  EXPECT_TRUE(Contains(model.status().message(), "3 bits"));
+  options.quantization = {8, 0};
+  ops::Context cuda = host.ctx;
+  cuda.device.type = DeviceType::kCuda;
+  const auto opened = OpenModel(cuda, kModels + "ernie4_5", options);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.status().code(), StatusCode::kUnimplemented);
+  EXPECT_TRUE(Contains(opened.status().message(), "--quantization is still to come on CUDA"));
+}
+
 TEST(LoadModel, RandomWeights) {
   Host host;
   LoadOptions options;

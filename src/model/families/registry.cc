@@ -25,6 +25,24 @@ bool IsIgnored(std::string_view name) {
   return name.find("mtp") != std::string_view::npos || name.ends_with(".rotary_emb.inv_freq");
 }
 
+Status CheckQuantization(const ops::Context& ctx, const Quantization& quantization) {
+  if (quantization.bits == 0) return OkStatus();
+  if (quantization.bits != 8 && quantization.bits != 4) {
+    return InvalidArgument(StrCat("quantised weights of ", quantization.bits, " bits; allowed: 8 and 4"));
+  }
+  if (quantization.group_size < 0 || quantization.group_size % 32 != 0) {
+    return InvalidArgument(StrCat("quantisation groups of ", quantization.group_size,
+                                  ": must be a multiple of 32, or 0 for one scale an output feature"));
+  }
+  if (ctx.device.type != DeviceType::kCpu) {
+    return Unimplemented(
+        "--quantization is still to come on CUDA devices; leave it out, or compute on the CPU with --device "
+        "cpu",
+        "--quantization");
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 struct OpenedModel::Impl {
@@ -45,6 +63,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
     return InvalidArgument(
         StrCat("dtype ", DTypeName(options.dtype), " is not supported; allowed: bfloat16, float32"));
   }
+  FD_RETURN_IF_ERROR(CheckQuantization(ctx, options.quantization));
   auto opened = std::make_shared<OpenedModel::Impl>();
   opened->options = options;
   FD_ASSIGN_OR_RETURN(opened->config, LoadModelConfig(model_dir));
@@ -55,7 +74,8 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
   if (!options.random_weights) {
     FD_ASSIGN_OR_RETURN(opened->checkpoint, Checkpoint::Open(model_dir));
   }
-  WeightLoader loader(ctx, opened->checkpoint.get(), options.dtype);
+  WeightLoader loader(ctx, opened->checkpoint.get(), options.dtype,
+                      SchemesFor(options.quantization, opened->config));
   loader.Begin(WeightLoader::Pass::kCheck);
   opened->family->build(opened->config, loader, options.dtype);
   if (Status status = loader.Finish(IsIgnored); !status.ok()) return status.WithContext(model_dir);
@@ -64,7 +84,8 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
 }
 
 std::unique_ptr<Model> OpenedModel::Load(const ops::Context& ctx) const {
-  WeightLoader loader(ctx, impl_->checkpoint.get(), impl_->options.dtype);
+  WeightLoader loader(ctx, impl_->checkpoint.get(), impl_->options.dtype,
+                      SchemesFor(impl_->options.quantization, impl_->config));
   loader.progress = impl_->options.progress;
   loader.Begin(WeightLoader::Pass::kCheck);  // once more, for the sum that progress is told
   impl_->family->build(impl_->config, loader, impl_->options.dtype);

@@ -4,11 +4,12 @@
 
 namespace fd {
 
-MlpWeights LoadMlp(WeightLoader& loader, const std::string& prefix, int64_t hidden, int64_t width) {
+MlpWeights LoadMlp(WeightLoader& loader, const std::string& prefix, int64_t hidden, int64_t width,
+                   LinearRole role) {
   MlpWeights w;
-  w.gate_up =
-      loader.Linear({{prefix + "gate_proj.weight", width}, {prefix + "up_proj.weight", width}}, hidden);
-  w.down = loader.Linear({{prefix + "down_proj.weight", hidden}}, width);
+  w.gate_up = loader.Linear({{prefix + "gate_proj.weight", width}, {prefix + "up_proj.weight", width}},
+                            hidden, false, DType::kBFloat16, role);
+  w.down = loader.Linear({{prefix + "down_proj.weight", hidden}}, width, false, DType::kBFloat16, role);
   return w;
 }
 

@@ -13,7 +13,8 @@ struct MlpWeights {
   ops::LinearWeight down;     // [hidden, width]
 };
 // `prefix` ends in "mlp." or the like.
-MlpWeights LoadMlp(WeightLoader& loader, const std::string& prefix, int64_t hidden, int64_t width);
+MlpWeights LoadMlp(WeightLoader& loader, const std::string& prefix, int64_t hidden, int64_t width,
+                   LinearRole role = LinearRole::kDense);
 
 // out, in [rows, hidden] act; out may be in.
 void Mlp(const ops::Context& ctx, const TensorView& out, const TensorView& in, const MlpWeights& weights);

@@ -19,7 +19,7 @@ ops::ExpertWeights LoadExperts(WeightLoader& loader, const std::string& prefix, 
   ops::ExpertWeights w;
   std::vector<std::string> gates, downs;
   for (int64_t e = first; e < first + count; ++e) {
-    MlpWeights mlp = LoadMlp(loader, StrCat(prefix, "experts.", e, "."), hidden, width);
+    MlpWeights mlp = LoadMlp(loader, StrCat(prefix, "experts.", e, "."), hidden, width, LinearRole::kExpert);
     w.gate_up.push_back(std::move(mlp.gate_up));
     w.down.push_back(std::move(mlp.down));
     gates.push_back(StrCat(prefix, "experts.", e, ".gate_proj.weight"));

@@ -38,8 +38,9 @@ bool IsLoadable(std::string_view dtype) { return dtype == "BF16" || dtype == "F3
 
 }  // namespace
 
-WeightLoader::WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act)
-    : ctx_(ctx), checkpoint_(checkpoint), act_(act) {}
+WeightLoader::WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act,
+                           const WeightSchemes& schemes)
+    : ctx_(ctx), checkpoint_(checkpoint), act_(act), schemes_(schemes) {}
 
 bool WeightLoader::Has(const std::string& name) const {
   return checkpoint_ != nullptr && checkpoint_->Find(name).info != nullptr;
@@ -141,7 +142,10 @@ void WeightLoader::RequireSameType(const std::vector<std::string>& names) {
 }
 
 ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k, bool transposed,
-                                       DType random_dtype) {
+                                       DType random_dtype, LinearRole role) {
+  const ops::QuantScheme scheme = role == LinearRole::kDense    ? schemes_.dense
+                                  : role == LinearRole::kExpert ? schemes_.experts
+                                                                : ops::QuantScheme{};
   std::vector<CheckpointTensor> tensors;
   std::vector<Shape> shapes;
   int64_t rows = 0;
@@ -161,22 +165,30 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
     tensors.push_back(*tensor);
     shapes.push_back(ToShape(dims));
   }
+  if (scheme.bits != 0 && k > ops::kMaxQuantizedFeatures) {
+    if (pass_ == Pass::kCheck) {
+      Problem(StrCat("tensor ", parts[0].name, " has ", k, " input features; --quantization takes up to ",
+                     ops::kMaxQuantizedFeatures));
+    }
+    return {};
+  }
   if (tensors.size() != parts.size()) return {};
   const DType dtype = checkpoint_ == nullptr ? random_dtype : StoredType(*tensors[0].info);
-  device_bytes_ += ops::LinearWeightBytes(ctx_, dtype, rows, k);
+  device_bytes_ += ops::LinearWeightBytes(ctx_, dtype, rows, k, scheme);
   if (pass_ == Pass::kCheck) return {};
   if (checkpoint_ == nullptr) {
     std::vector<ops::RandomRows> random;
     for (const Part& part : parts) random.push_back({part.rows, NameKey(part.name)});
     Done(rows * k * DTypeBytes(dtype));
     const float scale = std::sqrt(3.0f / static_cast<float>(k));  // variance 1 / k
-    return ops::RandomLinear(ctx_, dtype, random, k, scale);
+    return ops::RandomLinear(ctx_, dtype, random, k, scale, scheme);
   }
   std::vector<Source> sources;
   std::vector<TensorView> views;
   for (size_t i = 0; i < tensors.size(); ++i) sources.push_back(Open(tensors[i], shapes[i]));
   for (const Source& s : sources) views.push_back(s.view);
-  ops::LinearWeight weight = ops::PackLinear(ctx_, views, transposed);
+  ops::LinearWeight weight = scheme.bits != 0 ? ops::QuantizeLinear(ctx_, views, transposed, scheme)
+                                              : ops::PackLinear(ctx_, views, transposed);
   for (const Source& s : sources) {
     s.Release();
     Done(s.view.NumElements() * DTypeBytes(s.view.dtype));

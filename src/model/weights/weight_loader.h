@@ -13,6 +13,7 @@
 
 #include "compute/ops/moe.h"
 #include "model/weights/checkpoint.h"
+#include "model/weights/quantization.h"
 
 namespace fd {
 
@@ -23,7 +24,8 @@ class WeightLoader {
 
   // `checkpoint` null: random weights of the shapes asked for, scaled like trained ones; the same for a name
   // every time. act: type of norms and biases.
-  WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act);
+  WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act,
+               const WeightSchemes& schemes = {});
   const ops::Context& context() const { return ctx_; }
 
   void Begin(Pass pass) {
@@ -42,9 +44,10 @@ class WeightLoader {
     int64_t rows;  // output features
   };
   // Parts [rows_i, k] ([k, rows_i] if transposed) of one type, bfloat16 or float32, stacked into one weight.
-  // random_dtype: of random weights, what published checkpoints store.
+  // random_dtype: of random weights, what published checkpoints store. role: which scheme, if any, applies;
+  // weights are quantised one after the other, so that the host never holds more than one beside the result.
   ops::LinearWeight Linear(const std::vector<Part>& parts, int64_t k, bool transposed = false,
-                           DType random_dtype = DType::kBFloat16);
+                           DType random_dtype = DType::kBFloat16, LinearRole role = LinearRole::kAsStored);
   // Finishes experts whose weights are in place (ops::FinishExperts).
   void Experts(ops::ExpertWeights* experts, int64_t count);
   // [n] in the activation type: norms and biases.
@@ -98,6 +101,7 @@ class WeightLoader {
   const ops::Context& ctx_;
   const Checkpoint* checkpoint_;
   DType act_;
+  WeightSchemes schemes_;
   Pass pass_ = Pass::kCheck;
   CheckpointTensor claimed_{nullptr, nullptr};
   std::unordered_set<std::string> taken_;

@@ -4,7 +4,7 @@
 
 namespace fd::cpu {
 
-// Each includes the ones before it.
+// Each includes the ones before it. kAvx512Bf16 includes VNNI: every CPU with the one has the other.
 enum class Isa { kAvx2 = 0, kAvx512 = 1, kAvx512Bf16 = 2 };
 inline constexpr int kNumIsas = 3;
 

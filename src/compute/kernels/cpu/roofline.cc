@@ -80,6 +80,7 @@ Roofline MeasureRoofline(ThreadPool& threads) {
   }
   roofline.bf16_flop_per_s = FlopPerSecond(threads, kernels.bf16_dots);
   roofline.fp32_flop_per_s = FlopPerSecond(threads, kernels.fp32_fmas);
+  roofline.int8_op_per_s = FlopPerSecond(threads, kernels.int8_dots);
   return roofline;
 }
 

@@ -10,6 +10,7 @@ struct Roofline {
   double bf16_flop_per_s =
       0;  // bfloat16 dot products (float32 FMA on widened values where there are none); 2 per multiply-add
   double fp32_flop_per_s = 0;  // float32 FMA
+  double int8_op_per_s = 0;    // vpdpbusd where there is VNNI, else widened to 16 bits; 2 per multiply-add
 };
 // The best of several runs on CurrentIsa(); takes about a second and 512 MiB.
 Roofline MeasureRoofline(ThreadPool& threads);
@@ -18,6 +19,7 @@ struct RooflineKernels {
   float (*read)(const float* data, int64_t count);  // count is a multiple of 256
   double (*bf16_dots)(int64_t rounds);              // returns the operations done
   double (*fp32_fmas)(int64_t rounds);
+  double (*int8_dots)(int64_t rounds);
 };
 
 }  // namespace fd::cpu

@@ -1,0 +1,64 @@
+// y = x W^T over weights of 8 or 4 bits with one bfloat16 scale for each feature and group of k (one group:
+// the whole row). Panels of 16 features as in linear.h, k padded to Octets(k) * 8, values stored without a
+// sign:
+//   8 bits: [panels][octets][2][16][4] bytes q + 128
+//   4 bits: [panels][octets][16][4] bytes: q + 8 of element 8 o + i low, of element 8 o + 4 + i high
+//   scales: [panels][groups][16]
+// Padding features have scale 0, padding elements meet activations of 0.
+// bfloat16 activations are rounded to int8 with one scale a row (QuantizeRow). Sums within a group are exact
+// int32, so that every instruction set gives the same bits:
+//   out = (sum over ascending groups of float(sum of q a) * scale, fused) * row's scale (+ bias)
+#pragma once
+
+#include <cstdint>
+
+#include "compute/kernels/cpu/linear.h"
+#include "compute/tensor/dtype.h"
+
+namespace fd::cpu {
+
+// Beyond so many input features an int32 sum of 127 * 127 could overflow.
+inline constexpr int64_t kMaxQuantDepth = 131072;
+
+// Static: each instruction set keeps its own copy.
+static constexpr int64_t QuantOctets(int64_t k) { return (k + 7) / 8; }
+// group_size 0: one group.
+static constexpr int64_t QuantGroups(int64_t k, int64_t group_size) {
+  return group_size == 0 ? 1 : (k + group_size - 1) / group_size;
+}
+static constexpr int64_t QuantPanelBytes(int64_t k, int bits) {
+  return QuantOctets(k) * kPanelFeatures * bits;
+}
+// A row of activations: float scale, int32 sums of its values [groups], int8 values [8 * octets].
+static constexpr int64_t QuantRowBytes(int64_t k, int64_t group_size) {
+  return (4 + 4 * QuantGroups(k, group_size) + 7) / 8 * 8 + QuantOctets(k) * 8;
+}
+
+struct QuantBlock {
+  LinearBlock linear;                // in_rows: QuantizeRow's, or floats for the f32 kernels
+  const BFloat16* scales = nullptr;  // from panel 0
+  int64_t group_size = 0;            // a multiple of 32, or 0
+};
+
+struct QuantKernels {
+  // int8 activations times 8 or 4 bits.
+  void (*run8)(const QuantBlock& block);
+  void (*run4)(const QuantBlock& block);
+  // float32 activations times q * scale, which float32 holds exactly; one accumulator, ascending k.
+  void (*run8_f32)(const QuantBlock& block);
+  void (*run4_f32)(const QuantBlock& block);
+  // scale = absmax / 127, values round-half-even(x * (127 / absmax)). Rows below 2^-100 count as zero; a row
+  // that is not finite gets scale NaN, so its results are NaN.
+  void (*quantize_row)(uint8_t* to, const BFloat16* in, int64_t k, int64_t group_size);
+  // Per group: scale = bfloat16(absmax / limit), q = round-half-even(w / scale) within +-limit, limit 127 or
+  // 7; 0 where scale is 0; scale NaN where a weight is not finite. q [k], scales [groups].
+  void (*quantize_weights)(int8_t* q, BFloat16* scales, const float* w, int64_t k, int bits,
+                           int64_t group_size);
+};
+// For CurrentIsa().
+const QuantKernels& GetQuantKernels();
+
+// q [8 * octets] becomes feature `feature` of `packed`.
+void PackQuantized(uint8_t* packed, int64_t feature, const int8_t* q, int64_t k, int bits);
+
+}  // namespace fd::cpu

@@ -1,0 +1,75 @@
+#include <algorithm>
+
+#include "compute/kernels/cpu/linear_quant.h"
+#include "compute/ops/linear.h"
+
+namespace fd::ops {
+
+static_assert(kMaxQuantizedFeatures == cpu::kMaxQuantDepth);
+
+namespace {
+
+constexpr int64_t kPanel = cpu::kPanelFeatures;
+
+// Feature i of a part in float32.
+void ReadRow(float* to, const TensorView& part, bool transposed, int64_t i, int64_t k) {
+  const int64_t first = transposed ? i : i * part.row_stride, step = transposed ? part.row_stride : 1;
+  if (part.dtype == DType::kFloat32) {
+    for (int64_t j = 0; j < k; ++j) to[j] = part.As<float>()[first + j * step];
+  } else {
+    for (int64_t j = 0; j < k; ++j) to[j] = ToFloat(part.As<BFloat16>()[first + j * step]);
+  }
+}
+
+}  // namespace
+
+LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed,
+                            const QuantScheme& scheme) {
+  FD_CHECK(!parts.empty(), "a weight needs at least one part");
+  FD_CHECK(scheme.bits == 8 || scheme.bits == 4, scheme.bits);
+  FD_CHECK(scheme.group_size >= 0 && scheme.group_size % 32 == 0, scheme.group_size);
+  FD_CHECK(ctx.device.type == DeviceType::kCpu, "quantised weights on CUDA");
+  LinearWeight weight;
+  weight.kind = scheme.bits == 8 ? WeightKind::kInt8 : WeightKind::kInt4;
+  weight.k = parts[0].dim(transposed ? 0 : 1);
+  weight.group_size = scheme.group_size;
+  FD_CHECK(weight.k >= 1 && weight.k <= kMaxQuantizedFeatures, weight.k);
+  for (const TensorView& part : parts) {
+    FD_CHECK_EQ(part.rank(), 2);
+    FD_CHECK(part.dtype == parts[0].dtype, "parts of one weight have one type");
+    FD_CHECK(part.dtype == DType::kBFloat16 || part.dtype == DType::kFloat32, DTypeName(part.dtype));
+    FD_CHECK_EQ(part.dim(transposed ? 0 : 1), weight.k);
+    weight.n += part.dim(transposed ? 1 : 0);
+  }
+  const int64_t k = weight.k, groups = cpu::QuantGroups(k, scheme.group_size);
+  const int64_t panels = (weight.n + kPanel - 1) / kPanel;
+  weight.data = NewTensor(ctx, DType::kUInt8, {panels, cpu::QuantPanelBytes(k, scheme.bits)});
+  weight.scales = NewTensor(ctx, DType::kBFloat16, {panels, groups * kPanel});
+  uint8_t* packed = weight.data.view().As<uint8_t>();
+  BFloat16* packed_scales = weight.scales.view().As<BFloat16>();
+  int64_t first = 0;
+  for (const TensorView& part : parts) {
+    const int64_t rows = part.dim(transposed ? 1 : 0);
+    // A feature has bytes of its own, also where two parts meet in a panel.
+    ctx.threads->ParallelFor(rows, 64, [&](int64_t begin, int64_t end) {
+      std::vector<float> row(static_cast<size_t>(k));
+      std::vector<int8_t> q(static_cast<size_t>(cpu::QuantOctets(k) * 8));
+      std::vector<BFloat16> scales(static_cast<size_t>(groups));
+      for (int64_t i = begin; i < end; ++i) {
+        ReadRow(row.data(), part, transposed, i, k);
+        cpu::GetQuantKernels().quantize_weights(q.data(), scales.data(), row.data(), k, scheme.bits,
+                                                scheme.group_size);
+        const int64_t feature = first + i;
+        cpu::PackQuantized(packed, feature, q.data(), k, scheme.bits);
+        for (int64_t g = 0; g < groups; ++g) {
+          packed_scales[(feature / kPanel * groups + g) * kPanel + feature % kPanel] =
+              scales[static_cast<size_t>(g)];
+        }
+      }
+    });
+    first += rows;
+  }
+  return weight;
+}
+
+}  // namespace fd::ops

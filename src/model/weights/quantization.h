@@ -1,0 +1,31 @@
+// Which quantised form --quantization gives to which weights of a model.
+#pragma once
+
+#include <cstdint>
+
+#include "compute/ops/linear.h"
+#include "model/config/model_config.h"
+
+namespace fd {
+
+// How the weights of the text network's linear layers are kept (FastDeploy's names). Embeddings, head, norms,
+// routers, vision encoder and resampler stay as stored.
+struct Quantization {
+  int bits = 0;            // 0: as stored; 8: wint8; 4: wint4, of a MoE model the experts, the rest has 8
+  int64_t group_size = 0;  // a multiple of 32, of the weights of `bits` bits; 0: one scale an output feature
+};
+
+struct WeightSchemes {
+  ops::QuantScheme dense;    // attention, MLPs, shared experts
+  ops::QuantScheme experts;  // routed experts
+};
+inline WeightSchemes SchemesFor(const Quantization& quantization, const ModelConfig& config) {
+  const ops::QuantScheme named = {quantization.bits, quantization.group_size};
+  if (quantization.bits == 4 && config.moe) return {{8, 0}, named};
+  return {named, named};
+}
+
+// The part of the model that a linear layer belongs to.
+enum class LinearRole { kAsStored, kDense, kExpert };
+
+}  // namespace fd
