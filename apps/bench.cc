@@ -373,7 +373,9 @@ int RunBench(const std::vector<std::string>& args) {
   const double kv_token_bytes =
       static_cast<double>((*loaded)->memory.needs.page_bytes) / static_cast<double>(kKvPageTokens);
   const Status status = Measure(bench, *(*loaded)->engine, kv_token_bytes, *limits);
-  return status.ok() ? kExitOk : Failure("bench", status);
+  if (status.ok()) return kExitOk;
+  Failure("bench", status);
+  return (*loaded)->engine->DeviceStatus().ok() ? kExitFailure : kExitDeviceLost;
 }
 
 }  // namespace fd

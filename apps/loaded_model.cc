@@ -56,18 +56,12 @@ StatusOr<MemoryPlan> PlanFor(const ModelFlags& flags, const NeedsOf& needs_of, E
   StatusOr<MemoryPlan> plan = PlanMemory(needs_of, *options);
   if (plan.ok() || flags.max_model_len != 0 || flags.num_kv_pages != 0) return plan;
   // Nobody asked for this length: take the longest that fits.
-  EngineOptions shorter = *options;
-  while (shorter.max_model_len > kKvPageTokens) {
-    shorter.max_model_len = (shorter.max_model_len / 2 + kKvPageTokens - 1) / kKvPageTokens * kKvPageTokens;
-    StatusOr<MemoryPlan> fitting = PlanMemory(needs_of, shorter);
-    if (!fitting.ok()) continue;
-    shorter.max_model_len = std::min(options->max_model_len, fitting->kv_tokens);
-    LogWarning("--max-model-len ", shorter.max_model_len, ": what memory leaves of the ",
-               options->max_model_len, " tokens that config.json allows");
-    *options = shorter;
-    return PlanMemory(needs_of, *options);
-  }
-  return plan;
+  const int64_t tokens = LongestModelLen(needs_of, *options);
+  if (tokens == 0) return plan;
+  LogWarning("--max-model-len ", tokens, ": what memory leaves of the ", options->max_model_len,
+             " tokens that config.json allows");
+  options->max_model_len = tokens;
+  return PlanMemory(needs_of, *options);
 }
 
 StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const ServiceFlags& service_flags,
@@ -105,7 +99,7 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
 
 // What lies outside the arena on a CUDA device: cuBLASLt's scratch of 32 MiB for each of two streams, kernels
 // that the driver loads at first use, and the recorded decode steps.
-constexpr int64_t kLibraryBytes = int64_t{192} << 20;
+constexpr int64_t kLibraryBytes = int64_t{384} << 20;
 constexpr int64_t kGraphBytes = int64_t{2} << 20;
 
 int64_t AvailableBytes(Device device, const EngineOptions& options) {

@@ -5,6 +5,7 @@
 
 #include "base/strings.h"
 #include "command.h"
+#include "compute/tensor/device_error.h"
 #include "flag_set.h"
 
 namespace fd {
@@ -35,6 +36,16 @@ std::string Usage() {
   return text;
 }
 
+// A device may also be lost outside the engine's steps: while weights load, in a measurement.
+int Run(const Command& command, const std::vector<std::string>& args) {
+  try {
+    return command.run(args);
+  } catch (const DeviceError& e) {
+    Failure(command.name, Unavailable(StrCat("the device is lost: ", e.what())));
+    return kExitDeviceLost;
+  }
+}
+
 int Main(const std::vector<std::string>& args) {
   if (args.empty()) {
     std::fputs(Usage().c_str(), stderr);
@@ -51,7 +62,7 @@ int Main(const std::vector<std::string>& args) {
   }
   std::vector<std::string> names = {"--help", "--version"};
   for (const Command& command : kCommands) {
-    if (name == command.name) return command.run({args.begin() + 1, args.end()});
+    if (name == command.name) return Run(command, {args.begin() + 1, args.end()});
     names.push_back(command.name);
   }
   std::string near = DidYouMean(name, names);

@@ -19,6 +19,7 @@
 #include "compute/ops/attention.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/linear.h"
+#include "compute/ops/linear_cuda.h"
 #include "compute/ops/moe.h"
 #include "compute/ops/norm.h"
 #include "compute/ops/rope.h"
@@ -127,25 +128,11 @@ LinearFn Dispatched(Bench& b) {
     ops::Linear(b.ctx, out, in, weight);
   };
 }
-cuda::LinearArgs ArgsOf(const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
-  cuda::LinearArgs a;
-  a.out = out.data;
-  a.in = in.data;
-  a.weight = weight.data.view().data;
-  a.out_type = out.dtype;
-  a.in_type = in.dtype;
-  a.weight_type = weight.data.view().dtype;
-  a.m = in.dim(0);
-  a.n = weight.n;
-  a.k = weight.k;
-  a.out_stride = out.row_stride;
-  a.in_stride = in.row_stride;
-  return a;
-}
 // float32 weights (the router) go where they always go.
 LinearFn CublasLt(Bench& b) {
   return [&b](const TensorView& out, const TensorView& in, const ops::LinearWeight& weight) {
-    if (!cuda::LinearLt(ArgsOf(out, in, weight), b.stream)) ops::Linear(b.ctx, out, in, weight);
+    if (!cuda::LinearLt(ops::CudaLinearArgs(out, in, weight.data), b.stream))
+      ops::Linear(b.ctx, out, in, weight);
   };
 }
 // Set by hand: packing would read the weight through the host.

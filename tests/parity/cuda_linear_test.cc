@@ -6,6 +6,7 @@
 #include "compute/kernels/cuda/linear.h"
 #include "compute/kernels/reference/linear.h"
 #include "compute/ops/elementwise.h"
+#include "compute/ops/linear_cuda.h"
 #include "compute/ops/norm.h"
 #include "tests/parity/cuda_parity.h"
 
@@ -135,25 +136,6 @@ TEST(CudaLinearCases, ExtremeValues) {
 }
 
 // The kernel for few rows by itself.
-cuda::LinearArgs ArgsOf(const TensorView& out, const TensorView& in, const TensorView& weight,
-                        const TensorView& bias) {
-  cuda::LinearArgs a;
-  a.out = out.data;
-  a.in = in.data;
-  a.weight = weight.data;
-  a.bias = bias.data;
-  a.out_type = out.dtype;
-  a.in_type = in.dtype;
-  a.weight_type = weight.dtype;
-  a.bias_type = bias.dtype;
-  a.m = in.dim(0);
-  a.n = weight.dim(0);
-  a.k = in.dim(1);
-  a.out_stride = out.row_stride;
-  a.in_stride = in.row_stride;
-  return a;
-}
-
 class CudaLinearFew : public testing::TestWithParam<Case> {};
 
 // Strided rows between others of NaN, every type of output and bias; every number of rows gives the
@@ -187,7 +169,7 @@ TEST_P(CudaLinearFew, MatchesTheReferenceAndKeepsARowsBits) {
         SCOPED_TRACE(testing::Message() << m << " rows");
         Tensor wide_out = PoisonedOnDevice(gpu, out_type, {m + 1, n + 5});
         const TensorView out = wide_out.view().Rows(0, m).Columns(3, n);
-        ASSERT_TRUE(cuda::LinearFew(ArgsOf(out, in.Rows(0, m), device_w, b), gpu.stream));
+        ASSERT_TRUE(cuda::LinearFew(ops::CudaLinearArgs(out, in.Rows(0, m), device_w, b), gpu.stream));
         const Tensor found = ToHost(gpu, wide_out);
         const TensorView rows = found.view().Rows(0, m).Columns(3, n);
         if (first.view().data == nullptr) {
@@ -206,7 +188,7 @@ TEST_P(CudaLinearFew, MatchesTheReferenceAndKeepsARowsBits) {
       // A row alone, wherever it lies in the batch.
       for (int64_t r : {max_m / 2, max_m - 1}) {
         Tensor out = PoisonedOnDevice(gpu, out_type, {1, n});
-        ASSERT_TRUE(cuda::LinearFew(ArgsOf(out, in.Rows(r, 1), device_w, b), gpu.stream));
+        ASSERT_TRUE(cuda::LinearFew(ops::CudaLinearArgs(out, in.Rows(r, 1), device_w, b), gpu.stream));
         ExpectSameBits(ToHost(gpu, out), first.view().Rows(r, 1).Columns(3, n));
       }
     }
@@ -256,7 +238,7 @@ TEST(CudaLinearCases, LinearSwiGluGivesTheBitsOfItsTwoSteps) {
       }
       if (m > 16) continue;
       Tensor out = PoisonedOnDevice(gpu, DType::kBFloat16, {m, width});
-      cuda::LinearArgs args = ArgsOf(out, in.Rows(0, m), w.data, {});
+      cuda::LinearArgs args = ops::CudaLinearArgs(out, in.Rows(0, m), w.data, {});
       ASSERT_TRUE(cuda::LinearFewSwiGlu(args, gpu.stream));
       ExpectSameBits(ToHost(gpu, out), two_steps);
     }
@@ -291,7 +273,7 @@ TEST(CudaLinearCases, FewRowsLeavesToOthersWhatItDoesNotTake) {
       f32(DType::kFloat32, kGpu, {8, 64}), out(DType::kFloat32, kGpu, {17, 8});
   const auto takes = [&](int64_t rows, int64_t column, int64_t k, const TensorView& weight) {
     cuda::LinearArgs a =
-        ArgsOf(out.view().Rows(0, rows), in.view().Rows(0, rows).Columns(column, k), weight, {});
+        ops::CudaLinearArgs(out.view().Rows(0, rows), in.view().Rows(0, rows).Columns(column, k), weight, {});
     return cuda::LinearFew(a, gpu.stream);
   };
   EXPECT_TRUE(takes(16, 0, 64, w));

@@ -8,6 +8,7 @@
 #include "compute/kernels/cuda/linear.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/linear_cpu.h"
+#include "compute/ops/linear_cuda.h"
 #include "compute/ops/random.h"
 #include "compute/ops/row_ranges.h"
 #include "compute/ops/upload.h"
@@ -84,29 +85,10 @@ void UploadPart(const Context& ctx, const LinearWeight& weight, int64_t first_ro
   CopyToDevice(ctx, to, turned.data(), rows * row_bytes);
 }
 
-cuda::LinearArgs CudaArgs(const TensorView& out, const TensorView& in, const LinearWeight& weight,
-                          const TensorView& bias) {
-  cuda::LinearArgs args;
-  args.out = out.data;
-  args.in = in.data;
-  args.weight = weight.data.view().data;
-  args.bias = bias.data;
-  args.out_type = out.dtype;
-  args.in_type = in.dtype;
-  args.weight_type = weight.data.view().dtype;
-  args.bias_type = bias.dtype;
-  args.m = in.dim(0);
-  args.n = weight.n;
-  args.k = weight.k;
-  args.out_stride = out.row_stride;
-  args.in_stride = in.row_stride;
-  return args;
-}
-
 void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
                 const TensorView& bias) {
   CheckOnDevice(ctx, {&out, &in, &weight.data.view(), &bias});
-  const cuda::LinearArgs args = CudaArgs(out, in, weight, bias);
+  const cuda::LinearArgs args = CudaLinearArgs(out, in, weight.data, bias);
   if (in.dtype == DType::kBFloat16 && weight.split.view().data != nullptr && args.m > kMaxSimpleRows) {
     const int64_t mark = ctx.workspace->Mark();
     const TensorView parts = ctx.workspace->Take(DType::kFloat32, {args.m, 3 * args.n});
@@ -373,7 +355,7 @@ void LinearSwiGlu(const Context& ctx, const TensorView& out, const TensorView& i
   FD_CHECK(out.dim(0) == in.dim(0) && out.dtype == in.dtype);
   if (OnCuda(ctx)) {
     CheckOnDevice(ctx, {&out, &in, &gate_up.data.view()});
-    if (cuda::LinearFewSwiGlu(CudaArgs(out, in, gate_up, {}), ctx.stream)) return;
+    if (cuda::LinearFewSwiGlu(CudaLinearArgs(out, in, gate_up.data), ctx.stream)) return;
   }
   const int64_t mark = ctx.workspace->Mark();
   const TensorView product = ctx.workspace->Take(in.dtype, {in.dim(0), gate_up.n});

@@ -40,6 +40,16 @@ void Uploader::Copy(void* to, const void* from, int64_t bytes) {
   }
 }
 
+void CopyStaged(const Context& ctx, const TensorView& to, const Tensor& staged) {
+  const int64_t bytes = to.NumElements() * DTypeBytes(to.dtype);
+  FD_CHECK(to.IsContiguous() && to.device == ctx.device && bytes <= staged.size_bytes());
+  if (ctx.device.type == DeviceType::kCpu) {
+    std::memcpy(to.data, staged.view().data, static_cast<size_t>(bytes));
+  } else {
+    cuda::CopyAsync(to.data, staged.view().data, bytes, ctx.stream);
+  }
+}
+
 void CopyToDevice(const Context& ctx, void* to, const void* from, int64_t bytes) {
   if (ctx.uploader != nullptr) return ctx.uploader->Copy(to, from, bytes);
   cuda::CopyAsync(to, from, bytes, ctx.stream);

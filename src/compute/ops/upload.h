@@ -29,4 +29,8 @@ class Uploader {
 // Host memory to ctx's device, through ctx.uploader where there is one. When it returns `from` has been read.
 void CopyToDevice(const Context& ctx, void* to, const void* from, int64_t bytes);
 
+// The first bytes of Tensor::Staging memory to ctx's device in one transfer that runs beside kernels;
+// `staged` must not be written before it has.
+void CopyStaged(const Context& ctx, const TensorView& to, const Tensor& staged);
+
 }  // namespace fd::ops

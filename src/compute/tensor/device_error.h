@@ -1,5 +1,6 @@
-// A device that can no longer be used: thrown by FD_CUDA_CHECK and caught once, by the executor
-// (engine/executor), which hands it on as a status. After it every call to the device fails.
+// A device that can no longer be used: thrown by FD_CUDA_CHECK. In a step the executor (engine/executor)
+// catches it and hands it on as a status, elsewhere main ends the program. After it every call to the device
+// fails.
 #pragma once
 
 #include <stdexcept>

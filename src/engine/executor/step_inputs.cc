@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "compute/ops/rows.h"
+#include "compute/ops/upload.h"
 
 namespace fd {
 namespace {
@@ -163,8 +163,7 @@ void StepInputs::Upload(const ops::Context& ctx, const StepPlan& plan, int slot,
   FD_CHECK_EQ(row, tokens, "num_tokens is not the sum of the chunks");
   offsets[seqs] = static_cast<int32_t>(row);
   table_offsets[seqs] = static_cast<int32_t>(page);
-  ops::Copy(ctx, device_.view().Rows(0, used_words_),
-            TensorView(writing_, DType::kInt32, Device{}, {used_words_}));
+  ops::CopyStaged(ctx, device_.view().Rows(0, used_words_), host_[static_cast<size_t>(slot)]);
 }
 
 }  // namespace fd

@@ -77,10 +77,9 @@ bool Fits(const MemoryNeeds& needs, const EngineOptions& options) {
   return left >= 0 && RequiredPages(options) <= left / needs.page_bytes;
 }
 
-// "lower --flag to at most N" for the largest N = unit * k below options.*value that fits; empty when none
-// does.
-std::string LowerTo(const NeedsOf& needs_of, EngineOptions options, const char* flag,
-                    int64_t EngineOptions::* value, int64_t unit) {
+// The largest N = unit * k below options.*value that fits; 0 when none does.
+int64_t LargestThatFits(const NeedsOf& needs_of, EngineOptions options, int64_t EngineOptions::* value,
+                        int64_t unit) {
   int64_t low = 0, high = (options.*value - 1) / unit;
   while (low < high) {
     const int64_t middle = low + (high - low + 1) / 2;
@@ -91,7 +90,7 @@ std::string LowerTo(const NeedsOf& needs_of, EngineOptions options, const char* 
       high = middle - 1;
     }
   }
-  return low == 0 ? std::string() : StrCat("lower ", flag, " to at most ", low * unit);
+  return low * unit;
 }
 
 Status DoesNotFit(const NeedsOf& needs_of, const EngineOptions& options) {
@@ -112,8 +111,8 @@ Status DoesNotFit(const NeedsOf& needs_of, const EngineOptions& options) {
 
   std::vector<std::string> help;
   auto lower = [&](const char* flag, int64_t EngineOptions::* value, int64_t unit) {
-    if (std::string advice = LowerTo(needs_of, options, flag, value, unit); !advice.empty())
-      help.push_back(std::move(advice));
+    if (const int64_t most = LargestThatFits(needs_of, options, value, unit); most > 0)
+      help.push_back(StrCat("lower ", flag, " to at most ", most));
   };
   if (asked) lower("--num-kv-pages", &EngineOptions::num_kv_pages, 1);
   if (!asked) lower("--max-model-len", &EngineOptions::max_model_len, kKvPageTokens);
@@ -179,6 +178,10 @@ StatusOr<MemoryPlan> PlanMemory(const NeedsOf& needs_of, const EngineOptions& op
   plan.kv_tokens = plan.num_kv_pages * kKvPageTokens;
   plan.full_sequences = static_cast<double>(plan.num_kv_pages) / static_cast<double>(pages_per_sequence);
   return plan;
+}
+
+int64_t LongestModelLen(const NeedsOf& needs_of, const EngineOptions& options) {
+  return LargestThatFits(needs_of, options, &EngineOptions::max_model_len, kKvPageTokens);
 }
 
 std::string MemoryPlan::Summary() const {

@@ -43,6 +43,9 @@ using NeedsOf = std::function<MemoryNeeds(const EngineOptions&)>;
 // each flag that could be lowered alone, how far.
 StatusOr<MemoryPlan> PlanMemory(const NeedsOf& needs_of, const EngineOptions& options);
 
+// The longest max_model_len below options' that fits, a multiple of a page; 0 when none does.
+int64_t LongestModelLen(const NeedsOf& needs_of, const EngineOptions& options);
+
 // Host memory this process can still get: the kernel's MemAvailable or what its cgroup (v1 or v2, with its
 // parents) has left, page cache that can be dropped counted as free; whichever is less. 0 when unknown.
 // `root` is "" in service; tests put a tree of their own there.

@@ -85,6 +85,9 @@ TEST(PlanMemory, EveryFlagThatHelpsAloneIsNamedWithItsLimit) {
   EXPECT_TRUE(PlanMemory(needs, o).ok());
   o.max_model_len = 6081;
   EXPECT_FALSE(PlanMemory(needs, o).ok());
+  EXPECT_EQ(LongestModelLen(needs, o), 6080);
+  o.max_num_batched_tokens = 500;
+  EXPECT_EQ(LongestModelLen(needs, o), 0);
 }
 
 TEST(PlanMemory, NumKvPagesIsTakenAsItIs) {

@@ -50,7 +50,8 @@ struct OpenedModel::Impl {
   LoadOptions options;
   const Family* family = nullptr;
   std::unique_ptr<Checkpoint> checkpoint;  // null: random weights
-  int64_t weight_bytes = 0;
+  int64_t weight_bytes = 0;                // on the device
+  int64_t total_bytes = 0;                 // in the files
 };
 
 OpenedModel::OpenedModel(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -80,6 +81,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
   opened->family->build(opened->config, loader, options.dtype);
   if (Status status = loader.Finish(IsIgnored); !status.ok()) return status.WithContext(model_dir);
   opened->weight_bytes = loader.device_bytes();
+  opened->total_bytes = loader.total_bytes();
   return OpenedModel(std::move(opened));
 }
 
@@ -87,9 +89,7 @@ std::unique_ptr<Model> OpenedModel::Load(const ops::Context& ctx) const {
   WeightLoader loader(ctx, impl_->checkpoint.get(), impl_->options.dtype,
                       SchemesFor(impl_->options.quantization, impl_->config));
   loader.progress = impl_->options.progress;
-  loader.Begin(WeightLoader::Pass::kCheck);  // once more, for the sum that progress is told
-  impl_->family->build(impl_->config, loader, impl_->options.dtype);
-  loader.Begin(WeightLoader::Pass::kLoad);
+  loader.Begin(WeightLoader::Pass::kLoad, impl_->total_bytes);
   std::unique_ptr<Model> model = impl_->family->build(impl_->config, loader, impl_->options.dtype);
   FD_CHECK_EQ(model->weight_bytes(), impl_->weight_bytes, "more or less than was planned");
   ops::Synchronize(ctx);

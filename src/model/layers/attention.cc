@@ -12,9 +12,8 @@ AttentionWeights LoadAttention(WeightLoader& loader, const std::string& prefix, 
   AttentionWeights w;
   w.qkv = loader.Linear(
       {{prefix + "q_proj.weight", q}, {prefix + "k_proj.weight", kv}, {prefix + "v_proj.weight", kv}},
-      config.hidden_size, false, DType::kBFloat16, LinearRole::kDense);
-  w.out = loader.Linear({{prefix + "o_proj.weight", config.hidden_size}}, q, false, DType::kBFloat16,
-                        LinearRole::kDense);
+      config.hidden_size, {.role = LinearRole::kDense});
+  w.out = loader.Linear({{prefix + "o_proj.weight", config.hidden_size}}, q, {.role = LinearRole::kDense});
   return w;
 }
 

@@ -8,8 +8,8 @@ MlpWeights LoadMlp(WeightLoader& loader, const std::string& prefix, int64_t hidd
                    LinearRole role) {
   MlpWeights w;
   w.gate_up = loader.Linear({{prefix + "gate_proj.weight", width}, {prefix + "up_proj.weight", width}},
-                            hidden, false, DType::kBFloat16, role);
-  w.down = loader.Linear({{prefix + "down_proj.weight", hidden}}, width, false, DType::kBFloat16, role);
+                            hidden, {.role = role});
+  w.down = loader.Linear({{prefix + "down_proj.weight", hidden}}, width, {.role = role});
   return w;
 }
 

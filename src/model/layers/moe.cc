@@ -82,7 +82,8 @@ MoeWeights LoadMoe(WeightLoader& loader, const std::string& prefix, const ModelC
   auto set = [&](const char* router, int64_t index, int64_t width) {
     ExpertSet s;
     // Vision-language checkpoints store routers transposed, text ones do not.
-    s.router = loader.Linear({{prefix + router, moe.num_experts}}, hidden, two_sets, DType::kFloat32);
+    s.router = loader.Linear({{prefix + router, moe.num_experts}}, hidden,
+                             {.transposed = two_sets, .random_type = DType::kFloat32});
     s.experts = LoadExperts(loader, prefix, index * moe.num_experts, moe.num_experts, hidden, width);
     s.top_k = moe.top_k;
     s.norm_min = moe.norm_min;

@@ -60,9 +60,9 @@ void WeightLoader::Problem(std::string text) {
 
 const CheckpointTensor* WeightLoader::Claim(const std::string& name,
                                             const std::vector<std::vector<int64_t>>& shapes,
-                                            DType random_dtype) {
+                                            DType random_type) {
   if (checkpoint_ == nullptr) {
-    if (pass_ == Pass::kCheck) total_bytes_ += DTypeBytes(random_dtype) * Elements(shapes[0]);
+    if (pass_ == Pass::kCheck) total_bytes_ += DTypeBytes(random_type) * Elements(shapes[0]);
     claimed_ = {nullptr, nullptr};
     return &claimed_;
   }
@@ -141,8 +141,9 @@ void WeightLoader::RequireSameType(const std::vector<std::string>& names) {
   }
 }
 
-ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k, bool transposed,
-                                       DType random_dtype, LinearRole role) {
+ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k,
+                                       const LinearOptions& options) {
+  const auto [transposed, random_type, role] = options;
   const ops::QuantScheme scheme = role == LinearRole::kDense    ? schemes_.dense
                                   : role == LinearRole::kExpert ? schemes_.experts
                                                                 : ops::QuantScheme{};
@@ -153,7 +154,7 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
     const std::vector<int64_t> dims =
         transposed ? std::vector<int64_t>{k, part.rows} : std::vector<int64_t>{part.rows, k};
     rows += part.rows;
-    const CheckpointTensor* tensor = Claim(part.name, {dims}, random_dtype);
+    const CheckpointTensor* tensor = Claim(part.name, {dims}, random_type);
     if (tensor == nullptr) continue;
     if (tensor->info != nullptr && !tensors.empty() && tensor->info->dtype != tensors[0].info->dtype) {
       if (pass_ == Pass::kCheck) {
@@ -173,7 +174,7 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
     return {};
   }
   if (tensors.size() != parts.size()) return {};
-  const DType dtype = checkpoint_ == nullptr ? random_dtype : StoredType(*tensors[0].info);
+  const DType dtype = checkpoint_ == nullptr ? random_type : StoredType(*tensors[0].info);
   device_bytes_ += ops::LinearWeightBytes(ctx_, dtype, rows, k, scheme);
   if (pass_ == Pass::kCheck) return {};
   if (checkpoint_ == nullptr) {

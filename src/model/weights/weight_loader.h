@@ -28,8 +28,10 @@ class WeightLoader {
                const WeightSchemes& schemes = {});
   const ops::Context& context() const { return ctx_; }
 
-  void Begin(Pass pass) {
+  // total_bytes: of the checking pass, for the progress of a loading one.
+  void Begin(Pass pass, int64_t total_bytes = 0) {
     pass_ = pass;
+    total_bytes_ = total_bytes;
     device_bytes_ = 0;
   }
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
@@ -43,11 +45,14 @@ class WeightLoader {
     std::string name;
     int64_t rows;  // output features
   };
-  // Parts [rows_i, k] ([k, rows_i] if transposed) of one type, bfloat16 or float32, stacked into one weight.
-  // random_dtype: of random weights, what published checkpoints store. role: which scheme, if any, applies;
-  // weights are quantised one after the other, so that the host never holds more than one beside the result.
-  ops::LinearWeight Linear(const std::vector<Part>& parts, int64_t k, bool transposed = false,
-                           DType random_dtype = DType::kBFloat16, LinearRole role = LinearRole::kAsStored);
+  struct LinearOptions {
+    bool transposed = false;               // parts are stored as [k, rows_i]
+    DType random_type = DType::kBFloat16;  // of random weights: what published checkpoints store
+    LinearRole role = LinearRole::kAsStored;
+  };
+  // Parts [rows_i, k] of one type, bfloat16 or float32, stacked into one weight, quantised as its role says.
+  ops::LinearWeight Linear(const std::vector<Part>& parts, int64_t k, const LinearOptions& options);
+  ops::LinearWeight Linear(const std::vector<Part>& parts, int64_t k) { return Linear(parts, k, {}); }
   // Finishes experts whose weights are in place (ops::FinishExperts).
   void Experts(ops::ExpertWeights* experts, int64_t count);
   // [n] in the activation type: norms and biases.
@@ -91,7 +96,7 @@ class WeightLoader {
   // Checks that the type is loadable and the shape one of `shapes`, and counts bytes; null and a problem
   // noted when wrong.
   const CheckpointTensor* Claim(const std::string& name, const std::vector<std::vector<int64_t>>& shapes,
-                                DType random_dtype = DType::kBFloat16);
+                                DType random_type = DType::kBFloat16);
   Source Open(const CheckpointTensor& tensor, const Shape& shape);
   Tensor New(DType dtype, const Shape& shape);
   Tensor UploadConstant(DType dtype, const void* values, int64_t n);
