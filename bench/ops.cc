@@ -1,6 +1,7 @@
 // Linear layers at the shapes of a model: time, bytes, operations and the share of the roofline measured in
 // the same run.
-//   build/release/bench/bench_ops [--threads N] [hidden intermediate heads kv_heads head_dim vocab]
+//   build/release/bench/bench_ops [--threads N] [--rows 1,16] [--bits 16,8,4] [hidden intermediate heads
+//   kv_heads head_dim vocab]
 // Default: ERNIE-4.5-0.3B. A shape whose bytes take longer than its operations is judged by bandwidth, else
 // by the dot-product peak. name/8, /4, /4g128: weights of 8 and 4 bits, the last in groups of 128.
 #include <algorithm>
@@ -23,7 +24,18 @@ using namespace fd;
 struct Machine {
   ops::Context ctx;
   cpu::Roofline roofline;
+  std::vector<int64_t> rows = {1, 4, 16, 32, 64, 512, 2048};
 };
+
+// "1,16,64"
+std::vector<int64_t> Numbers(const char* text) {
+  std::vector<int64_t> numbers;
+  for (char* end = nullptr; *text != 0; text = *end == ',' ? end + 1 : end) {
+    numbers.push_back(std::strtoll(text, &end, 10));
+    if (end == text) return {};
+  }
+  return numbers;
+}
 
 void Fill(const TensorView& t) {
   std::mt19937 rng(1);
@@ -54,7 +66,7 @@ void BenchLinear(const Machine& machine, const std::string& shape, int64_t n, in
   for (int64_t i = 0; i < copies; ++i)
     weights.push_back(scheme.bits == 0 ? ops::PackLinear(ctx, {source})
                                        : ops::QuantizeLinear(ctx, {source}, false, scheme));
-  for (int64_t m : {1, 4, 16, 64, 512, 2048}) {
+  for (int64_t m : machine.rows) {
     if (m > 64 && n > 50000) continue;  // logits are wanted for the last row of a prompt only
     Tensor in(DType::kBFloat16, Device{}, {m, k}), out(DType::kBFloat16, Device{}, {m, n});
     Fill(in);
@@ -86,10 +98,14 @@ void BenchLinear(const Machine& machine, const std::string& shape, int64_t n, in
 
 int main(int argc, char** argv) {
   int num_threads = 0;
-  std::vector<int64_t> sizes;
+  std::vector<int64_t> sizes, rows, bits = {16, 8, 4};
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
       num_threads = std::atoi(argv[++i]);
+    } else if (std::strcmp(argv[i], "--rows") == 0 && i + 1 < argc) {
+      rows = Numbers(argv[++i]);
+    } else if (std::strcmp(argv[i], "--bits") == 0 && i + 1 < argc) {
+      bits = Numbers(argv[++i]);
     } else {
       sizes.push_back(std::atoll(argv[i]));
     }
@@ -97,12 +113,14 @@ int main(int argc, char** argv) {
   if (sizes.empty()) sizes = {1024, 3072, 16, 2, 128, 103424};
   if (sizes.size() != 6 || *std::min_element(sizes.begin(), sizes.end()) < 1) {
     std::fprintf(stderr,
-                 "usage: bench_ops [--threads N] [hidden intermediate heads kv_heads head_dim vocab]\n");
+                 "usage: bench_ops [--threads N] [--rows 1,16] [--bits 16,8,4] "
+                 "[hidden intermediate heads kv_heads head_dim vocab]\n");
     return 2;
   }
   ThreadPool threads(num_threads);
   Workspace workspace(Device{}, 64 << 20);
   Machine machine;
+  if (!rows.empty()) machine.rows = rows;
   machine.ctx.threads = &threads;
   machine.ctx.workspace = &workspace;
   machine.roofline = cpu::MeasureRoofline(threads);
@@ -115,6 +133,7 @@ int main(int argc, char** argv) {
               "GFLOP", "GB/s", "GFLOP/s");
   const int64_t hidden = sizes[0], heads = sizes[2] * sizes[4];
   for (const ops::QuantScheme& scheme : {ops::QuantScheme{}, {8, 0}, {4, 0}, {4, 128}}) {
+    if (std::find(bits.begin(), bits.end(), scheme.bits == 0 ? 16 : scheme.bits) == bits.end()) continue;
     BenchLinear(machine, "qkv", heads + 2 * sizes[3] * sizes[4], hidden, scheme);
     BenchLinear(machine, "o", hidden, heads, scheme);
     BenchLinear(machine, "gate_up", 2 * sizes[1], hidden, scheme);

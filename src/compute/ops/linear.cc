@@ -322,23 +322,22 @@ void Linear(const Context& ctx, const TensorView& out, const TensorView& in, con
   const LinearCpuTask plan = LinearCpuPlan(weight, in.dtype);
   const int64_t mark = ctx.workspace->Mark();
   const TensorView rows = LinearCpuInput(ctx, plan, in);
-  const int64_t panels = NumPanels(weight.n);
   const int64_t row_blocks = (m + cpu::kMaxBlockRows - 1) / cpu::kMaxBlockRows;
   // Balanced blocks: 130 rows are 65 + 65.
   const int64_t block_rows = (m + row_blocks - 1) / row_blocks;
-  const int64_t group = LinearCpuGroup(weight, block_rows, ctx.threads->num_threads());
-  const int64_t groups = (panels + group - 1) / group;
+  const PanelCut cut = CutPanels(weight.n, block_rows, ctx.threads->num_threads());
+  const int64_t cuts = cut.tasks();
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       LinearCpuBlock block;
-      block.first_in_row = block.first_out_row = task / groups * block_rows;
+      block.first_in_row = block.first_out_row = task / cuts * block_rows;
       block.rows = std::min(block_rows, m - block.first_in_row);
-      block.first_panel = task % groups * group;
-      block.num_panels = std::min(group, panels - block.first_panel);
+      block.first_panel = cut.first(task % cuts);
+      block.num_panels = cut.count(task % cuts);
       if (block.rows > 0) RunLinearCpuBlock(plan, weight, out, rows, bias, block);
     }
   };
-  const int64_t tasks = groups * row_blocks;
+  const int64_t tasks = cuts * row_blocks;
   if (m * weight.n * weight.k < kMinParallelWork) {
     run(0, tasks);
   } else {

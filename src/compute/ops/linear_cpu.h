@@ -41,29 +41,38 @@ struct LinearCpuBlock {
 void RunLinearCpuBlock(const LinearCpuTask& plan, const LinearWeight& weight, const TensorView& out,
                        const TensorView& in, const TensorView& bias, const LinearCpuBlock& block);
 
-inline int64_t WeightBits(WeightKind kind) {
-  switch (kind) {
-    case WeightKind::kFloat32:
-      return 32;
-    case WeightKind::kBFloat16:
-      return 16;
-    case WeightKind::kInt8:
-      return 8;
-    case WeightKind::kInt4:
-      return 4;
-  }
-  return 16;
-}
+// How the panels of one block of rows are cut into tasks, handed out in order. While rows are few, memory
+// decides: every thread first streams one long stretch, then the rest goes out in small pieces that even out
+// what the threads' speeds differ by. Every piece but the last is a multiple of 3 panels, the kernels' tile.
+struct PanelCut {
+  int64_t panels = 0;
+  int64_t long_tasks = 0;
+  int64_t long_panels = 0;
+  int64_t short_panels = 3;
 
-// Panels in one task: about 128 KiB of weights for a few rows, so that a thread streams; less when there
-// would not be four tasks a thread. A multiple of 3, the kernels' tile, unless the weight is smaller.
-inline int64_t LinearCpuGroup(const LinearWeight& weight, int64_t rows, int num_threads) {
-  const int64_t panels = (weight.n + cpu::kPanelFeatures - 1) / cpu::kPanelFeatures;
-  const int64_t panel_bits = weight.k * cpu::kPanelFeatures * WeightBits(weight.kind);
-  const int64_t panel_bytes = std::max<int64_t>(1, panel_bits / 8);
-  const int64_t wanted = rows <= 8 ? (int64_t{128} << 10) / panel_bytes : 3;
-  const int64_t balanced = panels / (4 * num_threads);
-  return std::max<int64_t>(3, std::min(wanted, balanced) / 3 * 3);
+  int64_t tasks() const {
+    return long_tasks + (panels - long_tasks * long_panels + short_panels - 1) / short_panels;
+  }
+  int64_t first(int64_t task) const {
+    return task < long_tasks ? task * long_panels
+                             : long_tasks * long_panels + (task - long_tasks) * short_panels;
+  }
+  int64_t count(int64_t task) const {
+    return task < long_tasks ? long_panels : std::min(short_panels, panels - first(task));
+  }
+};
+inline constexpr int64_t kMaxStreamedRows = 64;
+inline PanelCut CutPanels(int64_t n, int64_t rows, int num_threads) {
+  PanelCut cut;
+  cut.panels = (n + cpu::kPanelFeatures - 1) / cpu::kPanelFeatures;
+  if (rows > kMaxStreamedRows || num_threads == 1) {
+    if (num_threads == 1) cut.short_panels = std::max<int64_t>(3, cut.panels);
+    return cut;
+  }
+  cut.long_tasks = num_threads;
+  cut.long_panels = cut.panels * 3 / (4 * num_threads) / 3 * 3;
+  cut.short_panels = std::max<int64_t>(3, cut.panels / (16 * num_threads) / 3 * 3);
+  return cut;
 }
 
 }  // namespace fd::ops

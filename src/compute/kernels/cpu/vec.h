@@ -183,6 +183,20 @@ inline Vec LoadN(const uint8_t* p, int n) {
 
 #endif
 
+// Up to kWidth of `count` elements, which may be 0 or less; LoadSome gives 0 for the rest.
+template <typename T>
+inline void StoreSome(T* out, Vec v, int64_t count) {
+  if (count >= kWidth) {
+    Store(out, v);
+  } else if (count > 0) {
+    StoreN(out, v, static_cast<int>(count));
+  }
+}
+template <typename T>
+inline Vec LoadSome(const T* in, int64_t count) {
+  return count >= kWidth ? Load(in) : count > 0 ? LoadN(in, static_cast<int>(count)) : Zero();
+}
+
 // Rounds to T and back.
 inline Vec RoundTo(const float*, Vec v) { return v; }
 inline Vec RoundTo(const BFloat16*, Vec v) { return WidenBf16(RoundToBf16(v)); }
