@@ -278,13 +278,6 @@ TEST(LoadModel, QuantizationThatCannotBe) {
   model = LoadModel(host.ctx, kModels + "ernie4_5", options);
   ASSERT_FALSE(model.ok());
   EXPECT_TRUE(Contains(model.status().message(), "3 bits"));
-  options.quantization = {8, 0};
-  ops::Context cuda = host.ctx;
-  cuda.device.type = DeviceType::kCuda;
-  const auto opened = OpenModel(cuda, kModels + "ernie4_5", options);
-  ASSERT_FALSE(opened.ok());
-  EXPECT_EQ(opened.status().code(), StatusCode::kUnimplemented);
-  EXPECT_TRUE(Contains(opened.status().message(), "--quantization is still to come on CUDA"));
 }
 
 TEST(LoadModel, RandomWeights) {

@@ -25,7 +25,7 @@ bool IsIgnored(std::string_view name) {
   return name.find("mtp") != std::string_view::npos || name.ends_with(".rotary_emb.inv_freq");
 }
 
-Status CheckQuantization(const ops::Context& ctx, const Quantization& quantization) {
+Status CheckQuantization(const Quantization& quantization) {
   if (quantization.bits == 0) return OkStatus();
   if (quantization.bits != 8 && quantization.bits != 4) {
     return InvalidArgument(StrCat("quantised weights of ", quantization.bits, " bits; allowed: 8 and 4"));
@@ -33,12 +33,6 @@ Status CheckQuantization(const ops::Context& ctx, const Quantization& quantizati
   if (quantization.group_size < 0 || quantization.group_size % 32 != 0) {
     return InvalidArgument(StrCat("quantisation groups of ", quantization.group_size,
                                   ": must be a multiple of 32, or 0 for one scale an output feature"));
-  }
-  if (ctx.device.type != DeviceType::kCpu) {
-    return Unimplemented(
-        "--quantization is still to come on CUDA devices; leave it out, or compute on the CPU with --device "
-        "cpu",
-        "--quantization");
   }
   return OkStatus();
 }
@@ -64,7 +58,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
     return InvalidArgument(
         StrCat("dtype ", DTypeName(options.dtype), " is not supported; allowed: bfloat16, float32"));
   }
-  FD_RETURN_IF_ERROR(CheckQuantization(ctx, options.quantization));
+  FD_RETURN_IF_ERROR(CheckQuantization(options.quantization));
   auto opened = std::make_shared<OpenedModel::Impl>();
   opened->options = options;
   FD_ASSIGN_OR_RETURN(opened->config, LoadModelConfig(model_dir));
