@@ -55,7 +55,7 @@ StatusOr<std::vector<int64_t>> ParseNumbers(const std::string& text, int64_t min
 struct Limits {
   double read_bytes_per_s = 0;
   double bf16_flop_per_s = 0;
-  double int8_op_per_s = 0;  // 0: not measured, nothing quantised runs there
+  double int8_op_per_s = 0;  // of products with quantised weights
 };
 
 struct Floor {
@@ -307,7 +307,8 @@ StatusOr<Limits> MeasureCuda(const BenchFlags& flags, Device device) {
                 DescribeDevice(device).c_str(), roofline.read_bytes_per_s / 1e12,
                 roofline.copy_bytes_per_s / 1e12, roofline.bf16_flop_per_s / 1e12);
   }
-  return Limits{roofline.read_bytes_per_s, roofline.bf16_flop_per_s};
+  // Quantised weights meet bfloat16 rows.
+  return Limits{roofline.read_bytes_per_s, roofline.bf16_flop_per_s, roofline.bf16_flop_per_s};
 }
 
 }  // namespace

@@ -29,6 +29,9 @@ MODES = {
     "bf16 no-overlap no-graphs": ["--no-overlap", "--no-cuda-graphs"],
     "bf16 budget 4096": ["--max-num-batched-tokens", "4096"],
     "float32": ["--dtype", "float32"],
+    "wint8": ["--quantization", "wint8"],
+    "wint4": ["--quantization", "wint4"],
+    "wint4 groups of 32": ["--quantization", '{"quantization": "wint4", "group_size": 32}'],
 }
 # A flag that stands again in a mode's own list is left out here: flags may not repeat.
 BASE_FLAGS = {"--max-model-len": "4096", "--max-num-seqs": "128", "--max-num-batched-tokens": "384",

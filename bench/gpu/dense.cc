@@ -1,6 +1,7 @@
 // The ops of a transformer layer beside attention and experts, in the shapes of ERNIE-4.5-21B-A3B, as graph
-// replays: build/cuda-core/bench/bench_gpu_dense [decode]
+// replays: build/cuda-core/bench/bench_gpu_dense [decode|quant]
 // decode: only up to 16 rows, our kernel beside cuBLASLt, and the dense half of a layer as one sequence.
+// quant: only products with weights of 8 and 4 bits beside bfloat16 ones.
 // Weights rotate so that no call finds its own in the L2 cache. Floors: bytes over the copy bandwidth
 // measured first (reads plus writes), operations over the rate of an 8192 x 8192 x 8192 product.
 #include <algorithm>
@@ -118,6 +119,7 @@ struct Product {
   const char* name;
   int64_t n, k;
   DType weight = DType::kBFloat16, out = DType::kBFloat16;
+  ops::QuantScheme scheme = {};
 };
 
 using LinearFn =
@@ -137,6 +139,7 @@ LinearFn CublasLt(Bench& b) {
 }
 // Set by hand: packing would read the weight through the host.
 ops::LinearWeight WeightOf(Bench& b, const Product& p) {
+  if (p.scheme.bits != 0) return ops::RandomLinear(b.ctx, p.weight, {{p.n, 1}}, p.k, 0.02f, p.scheme);
   ops::LinearWeight w;
   w.kind = p.weight == DType::kBFloat16 ? ops::WeightKind::kBFloat16 : ops::WeightKind::kFloat32;
   w.n = p.n;
@@ -148,7 +151,11 @@ ops::LinearWeight WeightOf(Bench& b, const Product& p) {
   }
   return w;
 }
-int64_t WeightBytes(const Product& p) { return p.n * p.k * DTypeBytes(p.weight); }
+int64_t WeightBytes(const Product& p) {
+  if (p.scheme.bits == 0) return p.n * p.k * DTypeBytes(p.weight);
+  const int64_t groups = p.scheme.group_size == 0 ? 1 : (p.k + p.scheme.group_size - 1) / p.scheme.group_size;
+  return p.n * p.k * p.scheme.bits / 8 + p.n * groups * 2;
+}
 std::vector<ops::LinearWeight> WeightsOf(Bench& b, const Product& p) {
   const auto copies = std::clamp<int64_t>((int64_t{256} << 20) / WeightBytes(p), 1, 24);
   std::vector<ops::LinearWeight> weights;
@@ -245,6 +252,33 @@ void Layer(Bench& b, const std::vector<Way>& ways) {
   cuda::SetLaunchOverlap(true);
 }
 
+void Quantized(Bench& b) {
+  std::printf("\n%-16s %-14s |", "product", "weights");
+  for (int m : {1, 8, 16, 64, 256}) std::printf("      %4d rows     |", m);
+  std::printf("      8192 rows\n");
+  for (Product p : kProducts) {
+    if (p.weight == DType::kFloat32 || p.n > 100000) continue;
+    for (const ops::QuantScheme& scheme :
+         {ops::QuantScheme{}, ops::QuantScheme{8, 0}, ops::QuantScheme{4, 0}, ops::QuantScheme{4, 128}}) {
+      p.scheme = scheme;
+      const std::vector<ops::LinearWeight> weights = WeightsOf(b, p);
+      const std::string name =
+          scheme.bits == 0 ? "bf16" : StrCat("int", scheme.bits, " group ", scheme.group_size);
+      std::printf("%-16s %-14s |", p.name, name.c_str());
+      for (int64_t m : {1, 8, 16, 64, 256, 8192}) {
+        const double ms = LinearMs(b, p, m, weights, Dispatched(b));
+        const double bytes = static_cast<double>(WeightBytes(p) + m * 2 * (p.k + p.n));
+        if (m < 8192) {
+          std::printf(" %7.2f us %3.0f %% B |", ms * 1e3, 100 * bytes / b.bandwidth * 1e3 / ms);
+        } else {
+          std::printf(" %8.1f us, %3.0f TFLOP/s\n", ms * 1e3,
+                      2.0 * static_cast<double>(m * p.n * p.k) / ms * 1e-9);
+        }
+      }
+    }
+  }
+}
+
 int Main(const char* only) {
   if (cuda::DeviceCount() == 0) {
     std::printf("no CUDA device\n");
@@ -264,6 +298,8 @@ int Main(const char* only) {
     std::printf("%s: copies at %.2f TB/s, 8192^3 bf16 at %.0f TFLOP/s\n", info.name, b.bandwidth / 1e12,
                 b.rate / 1e12);
   }
+  if (std::strcmp(only, "decode") != 0) Quantized(b);
+  if (std::strcmp(only, "quant") == 0) return 0;
   Decode(b);
   Layer(b, {{"ours", true, true, Dispatched(b)},
             {"SwiGLU apart", true, false, Dispatched(b)},

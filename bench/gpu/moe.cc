@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <random>
 #include <set>
 #include <vector>
@@ -146,6 +147,61 @@ void Experts(Bench& bench, double bandwidth) {
   }
 }
 
+// The whole op with weights of 8 and 4 bits.
+void QuantizedExperts(Bench& bench, double bandwidth) {
+  std::printf("\nwhole op with quantised experts\n%7s |", "tokens");
+  const ops::QuantScheme schemes[] = {{8, 0}, {4, 0}, {4, 128}};
+  std::vector<ops::ExpertWeights> experts(std::size(schemes));
+  for (size_t s = 0; s < std::size(schemes); ++s) {
+    for (int64_t e = 0; e < kExperts; ++e) {
+      const uint64_t key = static_cast<uint64_t>(e);
+      experts[s].gate_up.push_back(
+          ops::RandomLinear(bench.ctx, DType::kBFloat16, {{2 * kWidth, key}}, kHidden, 0.02f, schemes[s]));
+      experts[s].down.push_back(
+          ops::RandomLinear(bench.ctx, DType::kBFloat16, {{kHidden, key + 100}}, kWidth, 0.02f, schemes[s]));
+    }
+    ops::FinishExperts(bench.ctx, &experts[s]);
+    cuda::Synchronize(bench.ctx.stream);
+    std::printf("   int%d, group %3ld           |", schemes[s].bits,
+                static_cast<long>(schemes[s].group_size));
+  }
+  std::printf("\n");
+  for (int64_t tokens : {8192, 1024, 256, 64, 16, 8, 1}) {
+    std::mt19937 rng(static_cast<unsigned>(tokens));
+    std::vector<Tensor> ids;
+    double chosen = 0;
+    for (int r = 0; r < kRoutings; ++r) {
+      const Tensor host(DType::kInt32, Device{}, {tokens, kTopK});
+      std::set<int32_t> used;
+      for (int64_t t = 0; t < tokens; ++t) {
+        std::set<int32_t> row;
+        while (row.size() < kTopK) row.insert(static_cast<int32_t>(rng() % kExperts));
+        std::copy(row.begin(), row.end(), host.view().As<int32_t>() + t * kTopK);
+        used.insert(row.begin(), row.end());
+      }
+      chosen += static_cast<double>(used.size()) / kRoutings;
+      ids.push_back(bench.Upload(host));
+    }
+    const Tensor weights_host(DType::kFloat32, Device{}, {tokens, kTopK});
+    std::fill_n(weights_host.view().As<float>(), tokens * kTopK, 1.0f / kTopK);
+    const Tensor weights = bench.Upload(weights_host);
+    const Tensor in = bench.Upload(RandomBFloat16({tokens, kHidden}, 1.0f, 3));
+    const Tensor out(DType::kBFloat16, kGpu, {tokens, kHidden});
+    std::printf("%7ld |", static_cast<long>(tokens));
+    for (size_t s = 0; s < std::size(schemes); ++s) {
+      const double ms = bench.Time(tokens >= 1024 ? 2 : 16, [&](int i) {
+        ops::MoeExperts(bench.ctx, out, in, experts[s], ids[static_cast<size_t>(i % kRoutings)], weights);
+      });
+      const double elements = 3.0 * kWidth * kHidden;
+      const double flops = 2.0 * static_cast<double>(tokens * kTopK) * elements;
+      const double bytes = chosen * elements * schemes[s].bits / 8;
+      std::printf(" %8.1f us %4.0f TF %3.0f%% |", ms * 1e3, flops / ms * 1e-9,
+                  100 * bytes / ms * 1e-9 / bandwidth);
+    }
+    std::printf("\n");
+  }
+}
+
 void Sampling(Bench& bench) {
   struct {
     const char* name;
@@ -195,6 +251,7 @@ int Main() {
   const double bandwidth = 2 * static_cast<double>(bytes) / copy_ms * 1e-9;  // TB/s
   std::printf("%s, copy %.2f TB/s (read + write)\n", info.name, bandwidth);
   Experts(bench, bandwidth);
+  QuantizedExperts(bench, bandwidth);
   Sampling(bench);
   return 0;
 }

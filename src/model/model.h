@@ -85,8 +85,8 @@ int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, D
 
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay as stored or quantised
-  Quantization quantization;       // CPU only so far: Unimplemented elsewhere
-  bool random_weights = false;     // --load-format dummy: shapes from config alone, no weight file is read
+  Quantization quantization;
+  bool random_weights = false;  // --load-format dummy: shapes from config alone, no weight file is read
   // Called as loading proceeds; bytes of weights done and in all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 };

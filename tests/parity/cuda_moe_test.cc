@@ -4,6 +4,7 @@
 #include "compute/kernels/reference/linear.h"
 #include "compute/ops/moe.h"
 #include "tests/parity/cuda_parity.h"
+#include "tests/parity/quant.h"
 
 namespace fd {
 namespace {
@@ -23,13 +24,22 @@ ops::LinearWeight OnDevice(CudaContext& gpu, const Tensor& host) {
   return w;
 }
 Experts MakeExperts(CudaContext& gpu, std::mt19937& rng, DType type, int64_t count, int64_t hidden,
-                    int64_t width) {
+                    int64_t width, const ops::QuantScheme& scheme = {}) {
   Experts e;
   for (int64_t i = 0; i < count; ++i) {
     e.gate_up.push_back(Random(rng, type, {2 * width, hidden}, 1.0f / std::sqrt(static_cast<float>(hidden))));
     e.down.push_back(Random(rng, type, {hidden, width}, 1.0f / std::sqrt(static_cast<float>(width))));
-    e.device.gate_up.push_back(OnDevice(gpu, e.gate_up.back()));
-    e.device.down.push_back(OnDevice(gpu, e.down.back()));
+    if (scheme.bits == 0) {
+      e.device.gate_up.push_back(OnDevice(gpu, e.gate_up.back()));
+      e.device.down.push_back(OnDevice(gpu, e.down.back()));
+      continue;
+    }
+    Cpu cpu;
+    for (const auto& [host, device] :
+         {std::pair{&e.gate_up.back(), &e.device.gate_up}, {&e.down.back(), &e.device.down}}) {
+      device->push_back(ops::QuantizeLinear(gpu.ctx, {*host}, false, scheme));
+      *host = Dequantized(ops::QuantizeLinear(cpu.ctx, {*host}, false, scheme));
+    }
   }
   ops::FinishExperts(gpu.ctx, &e.device);
   return e;
@@ -40,11 +50,13 @@ struct Case {
   bool skewed = false;  // every token chooses the same experts
 };
 
-void Check(CudaContext& gpu, std::mt19937& rng, const Case& c, DType act, DType weight) {
+void Check(CudaContext& gpu, std::mt19937& rng, const Case& c, DType act, DType weight,
+           const ops::QuantScheme& scheme = {}) {
   SCOPED_TRACE(testing::Message() << c.tokens << " tokens, " << c.top_k << " of " << c.experts << " experts, "
                                   << c.hidden << " x " << c.width << " " << DTypeName(act) << " "
-                                  << DTypeName(weight));
-  const Experts e = MakeExperts(gpu, rng, weight, c.experts, c.hidden, c.width);
+                                  << DTypeName(weight) << " to " << scheme.bits << " bits, groups of "
+                                  << scheme.group_size);
+  const Experts e = MakeExperts(gpu, rng, weight, c.experts, c.hidden, c.width, scheme);
   Tensor ids(DType::kInt32, Device{}, {c.tokens, c.top_k});
   Tensor weights(DType::kFloat32, Device{}, {c.tokens, c.top_k});
   Tensor logits = Random(rng, DType::kFloat32, {c.tokens, c.experts}, 2.0f);
@@ -102,6 +114,22 @@ TEST(CudaMoeExperts, BFloat16MatchesReference) {
                         Case{64, 16, 6, 320, 192}, Case{150, 16, 2, 136, 104}, Case{300, 6, 3, 264, 200},
                         Case{257, 4, 2, 192, 264, true}, Case{900, 8, 6, 64, 64}, Case{2500, 5, 2, 64, 64}}) {
     Check(gpu, rng, c, DType::kBFloat16, DType::kBFloat16);
+  }
+}
+
+// Quantised: with and without the SwiGLU in the first product, every row tile, and the plain kernel.
+TEST(CudaMoeExperts, QuantizedMatchesReference) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  std::mt19937 rng(12);
+  for (const ops::QuantScheme& scheme :
+       {ops::QuantScheme{8, 0}, ops::QuantScheme{4, 0}, ops::QuantScheme{8, 128}, ops::QuantScheme{4, 32}}) {
+    for (const Case& c : {Case{1, 64, 6, 256, 128}, Case{8, 16, 4, 128, 96}, Case{40, 8, 2, 200, 72},
+                          Case{64, 16, 6, 320, 192}, Case{33, 40, 3, 50, 17}, Case{300, 6, 3, 264, 208},
+                          Case{257, 4, 2, 192, 272, true}, Case{2500, 5, 2, 64, 64}}) {
+      Check(gpu, rng, c, DType::kBFloat16, DType::kBFloat16, scheme);
+      if (c.tokens < 100) Check(gpu, rng, c, DType::kFloat32, DType::kBFloat16, scheme);
+    }
   }
 }
 

@@ -88,6 +88,7 @@ void UploadPart(const Context& ctx, const LinearWeight& weight, int64_t first_ro
 void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
                 const TensorView& bias) {
   CheckOnDevice(ctx, {&out, &in, &weight.data.view(), &bias});
+  if (IsQuantized(weight.kind)) return cuda::LinearQuant(CudaQuantArgs(out, in, weight, bias), ctx.stream);
   const cuda::LinearArgs args = CudaLinearArgs(out, in, weight.data, bias);
   if (in.dtype == DType::kBFloat16 && weight.split.view().data != nullptr && args.m > kMaxSimpleRows) {
     const int64_t mark = ctx.workspace->Mark();
@@ -215,7 +216,7 @@ LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<Ran
     }
     return scheme.bits != 0 ? QuantizeLinear(ctx, views, false, scheme) : PackLinear(ctx, views);
   }
-  FD_CHECK_EQ(scheme.bits, 0, "quantised weights on CUDA");
+  if (scheme.bits != 0) return RandomQuantized(ctx, parts, k, scale, scheme);
   int64_t n = 0;
   for (const RandomRows& part : parts) n += part.rows;
   LinearWeight weight = NewWeight(ctx, dtype, n, k);
@@ -314,10 +315,7 @@ void Linear(const Context& ctx, const TensorView& out, const TensorView& in, con
     FD_CHECK(bias.dtype == DType::kFloat32 || bias.dtype == DType::kBFloat16, DTypeName(bias.dtype));
   }
   if (m == 0 || weight.n == 0) return;
-  if (OnCuda(ctx)) {
-    FD_CHECK(!IsQuantized(weight.kind), "quantised weights on CUDA");
-    return LinearCuda(ctx, out, in, weight, bias);
-  }
+  if (OnCuda(ctx)) return LinearCuda(ctx, out, in, weight, bias);
 
   const LinearCpuTask plan = LinearCpuPlan(weight, in.dtype);
   const int64_t mark = ctx.workspace->Mark();
@@ -354,7 +352,10 @@ void LinearSwiGlu(const Context& ctx, const TensorView& out, const TensorView& i
   FD_CHECK(out.dim(0) == in.dim(0) && out.dtype == in.dtype);
   if (OnCuda(ctx)) {
     CheckOnDevice(ctx, {&out, &in, &gate_up.data.view()});
-    if (cuda::LinearFewSwiGlu(CudaLinearArgs(out, in, gate_up.data), ctx.stream)) return;
+    const bool done = IsQuantized(gate_up.kind)
+                          ? cuda::LinearQuantSwiGlu(CudaQuantArgs(out, in, gate_up), ctx.stream)
+                          : cuda::LinearFewSwiGlu(CudaLinearArgs(out, in, gate_up.data), ctx.stream);
+    if (done) return;
   }
   const int64_t mark = ctx.workspace->Mark();
   const TensorView product = ctx.workspace->Take(in.dtype, {in.dim(0), gate_up.n});

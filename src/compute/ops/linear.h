@@ -1,6 +1,7 @@
 // y = x W^T (+ b): float32 accumulation over k in ascending order, one rounding to the type of `out`.
 // On the CPU a row's result does not depend on the other rows or on how many there are (batch invariance); on
-// CUDA that holds up to 16 rows of bfloat16, beyond them its last bits may change with the number of rows.
+// CUDA that holds up to 16 rows of bfloat16 and, with quantised weights, among all numbers of rows beyond;
+// else its last bits may change with the number of rows.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,8 @@ struct LinearWeight {
   WeightKind kind = WeightKind::kBFloat16;
   int64_t n = 0;  // output features
   int64_t k = 0;  // input features
-  Tensor data;    // packed; the layout is the kernels' own (CUDA: row-major [n, k])
+  // Packed; the layout is the kernels' own. CUDA: row-major [n, k], quantised weights as on the CPU.
+  Tensor data;
   Tensor split;   // CUDA, small float32 weights (routers): the same as three bfloat16 parts [3 * n, k]
   Tensor scales;  // kInt8, kInt4: bfloat16 [panels, groups * 16]
   int64_t group_size = 0;  // kInt8, kInt4: of k under one scale; 0: all
@@ -54,8 +56,8 @@ int64_t LinearOfTableBytes(const Context& ctx, DType dtype, int64_t n, int64_t k
 // `parts`: [n_i, k] views of one dtype (bfloat16 or float32), stacked on n into one weight; sources lie in
 // host memory (a mapped file). transposed: the parts are [k, n_i] instead.
 LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed = false);
-// The same, quantised part by part; scheme.bits is not 0. CPU only so far. A part that is not finite makes
-// its features NaN.
+// The same, quantised part by part on the host; scheme.bits is not 0. A part that is not finite makes its
+// features NaN.
 LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed,
                             const QuantScheme& scheme);
 // parts[i].rows features uniform in [-scale, scale] by ops::FillRandom(parts[i].key), made on the device; the
@@ -68,8 +70,8 @@ LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<Ran
                           float scale, const QuantScheme& scheme = {});
 
 // out [m, n] act or float32; in [m, k] act; bias [n] act or empty. A float32 `in` is never rounded to
-// bfloat16. A quantised weight takes bfloat16 rows rounded to int8, one scale a row
-// (kernels/cpu/linear_quant.h), and float32 rows as they are, times q * scale.
+// bfloat16. On the CPU a quantised weight takes bfloat16 rows rounded to int8, one scale a row
+// (kernels/cpu/linear_quant.h); float32 rows, and bfloat16 rows on CUDA, are taken as they are.
 void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
             const TensorView& bias = {});
 // out [m, n / 2] = SwiGlu of gate_up's product with in [m, k], to the bit what Linear and SwiGlu give; one

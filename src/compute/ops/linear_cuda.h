@@ -2,7 +2,8 @@
 #pragma once
 
 #include "compute/kernels/cuda/linear.h"
-#include "compute/tensor/tensor.h"
+#include "compute/kernels/cuda/linear_quant.h"
+#include "compute/ops/linear.h"
 
 namespace fd::ops {
 
@@ -25,5 +26,22 @@ inline cuda::LinearArgs CudaLinearArgs(const TensorView& out, const TensorView& 
   args.in_stride = in.row_stride;
   return args;
 }
+
+// The same of a quantised weight.
+inline cuda::QuantLinear CudaQuantArgs(const TensorView& out, const TensorView& in,
+                                       const LinearWeight& weight, const TensorView& bias = {}) {
+  cuda::QuantLinear args;
+  args.linear = CudaLinearArgs(out, in, weight.data, bias);
+  args.linear.n = weight.n;
+  args.linear.k = weight.k;
+  args.scales = weight.scales.view().data;
+  args.bits = weight.kind == WeightKind::kInt8 ? 8 : 4;
+  args.group_size = weight.group_size;
+  return args;
+}
+
+// RandomLinear with a scheme, on CUDA.
+LinearWeight RandomQuantized(const Context& ctx, const std::vector<RandomRows>& parts, int64_t k, float scale,
+                             const QuantScheme& scheme);
 
 }  // namespace fd::ops

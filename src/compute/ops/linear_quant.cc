@@ -2,6 +2,9 @@
 
 #include "compute/kernels/cpu/linear_quant.h"
 #include "compute/ops/linear.h"
+#include "compute/ops/linear_cuda.h"
+#include "compute/ops/row_ranges.h"
+#include "compute/ops/upload.h"
 
 namespace fd::ops {
 
@@ -21,6 +24,18 @@ void ReadRow(float* to, const TensorView& part, bool transposed, int64_t i, int6
   }
 }
 
+LinearWeight NewQuantized(const Context& ctx, int64_t n, int64_t k, const QuantScheme& scheme) {
+  LinearWeight weight;
+  weight.kind = scheme.bits == 8 ? WeightKind::kInt8 : WeightKind::kInt4;
+  weight.n = n;
+  weight.k = k;
+  weight.group_size = scheme.group_size;
+  const int64_t panels = (n + kPanel - 1) / kPanel;
+  weight.data = NewTensor(ctx, DType::kUInt8, {panels, cpu::QuantPanelBytes(k, scheme.bits)});
+  weight.scales = NewTensor(ctx, DType::kBFloat16, {panels, cpu::QuantGroups(k, scheme.group_size) * kPanel});
+  return weight;
+}
+
 }  // namespace
 
 LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed,
@@ -28,23 +43,25 @@ LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& p
   FD_CHECK(!parts.empty(), "a weight needs at least one part");
   FD_CHECK(scheme.bits == 8 || scheme.bits == 4, scheme.bits);
   FD_CHECK(scheme.group_size >= 0 && scheme.group_size % 32 == 0, scheme.group_size);
-  FD_CHECK(ctx.device.type == DeviceType::kCpu, "quantised weights on CUDA");
-  LinearWeight weight;
-  weight.kind = scheme.bits == 8 ? WeightKind::kInt8 : WeightKind::kInt4;
-  weight.k = parts[0].dim(transposed ? 0 : 1);
-  weight.group_size = scheme.group_size;
-  FD_CHECK(weight.k >= 1 && weight.k <= kMaxQuantizedFeatures, weight.k);
+  const int64_t k = parts[0].dim(transposed ? 0 : 1), groups = cpu::QuantGroups(k, scheme.group_size);
+  FD_CHECK(k >= 1 && k <= kMaxQuantizedFeatures, k);
+  int64_t n = 0;
   for (const TensorView& part : parts) {
     FD_CHECK_EQ(part.rank(), 2);
     FD_CHECK(part.dtype == parts[0].dtype, "parts of one weight have one type");
     FD_CHECK(part.dtype == DType::kBFloat16 || part.dtype == DType::kFloat32, DTypeName(part.dtype));
-    FD_CHECK_EQ(part.dim(transposed ? 0 : 1), weight.k);
-    weight.n += part.dim(transposed ? 1 : 0);
+    FD_CHECK_EQ(part.dim(transposed ? 0 : 1), k);
+    n += part.dim(transposed ? 1 : 0);
   }
-  const int64_t k = weight.k, groups = cpu::QuantGroups(k, scheme.group_size);
-  const int64_t panels = (weight.n + kPanel - 1) / kPanel;
-  weight.data = NewTensor(ctx, DType::kUInt8, {panels, cpu::QuantPanelBytes(k, scheme.bits)});
-  weight.scales = NewTensor(ctx, DType::kBFloat16, {panels, groups * kPanel});
+  LinearWeight weight = NewQuantized(ctx, n, k, scheme);
+  if (OnCuda(ctx)) {  // made on the host: the same bytes
+    Context host;
+    host.threads = ctx.threads;
+    const LinearWeight packed = QuantizeLinear(host, parts, transposed, scheme);
+    CopyToDevice(ctx, weight.data.view().data, packed.data.view().data, packed.data.size_bytes());
+    CopyToDevice(ctx, weight.scales.view().data, packed.scales.view().data, packed.scales.size_bytes());
+    return weight;
+  }
   uint8_t* packed = weight.data.view().As<uint8_t>();
   BFloat16* packed_scales = weight.scales.view().As<BFloat16>();
   int64_t first = 0;
@@ -68,6 +85,20 @@ LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& p
       }
     });
     first += rows;
+  }
+  return weight;
+}
+
+LinearWeight RandomQuantized(const Context& ctx, const std::vector<RandomRows>& parts, int64_t k, float scale,
+                             const QuantScheme& scheme) {
+  int64_t n = 0;
+  for (const RandomRows& part : parts) n += part.rows;
+  LinearWeight weight = NewQuantized(ctx, n, k, scheme);
+  int64_t first = 0;
+  for (const RandomRows& part : parts) {
+    cuda::QuantizeRandom(weight.data.view().data, weight.scales.view().data, first, part.rows, k, scheme.bits,
+                         scheme.group_size, part.key, scale, ctx.stream);
+    first += part.rows;
   }
   return weight;
 }

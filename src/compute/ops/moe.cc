@@ -172,8 +172,13 @@ void Combine(const Context& ctx, const TensorView& out, const TensorView& values
   }
 }
 
+// Unused where the weight is quantised.
 DType WeightDType(const LinearWeight& weight) {
   return weight.kind == WeightKind::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+}
+cuda::ExpertQuant QuantOf(const LinearWeight& weight) {
+  if (!IsQuantized(weight.kind)) return {};
+  return {weight.kind == WeightKind::kInt8 ? 8 : 4, weight.group_size};
 }
 
 void MoeExpertsCuda(const Context& ctx, const TensorView& out, const TensorView& in,
@@ -189,6 +194,9 @@ void MoeExpertsCuda(const Context& ctx, const TensorView& out, const TensorView&
   a.act = in.dtype;
   a.gate_up_weight = WeightDType(experts.gate_up[0]);
   a.down_weight = WeightDType(experts.down[0]);
+  a.gate_up_quant = QuantOf(experts.gate_up[0]);
+  a.down_quant = QuantOf(experts.down[0]);
+  FD_CHECK_EQ(a.gate_up_quant.bits == 0, a.down_quant.bits == 0, "both products quantised, or neither");
   a.out = out.data;
   a.out_stride = out.row_stride;
   a.in = in.data;
@@ -252,20 +260,20 @@ void FinishExperts(const Context& ctx, ExpertWeights* experts) {
   FD_CHECK(!experts->down.empty());
   const int64_t count = static_cast<int64_t>(experts->down.size());
   const int64_t bytes = cuda::ExpertTableBytes(count);
-  std::vector<const void*> gate_up, down;
+  std::vector<cuda::ExpertAddresses> addresses;
   for (int64_t e = 0; e < count; ++e) {
     const LinearWeight& g = experts->gate_up[static_cast<size_t>(e)];
     const LinearWeight& d = experts->down[static_cast<size_t>(e)];
     FD_CHECK(g.data.view().device == ctx.device && d.data.view().device == ctx.device);
-    gate_up.push_back(g.data.view().data);
-    down.push_back(d.data.view().data);
+    addresses.push_back({g.data.view().data, d.data.view().data, g.scales.view().data, d.scales.view().data});
   }
   const Tensor host(DType::kUInt8, Device{}, {bytes});
   const cuda::ExpertTableShape shape = {count, experts->down[0].n, experts->down[0].k,
                                         WeightDType(experts->gate_up[0]) == WeightDType(experts->down[0])
                                             ? WeightDType(experts->down[0])
-                                            : DType::kFloat32};
-  cuda::FillExpertTable(host.view().data, shape, gate_up.data(), down.data());
+                                            : DType::kFloat32,
+                                        IsQuantized(experts->down[0].kind)};
+  cuda::FillExpertTable(host.view().data, shape, addresses.data());
   experts->table = NewTensor(ctx, DType::kUInt8, {bytes});
   cuda::CopyAsync(experts->table.view().data, host.view().data, bytes, ctx.stream);
 }
@@ -282,7 +290,9 @@ void MoeExperts(const Context& ctx, const TensorView& out, const TensorView& in,
     FD_CHECK(experts.gate_up[e].k == hidden && experts.gate_up[e].n == 2 * width &&
                  experts.down[e].k == width && experts.down[e].n == hidden &&
                  experts.gate_up[e].kind == experts.gate_up[0].kind &&
-                 experts.down[e].kind == experts.down[0].kind,
+                 experts.gate_up[e].group_size == experts.gate_up[0].group_size &&
+                 experts.down[e].kind == experts.down[0].kind &&
+                 experts.down[e].group_size == experts.down[0].group_size,
              "expert ", e, " differs from the first");
   }
   if (tokens == 0) return;

@@ -40,12 +40,6 @@ Status CheckQuantization(const ops::Context& ctx, const Quantization& quantizati
     return InvalidArgument(StrCat("quantisation groups of ", quantization.group_size,
                                   ": must be a multiple of 32, or 0 for one scale an output feature"));
   }
-  if (ctx.device.type != DeviceType::kCpu) {
-    return Unimplemented(
-        "--quantization is still to come on CUDA devices; leave it out, or compute on the CPU with --device "
-        "cpu",
-        "--quantization");
-  }
   return OkStatus();
 }
 
@@ -70,7 +64,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
     return InvalidArgument(
         StrCat("dtype ", DTypeName(options.dtype), " is not supported; allowed: bfloat16, float32"));
   }
-  FD_RETURN_IF_ERROR(CheckQuantization(ctx, options.quantization));
+  FD_RETURN_IF_ERROR(CheckQuantization(options.quantization));
   auto opened = std::make_shared<OpenedModel::Impl>();
   opened->options = options;
   FD_ASSIGN_OR_RETURN(opened->config, LoadModelConfig(model_dir));

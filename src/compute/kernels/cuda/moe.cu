@@ -5,6 +5,7 @@
 #include "compute/kernels/cuda/cuda_check.cuh"
 #include "compute/kernels/cuda/grouped_gemm.h"
 #include "compute/kernels/cuda/launch.cuh"
+#include "compute/kernels/cuda/linear_quant.h"
 
 namespace fd::cuda {
 namespace {
@@ -198,31 +199,110 @@ void LaunchCombine(const MoeArgs& a, cudaStream_t stream) {
   }
 }
 
-const void* Addresses(const MoeArgs& a) {
-  return static_cast<const char*>(a.table) + 2 * a.experts * kTensorMapBytes;
+const void* const* Addresses(const MoeArgs& a) {
+  return reinterpret_cast<const void* const*>(static_cast<const char*>(a.table) +
+                                              2 * a.experts * kTensorMapBytes);
+}
+
+template <typename T>
+void LaunchSwiGlu(const MoeArgs& a, cudaStream_t stream) {
+  const int64_t count = a.tokens * a.top_k * a.width;
+  SwiGluRows<<<static_cast<unsigned>((count + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
+      static_cast<T*>(a.activated), static_cast<const T*>(a.gate_up), count, a.width);
+  FD_CUDA_CHECK(cudaGetLastError());
+}
+void SwiGluApart(const MoeArgs& a, cudaStream_t stream) {
+  a.act == DType::kBFloat16 ? LaunchSwiGlu<__nv_bfloat16>(a, stream) : LaunchSwiGlu<float>(a, stream);
+}
+
+// out [pairs, n] = in [pairs, k] times each expert's quantised weight.
+QuantLinear QuantProduct(const MoeArgs& a, const ExpertQuant& quant, void* out, const void* in, int64_t n,
+                         int64_t k, int64_t first_address) {
+  QuantLinear q;
+  q.linear.out = out;
+  q.linear.in = in;
+  q.linear.out_type = q.linear.in_type = a.act;
+  q.linear.m = a.tokens * a.top_k;
+  q.linear.n = q.linear.out_stride = n;
+  q.linear.k = q.linear.in_stride = k;
+  q.bits = quant.bits;
+  q.group_size = quant.group_size;
+  q.offsets = a.offsets;
+  q.experts = a.experts;
+  q.expert_weights = Addresses(a) + first_address;
+  q.expert_scales = Addresses(a) + 2 * a.experts + first_address;
+  return q;
+}
+
+void QuantizedProducts(const MoeArgs& a, bool fused, cudaStream_t stream) {
+  QuantLinear q = QuantProduct(a, a.gate_up_quant, a.gate_up, a.rows, 2 * a.width, a.hidden, 0);
+  if (fused) {
+    q.linear.out = a.activated;
+    q.linear.out_stride = a.width;
+    FD_CHECK(LinearQuantSwiGlu(q, stream), "rows off 16 bytes");
+  } else {
+    LinearQuant(q, stream);
+    SwiGluApart(a, stream);
+  }
+  LinearQuant(QuantProduct(a, a.down_quant, a.rows, a.activated, a.hidden, a.width, a.experts), stream);
+}
+
+void PlainProducts(const MoeArgs& a, bool fused, void* stream) {
+  GroupedGemm g;
+  g.pairs = a.tokens * a.top_k;
+  g.experts = a.experts;
+  g.act = a.act;
+  g.offsets = a.offsets;
+  g.n = 2 * a.width;
+  g.k = a.hidden;
+  g.weight = a.gate_up_weight;
+  g.in = a.rows;
+  g.out = fused ? a.activated : a.gate_up;
+  g.maps = a.table;
+  g.weights = Addresses(a);
+  if (fused) {
+    GroupedGateUpSm90(g, stream);
+  } else {
+    GroupedGemmPortable(g, stream);
+    SwiGluApart(a, static_cast<cudaStream_t>(stream));
+  }
+  g.n = a.hidden;
+  g.k = a.width;
+  g.weight = a.down_weight;
+  g.in = a.activated;
+  g.out = a.rows;
+  g.maps = static_cast<const char*>(a.table) + a.experts * kTensorMapBytes;
+  g.weights = Addresses(a) + a.experts;
+  if (fused) {
+    GroupedGemmSm90(g, stream);
+  } else {
+    GroupedGemmPortable(g, stream);
+  }
 }
 
 }  // namespace
 
-int64_t ExpertTableBytes(int64_t experts) { return experts * 2 * (kTensorMapBytes + 8); }
+int64_t ExpertTableBytes(int64_t experts) { return experts * 2 * (kTensorMapBytes + 2 * 8); }
 
-void FillExpertTable(void* host_table, const ExpertTableShape& s, const void* const* gate_up,
-                     const void* const* down) {
+void FillExpertTable(void* host_table, const ExpertTableShape& s, const ExpertAddresses* experts) {
   FD_CHECK(s.experts <= kMaxExperts, s.experts, " experts");
   char* table = static_cast<char*>(host_table);
   memset(table, 0, static_cast<size_t>(ExpertTableBytes(s.experts)));
   const void** addresses = reinterpret_cast<const void**>(table + 2 * s.experts * kTensorMapBytes);
-  const bool maps = GroupedGemmSm90Usable(DType::kBFloat16, s.weight, s.width, s.hidden);
+  const bool maps = !s.quantized && GroupedGemmSm90Usable(DType::kBFloat16, s.weight, s.width, s.hidden);
   for (int64_t e = 0; e < s.experts; ++e) {
-    addresses[e] = gate_up[e];
-    addresses[s.experts + e] = down[e];
+    addresses[e] = experts[e].gate_up;
+    addresses[s.experts + e] = experts[e].down;
+    addresses[2 * s.experts + e] = experts[e].gate_up_scales;
+    addresses[3 * s.experts + e] = experts[e].down_scales;
     if (!maps) continue;
-    GroupedGateUpMapSm90(table + e * kTensorMapBytes, gate_up[e], 2 * s.width, s.hidden);
-    GroupedWeightMapSm90(table + (s.experts + e) * kTensorMapBytes, down[e], s.hidden, s.width);
+    GroupedGateUpMapSm90(table + e * kTensorMapBytes, experts[e].gate_up, 2 * s.width, s.hidden);
+    GroupedWeightMapSm90(table + (s.experts + e) * kTensorMapBytes, experts[e].down, s.hidden, s.width);
   }
 }
 
 bool MoeFused(const MoeArgs& a) {
+  if (a.gate_up_quant.bits != 0) return QuantSwiGluUsable(a.act, 2 * a.width, a.hidden);
   return a.gate_up_weight == a.down_weight && GroupedGemmSm90Usable(a.act, a.down_weight, a.width, a.hidden);
 }
 
@@ -241,44 +321,10 @@ void MoeExperts(const MoeArgs& a, void* stream) {
     FD_CUDA_CHECK(cudaGetLastError());
   }
   const bool fused = MoeFused(a);
-  GroupedGemm g;
-  g.pairs = pairs;
-  g.experts = a.experts;
-  g.act = a.act;
-  g.offsets = a.offsets;
-  g.n = 2 * a.width;
-  g.k = a.hidden;
-  g.weight = a.gate_up_weight;
-  g.in = a.rows;
-  g.out = fused ? a.activated : a.gate_up;
-  g.maps = a.table;
-  g.weights = Addresses(a);
-  if (fused) {
-    GroupedGateUpSm90(g, stream);
+  if (a.gate_up_quant.bits != 0) {
+    QuantizedProducts(a, fused, s);
   } else {
-    GroupedGemmPortable(g, stream);
-    const int64_t count = pairs * a.width;
-    const unsigned blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
-    if (a.act == DType::kBFloat16) {
-      SwiGluRows<<<blocks, kThreads, 0, s>>>(static_cast<__nv_bfloat16*>(a.activated),
-                                             static_cast<const __nv_bfloat16*>(a.gate_up), count, a.width);
-    } else {
-      SwiGluRows<<<blocks, kThreads, 0, s>>>(static_cast<float*>(a.activated),
-                                             static_cast<const float*>(a.gate_up), count, a.width);
-    }
-    FD_CUDA_CHECK(cudaGetLastError());
-  }
-  g.n = a.hidden;
-  g.k = a.width;
-  g.weight = a.down_weight;
-  g.in = a.activated;
-  g.out = a.rows;
-  g.maps = static_cast<const char*>(a.table) + a.experts * kTensorMapBytes;
-  g.weights = static_cast<const char*>(Addresses(a)) + a.experts * 8;
-  if (fused) {
-    GroupedGemmSm90(g, stream);
-  } else {
-    GroupedGemmPortable(g, stream);
+    PlainProducts(a, fused, stream);
   }
   if (a.act == DType::kBFloat16) {
     LaunchCombine<__nv_bfloat16>(a, s);

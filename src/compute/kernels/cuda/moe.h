@@ -10,24 +10,35 @@
 namespace fd::cuda {
 
 // Device memory by which the kernels find the experts of one layer; made once at load.
-// [gate_up tensor maps][down tensor maps][gate_up addresses][down addresses], one of each per expert. The
-// tensor maps (128 bytes each, for Hopper's copy engine) are zero where the device or the shapes have no use
-// for them.
+// [gate_up tensor maps][down tensor maps], then addresses: [gate_up][down][gate_up scales][down scales], one
+// of each per expert. The tensor maps (128 bytes each, for Hopper's copy engine) are zero where the device,
+// the shapes or quantised weights have no use for them.
 int64_t ExpertTableBytes(int64_t experts);
 
 struct ExpertTableShape {
   int64_t experts, hidden, width;
-  DType weight;
+  DType weight;    // unused when quantised
+  bool quantized;  // panels and scales as in linear_quant.h
 };
-// Fills ExpertTableBytes of host memory. gate_up[e]: device memory [2 * width, hidden] row-major, gate rows
-// first; down[e]: [hidden, width].
-void FillExpertTable(void* host_table, const ExpertTableShape& shape, const void* const* gate_up,
-                     const void* const* down);
+// Device memory of each expert. gate_up[e]: [2 * width, hidden] row-major, gate rows first; down[e]: [hidden,
+// width]. The scales are null without quantisation.
+struct ExpertAddresses {
+  const void *gate_up, *down, *gate_up_scales, *down_scales;
+};
+// Fills ExpertTableBytes of host memory.
+void FillExpertTable(void* host_table, const ExpertTableShape& shape, const ExpertAddresses* experts);
+
+// Of one of the two products; bits 0: as stored.
+struct ExpertQuant {
+  int bits = 0;
+  int64_t group_size = 0;
+};
 
 struct MoeArgs {
   int64_t tokens, top_k, experts, hidden, width;
-  DType act, gate_up_weight, down_weight;
-  void* out;  // [tokens, hidden] act
+  DType act, gate_up_weight, down_weight;  // weights: unused when quantised
+  ExpertQuant gate_up_quant, down_quant;   // both or neither
+  void* out;                               // [tokens, hidden] act
   int64_t out_stride;
   const void* in;  // [tokens, hidden] act
   int64_t in_stride;
