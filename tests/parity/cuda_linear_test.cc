@@ -274,6 +274,7 @@ TEST(CudaLinearCases, FewRowsLeavesToOthersWhatItDoesNotTake) {
   const auto takes = [&](int64_t rows, int64_t column, int64_t k, const TensorView& weight) {
     cuda::LinearArgs a =
         ops::CudaLinearArgs(out.view().Rows(0, rows), in.view().Rows(0, rows).Columns(column, k), weight, {});
+    a.k = k;
     return cuda::LinearFew(a, gpu.stream);
   };
   EXPECT_TRUE(takes(16, 0, 64, w));
