@@ -336,7 +336,7 @@ def make_rows(args):
         add(f"moe-prefill2048-{bits}", 1.5, 2.5, [llama], "prefill", MOE, bits, 2048, 1)
         add(f"moe-decode-empty-{bits}", 1.5, 2.5, [llama], "decode", MOE, bits, 0, 128, 2)
         add(f"moe-decode-2048-{bits}", 1.5, 2.5, [llama], "decode", MOE, bits, 2048, 64, 1)
-        add(f"moe-batch16-{bits}", 1.5, 2.5, [llama], "batch", MOE, bits, 16, 1)
+        add(f"moe-batch16-{bits}", 1.5, 2.5, [llama], "batch", MOE, bits, 16, 2)
     for bits in QUANTIZATION:
         add(f"start-{bits}", 0.7, 0.4, [llama], "start", bits, unit="s", less_is_better=True)
     for bits in ("8bit", "4bit"):
