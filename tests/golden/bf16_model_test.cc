@@ -107,7 +107,7 @@ TEST(BFloat16Model, Quantized) {
       }
       std::printf("%s, %d bits, groups of %ld: rms / std median %.4f, largest %.4f\n", family, scheme.bits,
                   static_cast<long>(scheme.group_size), j.Median(), j.Largest());
-      EXPECT_LE(j.Median(), OnCuda() ? 0.03 : 0.06) << family << " " << scheme.bits;
+      EXPECT_LE(j.Median(), OnCuda() ? 0.035 : 0.1) << family << " " << scheme.bits;
     }
   }
 }
