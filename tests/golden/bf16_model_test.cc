@@ -87,6 +87,31 @@ TEST(BFloat16Model, Moe) {
   EXPECT_GE(j.equal, 106);  // transformers: 112 of 120
 }
 
+// bfloat16 rows beside float32 rows of the same quantised weights, prefill and decode: other kernels, on the
+// CPU also rows rounded to int8.
+TEST(BFloat16Model, Quantized) {
+  for (const char* family : {"ernie4_5", "ernie4_5_moe"}) {
+    GoldenFile golden(kCases + family + ".safetensors");
+    for (const Quantization& scheme : {Quantization{8, 0}, Quantization{4, 0}, Quantization{4, 32}}) {
+      Judgement j;
+      Machine rounded(kModels + family, DType::kBFloat16, 2, scheme);
+      Machine exact(kModels + family, DType::kFloat32, 2, scheme);
+      for (const char* name : {"p1", "p7", "p65", "p200"}) {
+        const std::string key = name;
+        Prompt prompt;
+        prompt.ids = golden.Ints(key + ".input_ids");
+        const int64_t last = static_cast<int64_t>(prompt.ids.size()) - 1;
+        Sequence a(rounded, prompt), b(exact, prompt);
+        AddRow(j, a.Prefill(0, {last})[0], b.Prefill(0, {last})[0]);
+        for (int32_t id : golden.Ints(key + ".greedy_ids")) AddRow(j, a.Decode(id), b.Decode(id));
+      }
+      std::printf("%s, %d bits, groups of %ld: rms / std median %.4f, largest %.4f\n", family, scheme.bits,
+                  static_cast<long>(scheme.group_size), j.Median(), j.Largest());
+      EXPECT_LE(j.Median(), OnCuda() ? 0.035 : 0.1) << family << " " << scheme.bits;
+    }
+  }
+}
+
 TEST(BFloat16Model, VisionLanguage) {
   const std::string family = "ernie4_5_vl_moe";
   GoldenFile golden(kCases + family + ".safetensors");

@@ -35,7 +35,7 @@ class GoldenFile {
 // A model with its cache and workspace on the device under test.
 class Machine {
  public:
-  Machine(const std::string& model_dir, DType dtype, int threads = 2);
+  Machine(const std::string& model_dir, DType dtype, int threads = 2, const Quantization& quantization = {});
   Model& model() { return *model_; }
   const ops::Context& ctx() const { return ctx_; }
   Workspace& workspace() { return workspace_; }

@@ -2,7 +2,8 @@
 // shared memory, weights become bfloat16 in registers. Every tile adds over k in the same order, so that a
 // row's bits do not depend on the other rows or their number.
 //
-// A block takes 8 panels; a warp takes two of them and its part of the rows. With kGateUp these are a panel
+// A block takes 8 panels, or 2 where that would leave multiprocessors idle; a warp takes two of them and its
+// part of the rows. With kGateUp these are a panel
 // of gate features and the one of the up features that belong to them.
 #include <algorithm>
 #include <atomic>
@@ -14,17 +15,19 @@
 namespace fd::cuda {
 namespace {
 
-constexpr int kPanels = 8, kFeatureWarps = kPanels / 2;
 constexpr int kRowBytes = kQuantStepK * 2;
 
-template <int kBits, int kRows>
+template <int kBits, bool kGrouped, int kPanels, int kRows>
 struct Tile {
-  static constexpr int kRowWarps = kRows >= 64 ? 2 : 1;
+  static constexpr int kFeatureWarps = kPanels / 2;
+  static constexpr int kRowWarps = kPanels == 2 ? kRows / 16 : kRows >= 64 ? 2 : 1;
   static constexpr int kThreads = 32 * kFeatureWarps * kRowWarps;
   static constexpr int kRowTiles = kRows / kRowWarps / 8;  // of a warp
   static constexpr int kWeightBytes = kPanels * kSlabBytes<kBits>;
   static constexpr int kStageBytes = kWeightBytes + kRows * kRowBytes;
-  static constexpr int kStages = kRows == 16 ? (kBits == 8 ? 6 : 8) : 4;
+  // 4 for full tiles; 48 to 60 KiB where bytes in flight are what counts.
+  static constexpr int kStages = kPanels == 8 && kRows >= 64 ? 4 : (60 << 10) / kStageBytes;
+  static constexpr int kMinBlocks = kGrouped && kRows == 128 ? 1 : 2;  // sums of groups beside their total
   static constexpr int kSharedBytes = kStages * kStageBytes;
 };
 
@@ -87,14 +90,12 @@ __device__ __forceinline__ void StorePair(const LinearFinish& finish, int64_t ro
   if (column + 1 < columns) finish.Store(row, column + 1, b);
 }
 
-template <int kBits, bool kGrouped, int kRows, bool kGateUp>
-__global__ void __launch_bounds__(Tile<kBits, kRows>::kThreads, kGrouped&& kRows == 128 ? 1 : 2)
-    Tiled(Args a) {
-  using T = Tile<kBits, kRows>;
+template <typename T, int kBits, bool kGrouped, int kPanels, int kRows, bool kGateUp>
+__global__ void __launch_bounds__(T::kThreads, T::kMinBlocks) Tiled(Args a) {
   LetNextBegin();
   extern __shared__ uint4 ring[];  // [stage]{[panel][slab], [row][64 k]}
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
-  const int warp_panel = warp % kFeatureWarps * 2, warp_row = warp / kFeatureWarps * (8 * T::kRowTiles);
+  const int warp_panel = warp % T::kFeatureWarps * 2, warp_row = warp / T::kFeatureWarps * (8 * T::kRowTiles);
   Place place = {0, static_cast<int>(blockIdx.y) * kRows, a.m};
   if (a.offsets != nullptr) {
     WaitForPrevious();
@@ -108,30 +109,35 @@ __global__ void __launch_bounds__(Tile<kBits, kRows>::kThreads, kGrouped&& kRows
     const int half = a.num_panels / 2, first = static_cast<int>(blockIdx.x) * kPanels;
     return kGateUp ? i % 2 * half + min((first + i) / 2, half - 1) : min(first + i, a.num_panels - 1);
   };
+  // A thread copies the same chunk of several panels, and of several rows.
   const uint32_t ring_address = static_cast<uint32_t>(__cvta_generic_to_shared(ring));
+  const int thread = static_cast<int>(threadIdx.x);
   const auto copy_weights = [&](int stage, int step) {
-    const int64_t first = static_cast<int64_t>(step) * kSlabBytes<kBits>;
+    constexpr int kAtOnce = T::kThreads / kSlabChunks<kBits>;
+    const int first = thread / kSlabChunks<kBits>, chunk = thread % kSlabChunks<kBits>;
+    const int64_t at = static_cast<int64_t>(step) * kSlabBytes<kBits> + chunk * 16;
+    const bool inside = at < a.panel_bytes;
+    const uint32_t to =
+        ring_address + stage * T::kStageBytes + first * kSlabBytes<kBits> + SlabOffset<kBits>(chunk);
+    if (kAtOnce > kPanels && first >= kPanels) return;
 #pragma unroll
-    for (int j = 0; j < kPanels * kSlabChunks<kBits>; j += T::kThreads) {
-      const int panel = (j + static_cast<int>(threadIdx.x)) / kSlabChunks<kBits>;
-      const int chunk = (j + static_cast<int>(threadIdx.x)) % kSlabChunks<kBits>;
-      const int64_t at = first + chunk * 16;
-      const bool inside = at < a.panel_bytes;
-      CopyAsync16(
-          ring_address + stage * T::kStageBytes + panel * kSlabBytes<kBits> + SlabOffset<kBits>(chunk),
-          a.panels + panel_of(panel) * a.panel_bytes + (inside ? at : 0), inside ? 16 : 0);
+    for (int i = 0; i < kPanels; i += kAtOnce) {
+      CopyAsync16(to + i * kSlabBytes<kBits>,
+                  a.panels + panel_of(first + i) * a.panel_bytes + (inside ? at : 0), inside ? 16 : 0);
     }
   };
   // Odd rows have their halves exchanged: reads of two rows' halves then meet every bank once.
   const auto copy_rows = [&](int stage, int step) {
+    constexpr int kAtOnce = T::kThreads / 8;
+    static_assert(kAtOnce % 2 == 0 && kRows % kAtOnce == 0);
+    const int row = thread / 8, chunk = thread % 8, at = step * kQuantStepK + chunk * 8;
+    const uint32_t to = ring_address + stage * T::kStageBytes + T::kWeightBytes + row * kRowBytes +
+                        (chunk ^ (row % 2 * 4)) * 16;
+    const bf16* from = a.in + (place.first_row + row) * a.in_stride + at;
 #pragma unroll
-    for (int j = 0; j < kRows * 8; j += T::kThreads) {
-      const int row = (j + static_cast<int>(threadIdx.x)) / 8, chunk = threadIdx.x % 8;
-      const int at = step * kQuantStepK + chunk * 8;
-      const bool inside = place.first_row + row < place.end_row && at < a.k;
-      CopyAsync16(ring_address + stage * T::kStageBytes + T::kWeightBytes + row * kRowBytes +
-                      (chunk ^ (row % 2 * 4)) * 16,
-                  a.in + (inside ? (place.first_row + row) * a.in_stride + at : 0), inside ? 16 : 0);
+    for (int i = 0; i < kRows; i += kAtOnce) {
+      const bool inside = at < a.k && place.first_row + row + i < place.end_row;
+      CopyAsync16(to + i * kRowBytes, inside ? from + i * a.in_stride : a.in, inside ? 16 : 0);
     }
   };
   const int steps = (a.k + kQuantStepK - 1) / kQuantStepK;
@@ -244,10 +250,10 @@ __global__ void __launch_bounds__(Tile<kBits, kRows>::kThreads, kGrouped&& kRows
   }
 }
 
-template <int kBits, bool kGrouped, int kRows, bool kGateUp>
+template <int kBits, bool kGrouped, int kPanels, int kRows, bool kGateUp>
 void Launch(const QuantLinear& q, cudaStream_t stream) {
-  using T = Tile<kBits, kRows>;
-  const auto kernel = Tiled<kBits, kGrouped, kRows, kGateUp>;
+  using T = Tile<kBits, kGrouped, kPanels, kRows>;
+  const auto kernel = Tiled<T, kBits, kGrouped, kPanels, kRows, kGateUp>;
   static std::atomic<uint64_t> prepared{0};  // one bit a device
   int device = 0;
   FD_CUDA_CHECK(cudaGetDevice(&device));
@@ -286,15 +292,19 @@ void Launch(const QuantLinear& q, cudaStream_t stream) {
 
 template <int kBits, bool kGrouped, bool kGateUp>
 void ByRows(const QuantLinear& q, cudaStream_t stream) {
-  const int64_t rows = q.offsets == nullptr ? q.linear.m : q.linear.m / q.experts;  // at a time, about
-  const int64_t feature_tiles = (q.linear.n + 127) / 128;
-  if (rows <= 16) {
-    Launch<kBits, kGrouped, 16, kGateUp>(q, stream);
-  } else if (rows <= 64 ||
-             q.linear.m / 128 * feature_tiles < 128) {  // enough blocks for every multiprocessor
-    Launch<kBits, kGrouped, 64, kGateUp>(q, stream);
+  // Enough blocks for every multiprocessor come before large tiles.
+  constexpr int64_t kFewBlocks = 128;
+  const int64_t m = q.linear.m, feature_tiles = (q.linear.n + 127) / 128;
+  if (q.offsets != nullptr && m / q.experts <= 16) {
+    Launch<kBits, kGrouped, 8, 16, kGateUp>(q, stream);
+  } else if (q.offsets == nullptr && m <= 32) {
+    Launch<kBits, kGrouped, 2, 32, kGateUp>(q, stream);
+  } else if (q.offsets == nullptr && (m + 63) / 64 * feature_tiles < kFewBlocks / 2) {
+    Launch<kBits, kGrouped, 2, 64, kGateUp>(q, stream);
+  } else if (m / 128 * feature_tiles < kFewBlocks || (q.offsets != nullptr && m / q.experts <= 64)) {
+    Launch<kBits, kGrouped, 8, 64, kGateUp>(q, stream);
   } else {
-    Launch<kBits, kGrouped, 128, kGateUp>(q, stream);
+    Launch<kBits, kGrouped, 8, 128, kGateUp>(q, stream);
   }
 }
 
