@@ -19,7 +19,7 @@ namespace fd {
 namespace {
 
 const std::string kModels = "tests/golden/models/";
-const Quantization kKinds[] = {{8, 0}, {4, 0}, {4, 32}, {8, 64}};
+const Quantization kKinds[] = {{8, 0}, {4, 0}, {4, 32}, {8, 64}, {4, 0, true}, {0, 0, true}};
 
 bool Contains(const std::string& text, std::string_view piece) {
   return text.find(piece) != std::string::npos;
@@ -104,6 +104,7 @@ TEST(PackedModel, TheFolder) {
   EXPECT_GT(panels, 20);
   EXPECT_GT(kept, 20);
   EXPECT_EQ((*file)->Find("model.layers.0.self_attn.k_proj.weight"), nullptr);
+  EXPECT_NE((*file)->Find("model.embed_tokens.weight"), nullptr);
   // Parameters are counted as such, whatever they are kept in; panels are whole.
   const int64_t before = ListTensors(source).value().parameters;
   const int64_t after = ListTensors(packed).value().parameters;
@@ -124,6 +125,8 @@ TEST(PackedModel, AnotherKindIsRefused) {
   ASSERT_FALSE(opened.ok());
   EXPECT_TRUE(Contains(opened.status().message(), "--quantization wint8")) << opened.status().message();
   EXPECT_TRUE(Contains(opened.status().message(), R"({"quantization":"wint4","group_size":64})"));
+  options.quantization = {4, 64, true};
+  EXPECT_TRUE(Contains(OpenModel(host.ctx, packed, options).status().message(), "--quantize-lm-head: "));
   // Random weights come in the same form.
   options = {};
   options.random_weights = true;
@@ -253,6 +256,9 @@ TEST(PackedModel, HostileFiles) {
   };
   EXPECT_TRUE(Contains(with({{"format_version", 2}}), "format_version is 2; this program reads 1"));
   EXPECT_TRUE(Contains(with({{"quantization", "wint2"}}), "allowed: wint8, wint4"));
+  EXPECT_TRUE(Contains(with({{"quantization", "none"}}), "allowed: wint8, wint4"));
+  EXPECT_TRUE(Contains(with({{"lm_head", 1}}), "lm_head is no boolean"));
+  EXPECT_TRUE(Contains(with({{"lm_head", true}}), "embed_tokens.weight.panels is missing"));
   EXPECT_TRUE(Contains(with({{"group_size", 33}}), "allowed: 0 or a multiple of 32"));
   EXPECT_TRUE(Contains(with({{"group_size", "all"}}), "group_size is \"all\""));
   EXPECT_TRUE(Contains(with({{"group_size", 32}}), ".scales: expected BF16")) << "groups show in the shapes";

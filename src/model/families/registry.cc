@@ -81,16 +81,19 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
   FD_ASSIGN_OR_RETURN(const StoredQuantization stored, ReadStoredQuantization(model_dir));
   if (stored.packed) {
     if (options.quantization != Quantization{} && options.quantization != *stored.packed) {
-      const std::string packed = QuantizationName(*stored.packed);
       return InvalidArgument(
           StrCat("--quantization ", QuantizationName(options.quantization), ": ", model_dir, " is packed as ",
-                 packed, " and stays so; leave the flag out, or give --quantization '", packed, "'"),
+                 QuantizationName(*stored.packed), " and stays so; give the same or nothing"),
           "--quantization");
     }
     opened->options.quantization = *stored.packed;
     opened->packed = true;
   }
-  FD_RETURN_IF_ERROR(CheckQuantization(ctx, opened->options.quantization));
+  if (Status status = CheckQuantization(ctx, opened->options.quantization); !status.ok()) {
+    return opened->packed ? status.WithContext(StrCat(model_dir, " is packed as ",
+                                                      QuantizationName(opened->options.quantization)))
+                          : status;
+  }
   opened->family = &FamilyOf(opened->config);
   if (!options.random_weights) {
     FD_ASSIGN_OR_RETURN(opened->checkpoint, Checkpoint::Open(model_dir));

@@ -197,11 +197,15 @@ ops::LinearWeight WeightLoader::PackedLinear(const std::string& name, int64_t n,
   if (panels.info == nullptr || scales.info == nullptr) return {};
   device_bytes_ += ops::LinearWeightBytes(ctx_, DType::kBFloat16, n, k, scheme);
   if (pass_ == Pass::kCheck) return {};
-  panels.file->Populate(*panels.info);
+  const bool stays = ctx_.device.type == DeviceType::kCpu;
+  if (stays) {
+    panels.file->Populate(*panels.info);
+    scales.file->Populate(*scales.info);
+  }
   const ops::LinearWeight weight =
       ops::LinearOfPanels(ctx_, Mapped(panels, DType::kUInt8, panels_shape),
                           Mapped(scales, DType::kBFloat16, scales_shape), n, k, scheme);
-  if (ctx_.device.type != DeviceType::kCpu) {
+  if (!stays) {
     panels.file->Release(*panels.info);
     scales.file->Release(*scales.info);
   }
