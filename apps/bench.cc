@@ -371,6 +371,7 @@ int RunBench(const std::vector<std::string>& args) {
       LoadEngine(bench.model, [&](int64_t done, int64_t total) { progress.Update(done, total); });
   progress.Finish();
   if (!loaded.ok()) return Failure("bench", loaded.status());
+  bench.model.quantization = (*loaded)->quantization;  // also where a packed checkpoint says it
   const double kv_token_bytes =
       static_cast<double>((*loaded)->memory.needs.page_bytes) / static_cast<double>(kKvPageTokens);
   const Status status = Measure(bench, *(*loaded)->engine, kv_token_bytes, *limits);

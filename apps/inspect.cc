@@ -10,6 +10,7 @@
 #include "flag_set.h"
 #include "model/config/model_config.h"
 #include "model/weights/inspect.h"
+#include "model/weights/packed_config.h"
 #include "model_flags.h"
 
 namespace fd {
@@ -84,11 +85,19 @@ std::string ConfigText(const ModelConfig& config) {
   return text;
 }
 
+// "none", "wint4 in panels" of our own making, or what another program calls its method.
+std::string QuantizationText(const StatusOr<StoredQuantization>& stored) {
+  if (!stored.ok()) return stored.status().message();
+  if (stored->packed) return QuantizationName(*stored->packed) + " in panels";
+  return stored->method.empty() ? "none" : stored->method;
+}
+
 void PrintText(const std::string& model_dir, const StatusOr<ModelConfig>& config,
-               const CheckpointListing& listing) {
+               const CheckpointListing& listing, const std::string& quantization) {
   std::string text = StrCat("checkpoint ", model_dir, "\n");
   text += config.ok() ? ConfigText(*config)
                       : StrCat("config     not one this program can run: ", config.status().message(), "\n");
+  if (quantization != "none") text += StrCat("quantised  ", quantization, "\n");
   text += StrCat("weights    ", HumanCount(listing.parameters), " parameters (", listing.parameters, ") in ",
                  listing.tensors.size(), " tensors, ", listing.num_files,
                  listing.num_files == 1 ? " file, " : " files, ", HumanBytes(listing.size_bytes), "\n");
@@ -112,7 +121,7 @@ void PrintText(const std::string& model_dir, const StatusOr<ModelConfig>& config
 }
 
 void PrintJson(const std::string& model_dir, const StatusOr<ModelConfig>& config,
-               const CheckpointListing& listing) {
+               const CheckpointListing& listing, const std::string& quantization) {
   JsonArray tensors;
   for (const ListedTensor& tensor : listing.tensors) {
     JsonArray shape;
@@ -137,6 +146,7 @@ void PrintJson(const std::string& model_dir, const StatusOr<ModelConfig>& config
     out.Set("config", nullptr);
     out.Set("config_error", config.status().message());
   }
+  out.Set("quantization", quantization);
   out.Set("parameters", listing.parameters);
   out.Set("bytes", listing.size_bytes);
   out.Set("files", listing.num_files);
@@ -168,10 +178,11 @@ int RunInspect(const std::vector<std::string>& args) {
   StatusOr<ModelConfig> config = LoadModelConfig(model_dir);
   StatusOr<CheckpointListing> listing = ListTensors(model_dir);
   if (!listing.ok()) return Failure("inspect", listing.status());
+  const std::string quantization = QuantizationText(ReadStoredQuantization(model_dir));
   if (json) {
-    PrintJson(model_dir, config, *listing);
+    PrintJson(model_dir, config, *listing, quantization);
   } else {
-    PrintText(model_dir, config, *listing);
+    PrintText(model_dir, config, *listing, quantization);
   }
   return kExitOk;
 }

@@ -36,6 +36,7 @@ struct LoadedModel {
   std::unique_ptr<Arena> arena;
   std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
+  Quantization quantization;  // of the weights: the flag's, or a packed checkpoint's
   std::shared_ptr<Service> service;
   std::unique_ptr<Engine> engine;  // started
 };

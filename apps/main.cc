@@ -15,6 +15,7 @@ constexpr Command kCommands[] = {
     {"serve", "serve a model behind the OpenAI API", RunServe},
     {"run", "ask a model one question from the terminal", RunRun},
     {"bench", "measure prefill and decode speed against the machine's limits", RunBench},
+    {"quantize", "write a checkpoint with quantised, packed weights", RunQuantize},
     {"inspect", "print what is in a checkpoint", RunInspect},
     {"doctor", "print what this machine has, what would be used and what is wrong", RunDoctor},
 };

@@ -15,7 +15,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Custom(
       "quantization", "KIND",
       "Linear layers' weights while loading: none, wint8, wint4 (of a MoE model the experts, the rest "
-      "wint8), or JSON with a group_size",
+      "wint8), or JSON with a group_size; a folder that `fastdeploy quantize` wrote needs none",
       "none", [values](const std::string& text) {
         const bool lm_head = values->quantization.lm_head;
         FD_ASSIGN_OR_RETURN(values->quantization, ParseQuantization(text));

@@ -89,6 +89,18 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<uint8_t*>(data_), static_cast<size_t>(size_bytes_));
 }
 
+void MappedFile::Populate(int64_t offset, int64_t length_bytes) const {
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  const int64_t begin = offset / page * page, end = std::min(offset + length_bytes, size_bytes_);
+  if (begin >= end) return;
+  void* at = const_cast<uint8_t*>(data_) + begin;
+  const size_t length = static_cast<size_t>(end - begin);
+#ifdef MADV_POPULATE_READ  // Linux 5.14
+  if (madvise(at, length, MADV_POPULATE_READ) == 0) return;
+#endif
+  madvise(at, length, MADV_WILLNEED);
+}
+
 void MappedFile::Release(int64_t offset, int64_t length_bytes) const {
   // Whole pages inside the range only: its neighbours may still be needed.
   const int64_t page = sysconf(_SC_PAGESIZE);

@@ -29,6 +29,8 @@ class MappedFile {
   // Tells the kernel that these bytes will not be read again, so that loading does not fill memory with the
   // file.
   void Release(int64_t offset, int64_t length_bytes) const;
+  // Brings these bytes into memory, in one go and as fast as the disk reads.
+  void Populate(int64_t offset, int64_t length_bytes) const;
 
  private:
   MappedFile(std::string path, const uint8_t* data, int64_t size_bytes)

@@ -10,6 +10,7 @@
 #include "compute/ops/attention.h"
 #include "compute/ops/context.h"
 #include "model/config/model_config.h"
+#include "model/weights/packed_config.h"
 #include "model/weights/quantization.h"
 
 namespace fd {
@@ -85,6 +86,7 @@ int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, D
 
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay as stored or quantised
+  // None: as stored, also quantised in a packed checkpoint, which refuses every other than its own.
   Quantization quantization;
   bool random_weights = false;  // --load-format dummy: shapes from config alone, no weight file is read
   // Called as loading proceeds; bytes of weights done and in all.
@@ -95,7 +97,10 @@ struct LoadOptions {
 class OpenedModel {
  public:
   const ModelConfig& config() const;
-  // What Load allocates on ctx's device.
+  // How its weights are kept: what LoadOptions asked for, or what a packed checkpoint holds.
+  const Quantization& quantization() const;
+  // What Load takes of ctx's device. Not counted: a table that stays in the mapped file, of which single rows
+  // are read.
   int64_t weight_bytes() const;
   // Builds the model of its family (families/registry.cc), from ctx.arena where there is one. ctx needs
   // threads and a workspace, here and in every call; the model keeps no reference to it.
@@ -111,6 +116,11 @@ class OpenedModel {
 // Only ctx's device matters. A wrong checkpoint is an error that names tensors, expected and found shapes.
 StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& model_dir,
                                 const LoadOptions& options);
+// Quantises a checkpoint once and for all (weights/packed_writer.h); options.quantization is not none. ctx is
+// the CPU's. Errors besides those of OpenModel: the checkpoint is quantised already, out_dir is in the way,
+// the disk is full. Then out_dir is as it was.
+Status PackModel(const ops::Context& ctx, const std::string& model_dir, const std::string& out_dir,
+                 const PackOptions& options);
 // Both at once.
 StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::string& model_dir,
                                            const LoadOptions& options);

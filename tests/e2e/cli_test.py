@@ -25,7 +25,7 @@ def test_version_and_help():
     assert command("--version").stdout.startswith("fastdeploy ")
     top = command("--help")
     assert top.returncode == 0
-    for name in ("serve", "run", "bench", "inspect", "doctor"):
+    for name in ("serve", "run", "bench", "quantize", "inspect", "doctor"):
         assert name in top.stdout
         page = command(name, "--help")
         assert page.returncode == 0 and "--model" in page.stdout

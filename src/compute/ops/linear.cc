@@ -138,7 +138,8 @@ int64_t LinearWeightBytes(const Context& ctx, DType dtype, int64_t n, int64_t k,
   return Arena::PaddedBytes(NumPanels(n) * kPanel * PackedDepth(dtype, k) * DTypeBytes(dtype));
 }
 
-LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed) {
+LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed,
+                        const PartDone& done) {
   FD_CHECK(!parts.empty(), "a weight needs at least one part");
   const DType dtype = parts[0].dtype;
   const int64_t k = parts[0].dim(transposed ? 0 : 1);
@@ -153,19 +154,21 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
   const bool bf16 = dtype == DType::kBFloat16;
   if (OnCuda(ctx)) {
     int64_t row = 0;
-    for (const TensorView& part : parts) {
+    for (size_t i = 0; i < parts.size(); ++i) {
       if (bf16) {
-        UploadPart<uint16_t>(ctx, weight, row, part, transposed);
+        UploadPart<uint16_t>(ctx, weight, row, parts[i], transposed);
       } else {
-        UploadPart<float>(ctx, weight, row, part, transposed);
+        UploadPart<float>(ctx, weight, row, parts[i], transposed);
       }
-      row += part.dim(transposed ? 1 : 0);
+      row += parts[i].dim(transposed ? 1 : 0);
+      if (done) done(i);
     }
     FinishCuda(ctx, &weight);
     return weight;
   }
   int64_t first = 0;
-  for (const TensorView& part : parts) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const TensorView& part = parts[i];
     const int64_t rows = part.dim(transposed ? 1 : 0);
     const int64_t row_stride = transposed ? 1 : part.row_stride,
                   column_stride = transposed ? part.row_stride : 1;
@@ -182,6 +185,7 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
       }
     });
     first += rows;
+    if (done) done(i);
   }
   return weight;
 }

@@ -4,7 +4,9 @@
 // else its last bits may change with the number of rows.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "compute/ops/context.h"
@@ -53,13 +55,24 @@ LinearWeight LinearOfTable(const Context& ctx, const Tensor& table);
 // What that takes beside the table.
 int64_t LinearOfTableBytes(const Context& ctx, DType dtype, int64_t n, int64_t k);
 
+// Called when part i has been read: pages of a mapped file that hold it may go.
+using PartDone = std::function<void(size_t part)>;
 // `parts`: [n_i, k] views of one dtype (bfloat16 or float32), stacked on n into one weight; sources lie in
-// host memory (a mapped file). transposed: the parts are [k, n_i] instead.
-LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed = false);
+// host memory (a mapped file) and are read one after another. transposed: the parts are [k, n_i] instead.
+LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed = false,
+                        const PartDone& done = {});
 // The same, quantised part by part on the host; scheme.bits is not 0. A part that is not finite makes its
 // features NaN.
 LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed,
-                            const QuantScheme& scheme);
+                            const QuantScheme& scheme, const PartDone& done = {});
+// The tensors of a quantised weight [n, k]: uint8 panels and bfloat16 scales (kernels/cpu/linear_quant.h).
+// Bits and groups can be told from them: [panels, octets of k, 16 * bits] and [panels, groups, 16].
+Shape QuantPanelsShape(int64_t n, int64_t k, const QuantScheme& scheme);
+Shape QuantScalesShape(int64_t n, int64_t k, const QuantScheme& scheme);
+// The weight whose data and scales are these, in those shapes and in host memory: what QuantizeLinear made
+// once. On the CPU it shares their memory, which is 64-byte aligned; on CUDA they are uploaded.
+LinearWeight LinearOfPanels(const Context& ctx, const Tensor& panels, const Tensor& scales, int64_t n,
+                            int64_t k, const QuantScheme& scheme);
 // parts[i].rows features uniform in [-scale, scale] by ops::FillRandom(parts[i].key), made on the device; the
 // same values on every one. With a scheme they are quantised as QuantizeLinear does.
 struct RandomRows {

@@ -24,12 +24,18 @@ void ReadRow(float* to, const TensorView& part, bool transposed, int64_t i, int6
   }
 }
 
-LinearWeight NewQuantized(const Context& ctx, int64_t n, int64_t k, const QuantScheme& scheme) {
+// Without its bytes.
+LinearWeight QuantizedOf(int64_t n, int64_t k, const QuantScheme& scheme) {
   LinearWeight weight;
   weight.kind = scheme.bits == 8 ? WeightKind::kInt8 : WeightKind::kInt4;
   weight.n = n;
   weight.k = k;
   weight.group_size = scheme.group_size;
+  return weight;
+}
+
+LinearWeight NewQuantized(const Context& ctx, int64_t n, int64_t k, const QuantScheme& scheme) {
+  LinearWeight weight = QuantizedOf(n, k, scheme);
   const int64_t panels = (n + kPanel - 1) / kPanel;
   weight.data = NewTensor(ctx, DType::kUInt8, {panels, cpu::QuantPanelBytes(k, scheme.bits)});
   weight.scales = NewTensor(ctx, DType::kBFloat16, {panels, cpu::QuantGroups(k, scheme.group_size) * kPanel});
@@ -39,7 +45,7 @@ LinearWeight NewQuantized(const Context& ctx, int64_t n, int64_t k, const QuantS
 }  // namespace
 
 LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& parts, bool transposed,
-                            const QuantScheme& scheme) {
+                            const QuantScheme& scheme, const PartDone& done) {
   FD_CHECK(!parts.empty(), "a weight needs at least one part");
   FD_CHECK(scheme.bits == 8 || scheme.bits == 4, scheme.bits);
   FD_CHECK(scheme.group_size >= 0 && scheme.group_size % 32 == 0, scheme.group_size);
@@ -57,7 +63,7 @@ LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& p
   if (OnCuda(ctx)) {  // made on the host: the same bytes
     Context host;
     host.threads = ctx.threads;
-    const LinearWeight packed = QuantizeLinear(host, parts, transposed, scheme);
+    const LinearWeight packed = QuantizeLinear(host, parts, transposed, scheme, done);
     CopyToDevice(ctx, weight.data.view().data, packed.data.view().data, packed.data.size_bytes());
     CopyToDevice(ctx, weight.scales.view().data, packed.scales.view().data, packed.scales.size_bytes());
     return weight;
@@ -65,7 +71,8 @@ LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& p
   uint8_t* packed = weight.data.view().As<uint8_t>();
   BFloat16* packed_scales = weight.scales.view().As<BFloat16>();
   int64_t first = 0;
-  for (const TensorView& part : parts) {
+  for (size_t p = 0; p < parts.size(); ++p) {
+    const TensorView& part = parts[p];
     const int64_t rows = part.dim(transposed ? 1 : 0);
     // A feature has bytes of its own, also where two parts meet in a panel.
     ctx.threads->ParallelFor(rows, 64, [&](int64_t begin, int64_t end) {
@@ -85,6 +92,7 @@ LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& p
       }
     });
     first += rows;
+    if (done) done(p);
   }
   return weight;
 }
@@ -100,6 +108,35 @@ LinearWeight RandomQuantized(const Context& ctx, const std::vector<RandomRows>& 
                          scheme.group_size, part.key, scale, ctx.stream);
     first += part.rows;
   }
+  return weight;
+}
+
+Shape QuantPanelsShape(int64_t n, int64_t k, const QuantScheme& scheme) {
+  return {(n + kPanel - 1) / kPanel, cpu::QuantOctets(k), kPanel * scheme.bits};
+}
+
+Shape QuantScalesShape(int64_t n, int64_t k, const QuantScheme& scheme) {
+  return {(n + kPanel - 1) / kPanel, cpu::QuantGroups(k, scheme.group_size), kPanel};
+}
+
+LinearWeight LinearOfPanels(const Context& ctx, const Tensor& panels, const Tensor& scales, int64_t n,
+                            int64_t k, const QuantScheme& scheme) {
+  const TensorView &data = panels, &factors = scales;
+  FD_CHECK(scheme.bits == 8 || scheme.bits == 4, scheme.bits);
+  FD_CHECK(data.dtype == DType::kUInt8 && data.shape == QuantPanelsShape(n, k, scheme),
+           data.shape.ToString());
+  FD_CHECK(factors.dtype == DType::kBFloat16 && factors.shape == QuantScalesShape(n, k, scheme),
+           factors.shape.ToString());
+  if (!OnCuda(ctx)) {
+    FD_CHECK_EQ(reinterpret_cast<uintptr_t>(data.data) % 64, 0u);
+    LinearWeight weight = QuantizedOf(n, k, scheme);
+    weight.data = panels;
+    weight.scales = scales;
+    return weight;
+  }
+  LinearWeight weight = NewQuantized(ctx, n, k, scheme);
+  CopyToDevice(ctx, weight.data.view().data, data.data, panels.size_bytes());
+  CopyToDevice(ctx, weight.scales.view().data, factors.data, scales.size_bytes());
   return weight;
 }
 

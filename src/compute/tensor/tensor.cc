@@ -111,6 +111,10 @@ Tensor Tensor::Staging(Device device, DType dtype, Shape shape) {
   return Tensor(std::move(memory), view);
 }
 
+Tensor Tensor::Over(std::shared_ptr<const void> owner, const TensorView& view) {
+  return Tensor(std::const_pointer_cast<void>(std::move(owner)), view);
+}
+
 std::unique_ptr<Arena> Arena::Allocate(Device device, int64_t capacity_bytes) {
   std::shared_ptr<void> memory;
   if (device.type == DeviceType::kCpu) {

@@ -85,6 +85,8 @@ class Tensor {
   Tensor(DType dtype, Device device, Shape shape);
   // Host memory from which and to which copies of `device` run beside its kernels: page-locked for CUDA.
   static Tensor Staging(Device device, DType dtype, Shape shape);
+  // Over memory of `owner`, which stays alive with it: a mapped file, say. What nobody may write stays so.
+  static Tensor Over(std::shared_ptr<const void> owner, const TensorView& view);
   const TensorView& view() const { return view_; }
   operator const TensorView&() const { return view_; }  // NOLINT: a Tensor stands wherever a view does
   int64_t size_bytes() const { return storage_ ? view_.NumElements() * DTypeBytes(view_.dtype) : 0; }

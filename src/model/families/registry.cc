@@ -5,6 +5,7 @@
 #include "base/strings.h"
 #include "compute/ops/stream.h"
 #include "model/weights/checkpoint.h"
+#include "model/weights/packed_writer.h"
 
 namespace fd {
 namespace {
@@ -43,6 +44,14 @@ Status CheckQuantization(const ops::Context& ctx, const Quantization& quantizati
   return OkStatus();
 }
 
+const Family& FamilyOf(const ModelConfig& config) {
+  for (const Family& f : kFamilies) {
+    if (f.name == config.family) return f;
+  }
+  FD_CHECK(false, config.family, " is in KnownFamilies but not in kFamilies");
+  return kFamilies[0];
+}
+
 }  // namespace
 
 struct OpenedModel::Impl {
@@ -52,10 +61,12 @@ struct OpenedModel::Impl {
   std::unique_ptr<Checkpoint> checkpoint;  // null: random weights
   int64_t weight_bytes = 0;                // on the device
   int64_t total_bytes = 0;                 // in the files
+  bool packed = false;
 };
 
 OpenedModel::OpenedModel(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 const ModelConfig& OpenedModel::config() const { return impl_->config; }
+const Quantization& OpenedModel::quantization() const { return impl_->options.quantization; }
 int64_t OpenedModel::weight_bytes() const { return impl_->weight_bytes; }
 
 StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& model_dir,
@@ -64,19 +75,31 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
     return InvalidArgument(
         StrCat("dtype ", DTypeName(options.dtype), " is not supported; allowed: bfloat16, float32"));
   }
-  FD_RETURN_IF_ERROR(CheckQuantization(ctx, options.quantization));
   auto opened = std::make_shared<OpenedModel::Impl>();
   opened->options = options;
   FD_ASSIGN_OR_RETURN(opened->config, LoadModelConfig(model_dir));
-  for (const Family& f : kFamilies) {
-    if (f.name == opened->config.family) opened->family = &f;
+  FD_ASSIGN_OR_RETURN(const StoredQuantization stored, ReadStoredQuantization(model_dir));
+  if (stored.packed) {
+    if (options.quantization != Quantization{} && options.quantization != *stored.packed) {
+      return InvalidArgument(
+          StrCat("--quantization ", QuantizationName(options.quantization), ": ", model_dir, " is packed as ",
+                 QuantizationName(*stored.packed), " and stays so; give the same or nothing"),
+          "--quantization");
+    }
+    opened->options.quantization = *stored.packed;
+    opened->packed = true;
   }
-  FD_CHECK(opened->family != nullptr, opened->config.family, " is in KnownFamilies but not in kFamilies");
+  if (Status status = CheckQuantization(ctx, opened->options.quantization); !status.ok()) {
+    return opened->packed ? status.WithContext(StrCat(model_dir, " is packed as ",
+                                                      QuantizationName(opened->options.quantization)))
+                          : status;
+  }
+  opened->family = &FamilyOf(opened->config);
   if (!options.random_weights) {
     FD_ASSIGN_OR_RETURN(opened->checkpoint, Checkpoint::Open(model_dir));
   }
   WeightLoader loader(ctx, opened->checkpoint.get(), options.dtype,
-                      SchemesFor(options.quantization, opened->config));
+                      SchemesFor(opened->options.quantization, opened->config), opened->packed);
   loader.Begin(WeightLoader::Pass::kCheck);
   opened->family->build(opened->config, loader, options.dtype);
   if (Status status = loader.Finish(IsIgnored); !status.ok()) return status.WithContext(model_dir);
@@ -87,7 +110,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
 
 std::unique_ptr<Model> OpenedModel::Load(const ops::Context& ctx) const {
   WeightLoader loader(ctx, impl_->checkpoint.get(), impl_->options.dtype,
-                      SchemesFor(impl_->options.quantization, impl_->config));
+                      SchemesFor(impl_->options.quantization, impl_->config), impl_->packed);
   loader.progress = impl_->options.progress;
   loader.Begin(WeightLoader::Pass::kLoad, impl_->total_bytes);
   std::unique_ptr<Model> model = impl_->family->build(impl_->config, loader, impl_->options.dtype);
@@ -100,6 +123,27 @@ StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::s
                                            const LoadOptions& options) {
   FD_ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(ctx, model_dir, options));
   return opened.Load(ctx);
+}
+
+Status PackModel(const ops::Context& ctx, const std::string& model_dir, const std::string& out_dir,
+                 const PackOptions& options) {
+  FD_CHECK(options.quantization != Quantization{}, "nothing to quantise");
+  FD_RETURN_IF_ERROR(CheckQuantization(ctx, options.quantization));
+  FD_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(model_dir));
+  FD_ASSIGN_OR_RETURN(const StoredQuantization stored, ReadStoredQuantization(model_dir));
+  if (!stored.method.empty()) {
+    return InvalidArgument(StrCat(
+        model_dir, " is quantised already (",
+        stored.packed ? "packed as " + QuantizationName(*stored.packed) : "quant_method " + stored.method,
+        " in its config.json); quantise the bfloat16 checkpoint it was made from"));
+  }
+  FD_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(model_dir));
+  const DType act = DType::kBFloat16;  // nothing that is written depends on it
+  WeightLoader loader(ctx, checkpoint.get(), act, SchemesFor(options.quantization, config));
+  loader.Begin(WeightLoader::Pass::kCheck);
+  FamilyOf(config).build(config, loader, act);
+  if (Status status = loader.Finish(IsIgnored); !status.ok()) return status.WithContext(model_dir);
+  return WritePacked(loader, *checkpoint, model_dir, out_dir, options);
 }
 
 }  // namespace fd

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "model/weights/checkpoint.h"
+#include "model/weights/packed_config.h"
 
 namespace fd {
 namespace {
@@ -36,6 +37,14 @@ bool NaturalLess(std::string_view a, std::string_view b) {
   return a < b;
 }
 
+// Panels hold `bits` bits a parameter, whole panels of features; scales are none (packed_config.h).
+int64_t Parameters(const TensorInfo& t) {
+  const bool panels = t.dtype == "U8" && t.shape.size() == 3 && (t.shape[2] == 64 || t.shape[2] == 128);
+  if (panels && t.name.ends_with(PanelsName(""))) return t.size_bytes * 128 / t.shape[2];
+  if (t.dtype == "BF16" && t.shape.size() == 3 && t.name.ends_with(ScalesName(""))) return 0;
+  return t.NumElements();
+}
+
 }  // namespace
 
 StatusOr<CheckpointListing> ListTensors(const std::string& model_dir) {
@@ -50,9 +59,9 @@ StatusOr<CheckpointListing> ListTensors(const std::string& model_dir) {
       DTypeTotal& total = totals[t.dtype];
       total.dtype = t.dtype;
       total.tensors += 1;
-      total.parameters += t.NumElements();
+      total.parameters += Parameters(t);
       total.size_bytes += t.size_bytes;
-      listing.parameters += t.NumElements();
+      listing.parameters += Parameters(t);
       listing.size_bytes += t.size_bytes;
     }
   }

@@ -14,6 +14,7 @@ struct Quantization {
   int bits = 0;            // 0: as stored; 8: wint8; 4: wint4, of a MoE model the experts, the rest has 8
   int64_t group_size = 0;  // a multiple of 32, of the weights of `bits` bits; 0: one scale an output feature
   bool lm_head = false;    // the head in 8 bits, whatever `bits`; a tied one is a copy of the table's rows
+  bool operator==(const Quantization&) const = default;
 };
 
 struct WeightSchemes {

@@ -45,8 +45,12 @@ class SafetensorsFile {
   const TensorInfo* Find(std::string_view name) const;
   // Mapped; valid as long as the file is open. Not aligned to the element type in every file.
   const uint8_t* Data(const TensorInfo& tensor) const { return file_->data() + tensor.offset; }
+  // What keeps Data valid after the file is closed.
+  std::shared_ptr<const void> memory() const { return file_; }
   // The tensor's bytes will not be read again soon.
   void Release(const TensorInfo& tensor) const { file_->Release(tensor.offset, tensor.size_bytes); }
+  // Reads the tensor's bytes now, so that no later use of Data waits for the disk.
+  void Populate(const TensorInfo& tensor) const { file_->Populate(tensor.offset, tensor.size_bytes); }
 
  private:
   SafetensorsFile(std::shared_ptr<MappedFile> file, SafetensorsHeader header);

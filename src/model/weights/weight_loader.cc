@@ -8,12 +8,14 @@
 #include "base/strings.h"
 #include "compute/ops/random.h"
 #include "compute/ops/rows.h"
+#include "model/weights/packed_config.h"
 
 namespace fd {
 namespace {
 
 constexpr size_t kListedProblems = 8;
-constexpr int64_t kCopyBytes = 8 << 20;  // tables are copied piecewise: no second copy in memory
+constexpr int64_t kPieceBytes = 8 << 20;  // large tensors are read piecewise: no second copy in memory
+constexpr int64_t kMappedAlignment = 64;  // of what stays in the mapped file
 constexpr int64_t kMaxRandomBytes = int64_t{1} << 43;  // 8 TiB: beyond any host this runs on
 
 uint64_t NameKey(std::string_view name) {
@@ -34,13 +36,19 @@ int64_t Elements(const std::vector<int64_t>& dims) {
 
 DType StoredType(const TensorInfo& info) { return info.dtype == "F32" ? DType::kFloat32 : DType::kBFloat16; }
 
+const uint8_t* DataOf(const CheckpointTensor& tensor) { return tensor.file->Data(*tensor.info); }
+
+bool IsAligned(const CheckpointTensor& tensor, int64_t alignment) {
+  return reinterpret_cast<uintptr_t>(DataOf(tensor)) % static_cast<uintptr_t>(alignment) == 0;
+}
+
 bool IsLoadable(std::string_view dtype) { return dtype == "BF16" || dtype == "F32"; }
 
 }  // namespace
 
 WeightLoader::WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act,
-                           const WeightSchemes& schemes)
-    : ctx_(ctx), checkpoint_(checkpoint), act_(act), schemes_(schemes) {}
+                           const WeightSchemes& schemes, bool packed)
+    : ctx_(ctx), checkpoint_(checkpoint), act_(act), schemes_(schemes), packed_(packed) {}
 
 bool WeightLoader::Has(const std::string& name) const {
   return checkpoint_ != nullptr && checkpoint_->Find(name).info != nullptr;
@@ -99,13 +107,110 @@ WeightLoader::Source WeightLoader::Open(const CheckpointTensor& tensor, const Sh
   Source source;
   source.from = tensor;
   const DType dtype = StoredType(*tensor.info);
-  const uint8_t* data = tensor.file->Data(*tensor.info);
-  if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(DTypeBytes(dtype)) != 0) {
+  const uint8_t* data = DataOf(tensor);
+  if (!IsAligned(tensor, DTypeBytes(dtype))) {
     source.storage.assign(data, data + tensor.info->size_bytes);
     data = source.storage.data();
   }
   source.view = TensorView(const_cast<uint8_t*>(data), dtype, Device{}, shape);
   return source;
+}
+
+void WeightLoader::Source::ReleaseRows(int64_t first, int64_t count) const {
+  if (from.info == nullptr) return;
+  const int64_t row_bytes = from.info->size_bytes / std::max<int64_t>(1, view.dim(0));
+  TensorInfo rows;
+  rows.offset = from.info->offset + first * row_bytes;
+  rows.size_bytes = count * row_bytes;
+  from.file->Release(rows);
+}
+
+std::vector<WeightLoader::Piece> WeightLoader::Cut(const std::vector<Source>& sources, bool transposed) {
+  std::vector<Piece> pieces;
+  for (const Source& source : sources) {
+    const int64_t rows = source.view.dim(0);
+    const int64_t row_bytes = TensorView::RowElements(source.view.shape) * DTypeBytes(source.view.dtype);
+    int64_t step = std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(1, row_bytes * 64)) * 64;
+    if (transposed) step = rows;
+    for (int64_t r = 0; r < rows; r += step) pieces.push_back({&source, r, std::min(step, rows - r)});
+  }
+  return pieces;
+}
+
+ops::LinearWeight WeightLoader::Pack(const std::vector<Source>& sources, bool transposed,
+                                     const ops::QuantScheme& scheme) {
+  const std::vector<Piece> pieces = Cut(sources, transposed);
+  std::vector<TensorView> views;
+  for (const Piece& piece : pieces) views.push_back(piece.view());
+  const auto done = [&](size_t i) {
+    pieces[i].source->ReleaseRows(pieces[i].first, pieces[i].count);
+    Done(views[i].NumElements() * DTypeBytes(views[i].dtype));
+  };
+  ops::LinearWeight weight = scheme.bits != 0 ? ops::QuantizeLinear(ctx_, views, transposed, scheme, done)
+                                              : ops::PackLinear(ctx_, views, transposed, done);
+  for (const Source& source : sources) source.Release();
+  return weight;
+}
+
+ops::LinearWeight WeightLoader::Quantize(const QuantizedLinear& weight) {
+  std::vector<Source> sources;
+  for (const Part& part : weight.parts) {
+    const Shape shape = weight.transposed ? Shape{weight.k, part.rows} : Shape{part.rows, weight.k};
+    sources.push_back(Open(checkpoint_->Find(part.name), shape));
+  }
+  return Pack(sources, weight.transposed, weight.scheme);
+}
+
+CheckpointTensor WeightLoader::ClaimPacked(const std::string& name, DType dtype, const Shape& shape) {
+  const CheckpointTensor tensor = checkpoint_->Find(name);
+  if (pass_ == Pass::kLoad) return tensor;
+  const char* type = dtype == DType::kUInt8 ? "U8" : "BF16";
+  const std::vector<int64_t> dims(shape.dims, shape.dims + shape.rank);
+  if (tensor.info == nullptr) {
+    Problem(StrCat("tensor ", name, " is missing; expected ", type, " ", shape.ToString()));
+    return tensor;
+  }
+  taken_.insert(name);
+  total_bytes_ += tensor.info->size_bytes;
+  if (tensor.info->dtype != type || tensor.info->shape != dims) {
+    Problem(StrCat("tensor ", name, ": expected ", type, " ", shape.ToString(), ", found ",
+                   tensor.info->dtype, " ", ShapeToString(tensor.info->shape)));
+    return {nullptr, nullptr};
+  }
+  return tensor;
+}
+
+Tensor WeightLoader::Mapped(const CheckpointTensor& tensor, DType dtype, const Shape& shape) const {
+  const TensorView view(const_cast<uint8_t*>(DataOf(tensor)), dtype, Device{}, shape);
+  if (IsAligned(tensor, kMappedAlignment)) return Tensor::Over(tensor.file->memory(), view);
+  Tensor copy(dtype, Device{}, shape);
+  std::memcpy(copy.view().data, view.data, static_cast<size_t>(copy.size_bytes()));
+  return copy;
+}
+
+ops::LinearWeight WeightLoader::PackedLinear(const std::string& name, int64_t n, int64_t k,
+                                             const ops::QuantScheme& scheme) {
+  const Shape panels_shape = ops::QuantPanelsShape(n, k, scheme),
+              scales_shape = ops::QuantScalesShape(n, k, scheme);
+  const CheckpointTensor panels = ClaimPacked(PanelsName(name), DType::kUInt8, panels_shape);
+  const CheckpointTensor scales = ClaimPacked(ScalesName(name), DType::kBFloat16, scales_shape);
+  if (panels.info == nullptr || scales.info == nullptr) return {};
+  device_bytes_ += ops::LinearWeightBytes(ctx_, DType::kBFloat16, n, k, scheme);
+  if (pass_ == Pass::kCheck) return {};
+  const bool stays = ctx_.device.type == DeviceType::kCpu;
+  if (stays) {
+    panels.file->Populate(*panels.info);
+    scales.file->Populate(*scales.info);
+  }
+  const ops::LinearWeight weight =
+      ops::LinearOfPanels(ctx_, Mapped(panels, DType::kUInt8, panels_shape),
+                          Mapped(scales, DType::kBFloat16, scales_shape), n, k, scheme);
+  if (!stays) {
+    panels.file->Release(*panels.info);
+    scales.file->Release(*scales.info);
+  }
+  Done(panels.info->size_bytes + scales.info->size_bytes);
+  return weight;
 }
 
 // In a checking pass only its bytes are counted.
@@ -153,6 +258,14 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
   std::vector<CheckpointTensor> tensors;
   std::vector<Shape> shapes;
   int64_t rows = 0;
+  if (scheme.bits != 0 && k > ops::kMaxQuantizedFeatures) {
+    if (pass_ == Pass::kCheck) TooWide(parts[0].name, k);
+    return {};
+  }
+  if (packed_ && scheme.bits != 0 && checkpoint_ != nullptr) {
+    for (const Part& part : parts) rows += part.rows;
+    return PackedLinear(parts[0].name, rows, k, scheme);
+  }
   for (const Part& part : parts) {
     const std::vector<int64_t> dims =
         transposed ? std::vector<int64_t>{k, part.rows} : std::vector<int64_t>{part.rows, k};
@@ -169,14 +282,13 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
     tensors.push_back(*tensor);
     shapes.push_back(ToShape(dims));
   }
-  if (scheme.bits != 0 && k > ops::kMaxQuantizedFeatures) {
-    if (pass_ == Pass::kCheck) TooWide(parts[0].name, k);
-    return {};
-  }
   if (tensors.size() != parts.size()) return {};
   const DType dtype = checkpoint_ == nullptr ? random_type : StoredType(*tensors[0].info);
   device_bytes_ += ops::LinearWeightBytes(ctx_, dtype, rows, k, scheme);
-  if (pass_ == Pass::kCheck) return {};
+  if (pass_ == Pass::kCheck) {
+    if (scheme.bits != 0) quantized_.push_back({parts, rows, k, transposed, scheme, false});
+    return {};
+  }
   if (checkpoint_ == nullptr) {
     std::vector<ops::RandomRows> random;
     for (const Part& part : parts) random.push_back({part.rows, NameKey(part.name)});
@@ -185,16 +297,8 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
     return ops::RandomLinear(ctx_, dtype, random, k, scale, scheme);
   }
   std::vector<Source> sources;
-  std::vector<TensorView> views;
   for (size_t i = 0; i < tensors.size(); ++i) sources.push_back(Open(tensors[i], shapes[i]));
-  for (const Source& s : sources) views.push_back(s.view);
-  ops::LinearWeight weight = scheme.bits != 0 ? ops::QuantizeLinear(ctx_, views, transposed, scheme)
-                                              : ops::PackLinear(ctx_, views, transposed);
-  for (const Source& s : sources) {
-    s.Release();
-    Done(s.view.NumElements() * DTypeBytes(s.view.dtype));
-  }
-  return weight;
+  return Pack(sources, transposed, scheme);
 }
 
 Tensor WeightLoader::Vector(const std::string& name, int64_t n) {
@@ -219,27 +323,29 @@ Tensor WeightLoader::Vector(const std::string& name, int64_t n) {
 Tensor WeightLoader::Table(const std::string& name, int64_t rows, int64_t columns) {
   const CheckpointTensor* tensor = Claim(name, {{rows, columns}});
   if (tensor == nullptr) return {};
-  Tensor out =
-      New(checkpoint_ == nullptr ? DType::kBFloat16 : StoredType(*tensor->info), Shape{rows, columns});
+  const DType dtype = checkpoint_ == nullptr ? DType::kBFloat16 : StoredType(*tensor->info);
+  if (checkpoint_ != nullptr && ctx_.device.type == DeviceType::kCpu &&
+      IsAligned(*tensor, DTypeBytes(dtype))) {
+    if (pass_ == Pass::kCheck) return {};
+    const TensorView view(const_cast<uint8_t*>(DataOf(*tensor)), dtype, Device{}, {rows, columns});
+    Done(tensor->info->size_bytes);
+    return Tensor::Over(tensor->file->memory(), view);
+  }
+  Tensor out = New(dtype, Shape{rows, columns});
   if (pass_ == Pass::kCheck) return out;
   if (checkpoint_ == nullptr) {
     ops::FillRandom(ctx_, out, NameKey(name), 0, 0.02f);
     Done(out.size_bytes());
     return out;
   }
-  const Source source = Open(*tensor, Shape{rows, columns});
-  const int64_t row_bytes = columns * DTypeBytes(source.view.dtype);
-  const int64_t step = std::max<int64_t>(1, kCopyBytes / row_bytes);
-  for (int64_t r = 0; r < rows; r += step) {
-    const int64_t count = std::min(step, rows - r);
-    ops::Copy(ctx_, out.view().Rows(r, count), source.view.Rows(r, count));
-    TensorInfo piece = *tensor->info;
-    piece.offset += r * row_bytes;
-    piece.size_bytes = count * row_bytes;
-    tensor->file->Release(piece);
+  std::vector<Source> sources;
+  sources.push_back(Open(*tensor, Shape{rows, columns}));
+  for (const Piece& piece : Cut(sources, false)) {
+    ops::Copy(ctx_, out.view().Rows(piece.first, piece.count), piece.view());
+    sources[0].ReleaseRows(piece.first, piece.count);
+    Done(piece.view().NumElements() * DTypeBytes(dtype));
   }
-  source.Release();
-  Done(source.view.NumElements() * DTypeBytes(source.view.dtype));
+  sources[0].Release();
   return out;
 }
 
@@ -248,17 +354,24 @@ ops::LinearWeight WeightLoader::Tied(const std::string& name, const Tensor& tabl
   // Where it is missing Table has noted that.
   const DType dtype = Has(name) ? StoredType(*checkpoint_->Find(name).info) : DType::kBFloat16;
   const ops::QuantScheme scheme = schemes_.head;
-  if (scheme.bits == 0) {
-    device_bytes_ += ops::LinearOfTableBytes(ctx_, dtype, rows, columns);
-    return pass_ == Pass::kCheck ? ops::LinearWeight() : ops::LinearOfTable(ctx_, table);
-  }
-  if (columns > ops::kMaxQuantizedFeatures) {
+  if (scheme.bits != 0 && columns > ops::kMaxQuantizedFeatures) {
     if (pass_ == Pass::kCheck) TooWide(name, columns);
     return {};
   }
-  device_bytes_ += ops::LinearWeightBytes(ctx_, dtype, rows, columns, scheme);
-  return pass_ == Pass::kCheck ? ops::LinearWeight()
-                               : ops::QuantizeLinear(ctx_, {table.view()}, false, scheme);
+  if (packed_ && scheme.bits != 0 && checkpoint_ != nullptr) return PackedLinear(name, rows, columns, scheme);
+  device_bytes_ += scheme.bits != 0 ? ops::LinearWeightBytes(ctx_, dtype, rows, columns, scheme)
+                                    : ops::LinearOfTableBytes(ctx_, dtype, rows, columns);
+  if (pass_ == Pass::kCheck) {
+    if (scheme.bits != 0) quantized_.push_back({{{name, rows}}, rows, columns, false, scheme, true});
+    return {};
+  }
+  if (checkpoint_ == nullptr || ctx_.device.type != DeviceType::kCpu) {
+    return scheme.bits != 0 ? ops::QuantizeLinear(ctx_, {table.view()}, false, scheme)
+                            : ops::LinearOfTable(ctx_, table);
+  }
+  std::vector<Source> sources;
+  sources.push_back(Open(checkpoint_->Find(name), Shape{rows, columns}));
+  return Pack(sources, false, scheme);
 }
 
 Tensor WeightLoader::Float32(const std::string& name, int64_t rows, int64_t columns) {

@@ -2,6 +2,9 @@
 // walks its tensor names twice through the same code: first to check every name, shape and type without
 // reading a weight, then to load. So a wrong checkpoint is refused within milliseconds, with its problems
 // listed together.
+//
+// On the CPU what needs no other layout stays where it is: panels of a packed checkpoint and tables are views
+// of the mapped file, which lives as long as they do.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +26,10 @@ class WeightLoader {
   enum class Pass { kCheck, kLoad };
 
   // `checkpoint` null: random weights of the shapes asked for, scaled like trained ones; the same for a name
-  // every time. act: type of norms and biases.
+  // every time. act: type of norms and biases. packed: the checkpoint is one that PackCheckpoint wrote for
+  // these schemes.
   WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act,
-               const WeightSchemes& schemes = {});
+               const WeightSchemes& schemes = {}, bool packed = false);
   const ops::Context& context() const { return ctx_; }
 
   // total_bytes: of the checking pass, for the progress of a loading one.
@@ -82,6 +86,20 @@ class WeightLoader {
   // return.
   int64_t device_bytes() const { return device_bytes_; }
 
+  // A weight that a loading pass quantises.
+  struct QuantizedLinear {
+    std::vector<Part> parts;
+    int64_t n = 0;
+    int64_t k = 0;
+    bool transposed = false;
+    ops::QuantScheme scheme;
+    bool tied = false;  // its rows are also those of a table, which stays as stored
+  };
+  // After a checking pass over a checkpoint that is not packed.
+  const std::vector<QuantizedLinear>& quantized() const { return quantized_; }
+  // One of them, as a loading pass makes it.
+  ops::LinearWeight Quantize(const QuantizedLinear& weight);
+
  private:
   // A tensor as the file holds it; `data` lies in host memory and is aligned.
   struct Source {
@@ -92,11 +110,28 @@ class WeightLoader {
     void Release() const {
       if (from.info != nullptr) from.file->Release(*from.info);
     }
+    void ReleaseRows(int64_t first, int64_t count) const;
   };
+  // Rows of one source: what a packing op reads before their pages may go.
+  struct Piece {
+    const Source* source;
+    int64_t first;
+    int64_t count;
+    TensorView view() const { return source->view.Rows(first, count); }
+  };
+  // Whole panels of features at a time, about kPieceBytes of them; a transposed source stays whole.
+  static std::vector<Piece> Cut(const std::vector<Source>& sources, bool transposed);
+  ops::LinearWeight Pack(const std::vector<Source>& sources, bool transposed, const ops::QuantScheme& scheme);
   // Checks that the type is loadable and the shape one of `shapes`, and counts bytes; null and a problem
   // noted when wrong.
   const CheckpointTensor* Claim(const std::string& name, const std::vector<std::vector<int64_t>>& shapes,
                                 DType random_type = DType::kBFloat16);
+  // The tensor of a packed checkpoint; null and a problem noted when it is missing or has another shape.
+  CheckpointTensor ClaimPacked(const std::string& name, DType dtype, const Shape& shape);
+  ops::LinearWeight PackedLinear(const std::string& name, int64_t n, int64_t k,
+                                 const ops::QuantScheme& scheme);
+  // The tensor's place in the mapped file, or a copy where that is not aligned.
+  Tensor Mapped(const CheckpointTensor& tensor, DType dtype, const Shape& shape) const;
   Source Open(const CheckpointTensor& tensor, const Shape& shape);
   Tensor New(DType dtype, const Shape& shape);
   Tensor UploadConstant(DType dtype, const void* values, int64_t n);
@@ -108,9 +143,11 @@ class WeightLoader {
   const Checkpoint* checkpoint_;
   DType act_;
   WeightSchemes schemes_;
+  bool packed_;
   Pass pass_ = Pass::kCheck;
   CheckpointTensor claimed_{nullptr, nullptr};
   std::unordered_set<std::string> taken_;
+  std::vector<QuantizedLinear> quantized_;
   std::vector<std::string> problems_;  // the first few
   int64_t num_problems_ = 0;
   int64_t total_bytes_ = 0;

@@ -1,0 +1,93 @@
+// fastdeploy quantize: a checkpoint with its linear weights quantised and packed, written once.
+#include <csignal>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/strings.h"
+#include "base/thread_pool.h"
+#include "command.h"
+#include "compute/ops/context.h"
+#include "flag_set.h"
+#include "model/model.h"
+#include "model_flags.h"
+#include "progress_bar.h"
+#include "stop_signal.h"
+
+namespace fd {
+namespace {
+
+constexpr int kExitInterrupted = 130;
+
+int Pack(const std::string& model_dir, const std::string& output, int64_t threads,
+         const Quantization& quantization) {
+  StopSignal stop;
+  stop.Arm();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write
+  ThreadPool pool(static_cast<int>(threads));
+  ops::Context ctx;
+  ctx.threads = &pool;
+  ProgressBar bar("quantizing");
+  PackOptions options;
+  options.quantization = quantization;
+  options.progress = [&bar](int64_t done, int64_t total) { bar.Update(done, total); };
+  options.stopped = [&stop] { return stop.requested(); };
+  const Status status = PackModel(ctx, model_dir, output, options);
+  bar.Finish();
+  if (status.ok()) {
+    LogInfo(output, ": ", QuantizationName(quantization), " of ", model_dir);
+    return kExitOk;
+  }
+  Failure("quantize", status);
+  return stop.requested() ? kExitInterrupted : kExitFailure;
+}
+
+}  // namespace
+
+int RunQuantize(const std::vector<std::string>& args) {
+  std::string model_dir, output;
+  Quantization quantization;
+  int64_t threads = 0;
+  FlagSet flags(
+      "fastdeploy quantize MODEL OUTPUT --quantization KIND [FLAGS]",
+      "Writes a checkpoint with its linear layers' weights quantised and packed for the kernels. It "
+      "loads at the disk's speed, without --quantization.");
+  flags.Group("Model");
+  flags.Text("model", &model_dir, "The checkpoint's folder, bfloat16 or float32; also the first word", "DIR");
+  flags.Text("output", &output, "The folder to make, whole or not at all; also the next word", "DIR");
+  flags.Custom("quantization", "KIND",
+               "wint8, wint4 (of a MoE model the experts, the rest wint8), or JSON with a group_size", "none",
+               [&quantization](const std::string& text) {
+                 const bool lm_head = quantization.lm_head;
+                 FD_ASSIGN_OR_RETURN(quantization, ParseQuantization(text));
+                 quantization.lm_head = lm_head;
+                 return OkStatus();
+               });
+  flags.Switch("quantize-lm-head", &quantization.lm_head,
+               "The head's weights in 8 bits too, also without --quantization; such a folder is for the CPU");
+  flags.Integer("threads", &threads, {0, 1024, 2}, "Threads that compute", "all processors");
+  auto parsed = flags.Parse(args);
+  if (!parsed.ok()) return UsageError("quantize", parsed.status());
+  if (!*parsed) return kExitOk;
+  std::vector<std::string> words = flags.words();
+  if (Status status = TakeModel(&model_dir, &words); !status.ok()) return UsageError("quantize", status);
+  if (output.empty() && !words.empty()) {
+    output = words.front();
+    words.erase(words.begin());
+  }
+  if (output.empty()) {
+    return UsageError("quantize",
+                      InvalidArgument("which folder is to be made? Give it after the model or with --output, "
+                                      "for example --output models/ernie-4.5-vl-tiny-wint8"));
+  }
+  if (!words.empty())
+    return UsageError("quantize", InvalidArgument(StrCat("unexpected word '", words[0], "'")));
+  if (quantization == Quantization{}) {
+    return UsageError("quantize", InvalidArgument("--quantization says what to write, for example "
+                                                  "--quantization wint8 or --quantization wint4"));
+  }
+  if (Status status = CheckModelFolder(model_dir); !status.ok()) return Failure("quantize", status);
+  return Pack(model_dir, output, threads, quantization);
+}
+
+}  // namespace fd
