@@ -99,6 +99,11 @@ TEST(ModelFlags, Quantization) {
   ASSERT_TRUE(flags.Parse({"--quantization", R"({"quantization": "wint4", "group_size": 128})"}).ok());
   EXPECT_EQ(values.quantization.bits, 4);
   EXPECT_EQ(values.quantization.group_size, 128);
+  EXPECT_FALSE(values.quantization.lm_head);
+  ASSERT_TRUE(flags.Parse({"--quantize-lm-head"}).ok());
+  EXPECT_TRUE(values.quantization.lm_head);
+  ASSERT_TRUE(flags.Parse({"--quantization", "wint8"}).ok());
+  EXPECT_TRUE(values.quantization.lm_head) << "whatever the order of the flags";
   EXPECT_EQ(ParseQuantization("wint8").value().bits, 8);
   EXPECT_EQ(ParseQuantization("none").value().bits, 0);
   for (const char* wrong :

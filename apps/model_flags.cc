@@ -17,9 +17,13 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
       "Linear layers' weights while loading: none, wint8, wint4 (of a MoE model the experts, the rest "
       "wint8), or JSON with a group_size (CPU only so far)",
       "none", [values](const std::string& text) {
+        const bool lm_head = values->quantization.lm_head;
         FD_ASSIGN_OR_RETURN(values->quantization, ParseQuantization(text));
+        values->quantization.lm_head = lm_head;
         return OkStatus();
       });
+  flags.Switch("quantize-lm-head", &values->quantization.lm_head,
+               "The head's weights in 8 bits too, also without --quantization (CPU only)");
   flags.Text("device", &values->device, "What computes: auto, cpu or cuda:N", "DEVICE");
   flags.Integer("threads", &values->threads, {0, 1024, 2}, "Threads that compute", "all processors");
   flags.Integer("max-model-len", &values->max_model_len, {16, int64_t{1} << 24, 4096},

@@ -13,10 +13,6 @@ StepWork WorkOfStep(const ModelConfig& c, double kv_token_bytes, int64_t sequenc
   const double seen = context + (static_cast<double>(new_tokens) - 1) / 2;  // mean over the new tokens
   StepWork work;
   const WeightSchemes schemes = SchemesFor(quantization, c);
-  const auto linear = [&work](double weights, double rows, double bytes_per_weight = 2) {
-    work.bytes += bytes_per_weight * weights;
-    work.flop += 2 * weights * rows;
-  };
   // `weights` read, of which each of `rows` rows meets `met`; k input features.
   const auto layer_weights = [&work](const ops::QuantScheme& scheme, double weights, double met, double rows,
                                      double k) {
@@ -48,9 +44,11 @@ StepWork WorkOfStep(const ModelConfig& c, double kv_token_bytes, int64_t sequenc
     mlp(schemes.experts, hit, top_k, rows, width);
     const double shared = static_cast<double>(c.moe->num_shared_experts);
     if (shared > 0) mlp(schemes.dense, 1, 1, rows, shared * width);
-    linear(h * experts, rows, 4);
+    work.bytes += 4 * h * experts;  // the router
+    work.flop += 2 * h * experts * rows;
   }
-  linear(h * static_cast<double>(c.vocab_size), outputs);
+  const double head = h * static_cast<double>(c.vocab_size);
+  layer_weights(schemes.head, head, head, outputs, h);
   work.bytes += (outputs * context + tokens) * kv_token_bytes;
   return work;
 }

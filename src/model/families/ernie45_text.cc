@@ -31,7 +31,8 @@ Ernie45Text LoadErnie45Text(WeightLoader& loader, const ModelConfig& config) {
   w.final_norm = loader.Vector(prefix + "norm.weight", config.hidden_size);
   // Tied only if the checkpoint brings no head of its own (reference 1.1, note a).
   const bool own_head = loader.Has("lm_head.weight") || !config.tie_word_embeddings;
-  w.head = own_head ? loader.Linear({{"lm_head.weight", config.vocab_size}}, config.hidden_size)
+  w.head = own_head ? loader.Linear({{"lm_head.weight", config.vocab_size}}, config.hidden_size,
+                                    {.role = LinearRole::kHead})
                     : loader.Tied(embedding, w.embedding, config.vocab_size, config.hidden_size);
   w.rope = MakeTextRope(loader, config);
   return w;

@@ -267,6 +267,46 @@ TEST(LoadModel, Quantization) {
   }
 }
 
+// The head alone in 8 bits, tied to the table or of its own: the same bytes, and the table stays as stored.
+TEST(LoadModel, QuantizedHead) {
+  Host host;
+  for (const char* family : {"ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe"}) {
+    for (bool random : {false, true}) {
+      LoadOptions options;
+      options.random_weights = random;
+      auto stored = LoadModel(host.ctx, kModels + family, options);
+      ASSERT_TRUE(stored.ok()) << stored.status().message();
+      options.quantization.lm_head = true;
+      auto model = LoadModel(host.ctx, kModels + family, options);
+      ASSERT_TRUE(model.ok()) << model.status().message();
+      const ModelConfig& config = (*model)->config();
+      const int64_t features = (config.vocab_size + 15) / 16 * 16;  // whole panels
+      EXPECT_EQ((*model)->weight_bytes(),
+                (*stored)->weight_bytes() - features * config.hidden_size + Arena::PaddedBytes(features * 2))
+          << family;
+      const std::vector<float> expected = LogitsOf(host, **stored), found = LogitsOf(host, **model);
+      const double error = SquaredDistance(found, expected);
+      double size = 0;
+      for (float v : expected) size += static_cast<double>(v) * v;
+      EXPECT_GT(error, 0.0) << "nothing was quantised";
+      EXPECT_LT(std::sqrt(error / size), 0.02) << family;
+    }
+  }
+  FolderForTest folder;  // the tied model with a head of its own
+  folder.CopyFrom(kModels + "ernie4_5");
+  std::vector<TensorForTest> tensors = ReadTensors("ernie4_5");
+  TensorForTest head = Named(tensors, "model.embed_tokens.weight");
+  head.name = "lm_head.weight";
+  tensors.push_back(head);
+  WriteFileForTest(folder.File("model.safetensors"), SafetensorsForTest(tensors));
+  LoadOptions options;
+  options.quantization = {8, 0, true};
+  auto tied = LoadModel(host.ctx, kModels + "ernie4_5", options);
+  auto own = LoadModel(host.ctx, folder.path(), options);
+  ASSERT_TRUE(tied.ok() && own.ok());
+  EXPECT_EQ(LogitsOf(host, **tied), LogitsOf(host, **own));
+}
+
 TEST(LoadModel, QuantizationThatCannotBe) {
   Host host;
   LoadOptions options;
@@ -285,6 +325,9 @@ TEST(LoadModel, QuantizationThatCannotBe) {
   ASSERT_FALSE(opened.ok());
   EXPECT_EQ(opened.status().code(), StatusCode::kUnimplemented);
   EXPECT_TRUE(Contains(opened.status().message(), "--quantization is still to come on CUDA"));
+  options.quantization = {0, 0, true};
+  EXPECT_TRUE(Contains(OpenModel(cuda, kModels + "ernie4_5", options).status().message(),
+                       "--quantize-lm-head is for the CPU"));
 }
 
 TEST(LoadModel, RandomWeights) {

@@ -26,6 +26,12 @@ bool IsIgnored(std::string_view name) {
 }
 
 Status CheckQuantization(const ops::Context& ctx, const Quantization& quantization) {
+  if (quantization.lm_head && ctx.device.type != DeviceType::kCpu) {
+    return Unimplemented(
+        "--quantize-lm-head is for the CPU: a GPU keeps the head as stored; leave it out, or compute on the "
+        "CPU with --device cpu",
+        "--quantize-lm-head");
+  }
   if (quantization.bits == 0) return OkStatus();
   if (quantization.bits != 8 && quantization.bits != 4) {
     return InvalidArgument(StrCat("quantised weights of ", quantization.bits, " bits; allowed: 8 and 4"));

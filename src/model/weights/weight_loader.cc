@@ -58,6 +58,11 @@ void WeightLoader::Problem(std::string text) {
   ++num_problems_;
 }
 
+void WeightLoader::TooWide(const std::string& name, int64_t k) {
+  Problem(StrCat("tensor ", name, " has ", k, " input features; quantised weights have up to ",
+                 ops::kMaxQuantizedFeatures));
+}
+
 const CheckpointTensor* WeightLoader::Claim(const std::string& name,
                                             const std::vector<std::vector<int64_t>>& shapes,
                                             DType random_type) {
@@ -144,9 +149,7 @@ void WeightLoader::RequireSameType(const std::vector<std::string>& names) {
 ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k,
                                        const LinearOptions& options) {
   const auto [transposed, random_type, role] = options;
-  const ops::QuantScheme scheme = role == LinearRole::kDense    ? schemes_.dense
-                                  : role == LinearRole::kExpert ? schemes_.experts
-                                                                : ops::QuantScheme{};
+  const ops::QuantScheme scheme = SchemeOf(schemes_, role);
   std::vector<CheckpointTensor> tensors;
   std::vector<Shape> shapes;
   int64_t rows = 0;
@@ -167,10 +170,7 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
     shapes.push_back(ToShape(dims));
   }
   if (scheme.bits != 0 && k > ops::kMaxQuantizedFeatures) {
-    if (pass_ == Pass::kCheck) {
-      Problem(StrCat("tensor ", parts[0].name, " has ", k, " input features; --quantization takes up to ",
-                     ops::kMaxQuantizedFeatures));
-    }
+    if (pass_ == Pass::kCheck) TooWide(parts[0].name, k);
     return {};
   }
   if (tensors.size() != parts.size()) return {};
@@ -247,8 +247,18 @@ ops::LinearWeight WeightLoader::Tied(const std::string& name, const Tensor& tabl
                                      int64_t columns) {
   // Where it is missing Table has noted that.
   const DType dtype = Has(name) ? StoredType(*checkpoint_->Find(name).info) : DType::kBFloat16;
-  device_bytes_ += ops::LinearOfTableBytes(ctx_, dtype, rows, columns);
-  return pass_ == Pass::kCheck ? ops::LinearWeight() : ops::LinearOfTable(ctx_, table);
+  const ops::QuantScheme scheme = schemes_.head;
+  if (scheme.bits == 0) {
+    device_bytes_ += ops::LinearOfTableBytes(ctx_, dtype, rows, columns);
+    return pass_ == Pass::kCheck ? ops::LinearWeight() : ops::LinearOfTable(ctx_, table);
+  }
+  if (columns > ops::kMaxQuantizedFeatures) {
+    if (pass_ == Pass::kCheck) TooWide(name, columns);
+    return {};
+  }
+  device_bytes_ += ops::LinearWeightBytes(ctx_, dtype, rows, columns, scheme);
+  return pass_ == Pass::kCheck ? ops::LinearWeight()
+                               : ops::QuantizeLinear(ctx_, {table.view()}, false, scheme);
 }
 
 Tensor WeightLoader::Float32(const std::string& name, int64_t rows, int64_t columns) {

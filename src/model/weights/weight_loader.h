@@ -59,7 +59,7 @@ class WeightLoader {
   Tensor Vector(const std::string& name, int64_t n);
   // [rows, columns] in the type it is stored in: embeddings.
   Tensor Table(const std::string& name, int64_t rows, int64_t columns);
-  // A head tied to `table`, which Table gave for `name`.
+  // A head tied to `table`, which Table gave for `name`; a quantised one has rows of its own.
   ops::LinearWeight Tied(const std::string& name, const Tensor& table, int64_t rows, int64_t columns);
   // float32 [rows, columns]; with one row also stored as [columns].
   Tensor Float32(const std::string& name, int64_t rows, int64_t columns);
@@ -102,6 +102,7 @@ class WeightLoader {
   Tensor UploadConstant(DType dtype, const void* values, int64_t n);
   void Done(int64_t read_bytes);
   void Problem(std::string text);
+  void TooWide(const std::string& name, int64_t k);
 
   const ops::Context& ctx_;
   const Checkpoint* checkpoint_;
