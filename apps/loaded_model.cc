@@ -150,6 +150,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   load.progress = progress;
   FD_ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(ctx, flags.model_dir, load));
   const ModelConfig& config = opened.config();
+  loaded.quantization = opened.quantization();
 
   const bool cuda = ctx.device.type == DeviceType::kCuda;
   options.overlap = cuda && !flags.no_overlap;

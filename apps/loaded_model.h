@@ -36,6 +36,7 @@ struct LoadedModel {
   std::unique_ptr<Arena> arena;
   std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
+  Quantization quantization;  // in effect: the checkpoint's own or the flag's
   std::shared_ptr<Service> service;
   std::unique_ptr<Engine> engine;  // started
 };

@@ -85,7 +85,7 @@ int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, D
 
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay as stored or quantised
-  Quantization quantization;       // CPU only so far: Unimplemented elsewhere
+  Quantization quantization;       // unless config.json has its own; CPU only so far: Unimplemented elsewhere
   bool random_weights = false;     // --load-format dummy: shapes from config alone, no weight file is read
   // Called as loading proceeds; bytes of weights done and in all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
@@ -95,6 +95,8 @@ struct LoadOptions {
 class OpenedModel {
  public:
   const ModelConfig& config() const;
+  // What config.json says about it, else the options.
+  const Quantization& quantization() const;
   // What Load allocates on ctx's device.
   int64_t weight_bytes() const;
   // Builds the model of its family (families/registry.cc), from ctx.arena where there is one. ctx needs

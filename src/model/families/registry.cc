@@ -2,9 +2,12 @@
 
 #include <string_view>
 
+#include "base/files.h"
+#include "base/log.h"
 #include "base/strings.h"
 #include "compute/ops/stream.h"
 #include "model/weights/checkpoint.h"
+#include "model/weights/quantization_config.h"
 
 namespace fd {
 namespace {
@@ -32,13 +35,20 @@ Status CheckQuantization(const ops::Context& ctx, const Quantization& quantizati
         "CPU with --device cpu",
         "--quantize-lm-head");
   }
-  if (quantization.bits == 0) return OkStatus();
-  if (quantization.bits != 8 && quantization.bits != 4) {
-    return InvalidArgument(StrCat("quantised weights of ", quantization.bits, " bits; allowed: 8 and 4"));
-  }
-  if (quantization.group_size < 0 || quantization.group_size % 32 != 0) {
-    return InvalidArgument(StrCat("quantisation groups of ", quantization.group_size,
-                                  ": must be a multiple of 32, or 0 for one scale an output feature"));
+  if (!IsQuantized(quantization)) return OkStatus();
+  std::vector<ops::QuantScheme> schemes = {{quantization.bits, quantization.group_size},
+                                           quantization.dense,
+                                           quantization.experts,
+                                           quantization.vision_experts};
+  for (const LayerChoice& choice : quantization.layers) schemes.push_back(choice.scheme);
+  for (const ops::QuantScheme& scheme : schemes) {
+    if (scheme.bits != 0 && scheme.bits != 8 && scheme.bits != 4) {
+      return InvalidArgument(StrCat("quantised weights of ", scheme.bits, " bits; allowed: 8 and 4"));
+    }
+    if (scheme.group_size < 0 || scheme.group_size % 32 != 0) {
+      return InvalidArgument(StrCat("quantisation groups of ", scheme.group_size,
+                                    ": must be a multiple of 32, or 0 for one scale an output feature"));
+    }
   }
   if (ctx.device.type != DeviceType::kCpu) {
     return Unimplemented(
@@ -63,6 +73,7 @@ struct OpenedModel::Impl {
 OpenedModel::OpenedModel(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 const ModelConfig& OpenedModel::config() const { return impl_->config; }
 int64_t OpenedModel::weight_bytes() const { return impl_->weight_bytes; }
+const Quantization& OpenedModel::quantization() const { return impl_->options.quantization; }
 
 StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& model_dir,
                                 const LoadOptions& options) {
@@ -70,10 +81,21 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
     return InvalidArgument(
         StrCat("dtype ", DTypeName(options.dtype), " is not supported; allowed: bfloat16, float32"));
   }
-  FD_RETURN_IF_ERROR(CheckQuantization(ctx, options.quantization));
   auto opened = std::make_shared<OpenedModel::Impl>();
   opened->options = options;
   FD_ASSIGN_OR_RETURN(opened->config, LoadModelConfig(model_dir));
+  Quantization& quantization = opened->options.quantization;
+  if (opened->config.quantization_config) {
+    StatusOr<Quantization> stored = ReadQuantizationConfig(*opened->config.quantization_config);
+    if (!stored.ok()) return stored.status().WithContext(JoinPath(model_dir, "config.json"));
+    if (IsQuantized(quantization)) {
+      LogWarning("--quantization is left aside: quantization_config in ", JoinPath(model_dir, "config.json"),
+                 " comes first");
+    }
+    stored->lm_head = quantization.lm_head;
+    quantization = *stored;
+  }
+  FD_RETURN_IF_ERROR(CheckQuantization(ctx, quantization));
   for (const Family& f : kFamilies) {
     if (f.name == opened->config.family) opened->family = &f;
   }
@@ -81,8 +103,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
   if (!options.random_weights) {
     FD_ASSIGN_OR_RETURN(opened->checkpoint, Checkpoint::Open(model_dir));
   }
-  WeightLoader loader(ctx, opened->checkpoint.get(), options.dtype,
-                      SchemesFor(options.quantization, opened->config));
+  WeightLoader loader(ctx, opened->checkpoint.get(), options.dtype, SchemesFor(quantization, opened->config));
   loader.Begin(WeightLoader::Pass::kCheck);
   opened->family->build(opened->config, loader, options.dtype);
   if (Status status = loader.Finish(IsIgnored); !status.ok()) return status.WithContext(model_dir);

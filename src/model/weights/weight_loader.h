@@ -72,6 +72,8 @@ class WeightLoader {
 
   // Notes a problem when two of these tensors, claimed before, differ in type.
   void RequireSameType(const std::vector<std::string>& names);
+  // The same when they are quantised differently.
+  void RequireSameScheme(const std::vector<std::string>& names, LinearRole role);
 
   // After a checking pass: tensors that nobody asked for are problems too, but for those that `ignored` says
   // are known. OK, or an error that lists the first problems and counts the rest.
@@ -98,8 +100,12 @@ class WeightLoader {
   const CheckpointTensor* Claim(const std::string& name, const std::vector<std::vector<int64_t>>& shapes,
                                 DType random_type = DType::kBFloat16);
   Source Open(const CheckpointTensor& tensor, const Shape& shape);
+  // What role and patterns say; a problem when they say different things for parts of one matrix.
+  ops::QuantScheme SchemeOfParts(const std::vector<Part>& parts, LinearRole role);
   Tensor New(DType dtype, const Shape& shape);
   Tensor UploadConstant(DType dtype, const void* values, int64_t n);
+  // Every pattern has met a layer.
+  Status CheckChoices() const;
   void Done(int64_t read_bytes);
   void Problem(std::string text);
   void TooWide(const std::string& name, int64_t k);
@@ -108,6 +114,7 @@ class WeightLoader {
   const Checkpoint* checkpoint_;
   DType act_;
   WeightSchemes schemes_;
+  std::vector<bool> chosen_;  // schemes_.layers: whether a layer matched
   Pass pass_ = Pass::kCheck;
   CheckpointTensor claimed_{nullptr, nullptr};
   std::unordered_set<std::string> taken_;
