@@ -83,10 +83,10 @@ MoeWeights LoadMoe(WeightLoader& loader, const std::string& prefix, const ModelC
       loader.Float32(prefix + "moe_statics.e_score_correction_bias", two_sets ? 2 : 1, moe.num_experts);
   auto set = [&](const char* router, int64_t index, int64_t width) {
     ExpertSet s;
-    // Vision-language checkpoints store routers transposed, text ones do not.
+    // Vision-language checkpoints store routers transposed, and so do Paddle's; other text ones do not.
     s.router = loader.Linear(
         {{prefix + router, moe.num_experts}}, hidden,
-        {.transposed = two_sets, .random_type = DType::kFloat32});
+        {.transposed = two_sets || prefix.starts_with("ernie."), .random_type = DType::kFloat32});
     s.experts = LoadExperts(loader, prefix, index * moe.num_experts, moe.num_experts, hidden, width,
                             index == 0 ? LinearRole::kExpert : LinearRole::kVisionExpert);
     s.top_k = moe.top_k;

@@ -150,6 +150,7 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
                                        const LinearOptions& options) {
   const auto [transposed, random_type, role] = options;
   const ops::QuantScheme scheme = SchemeOfParts(parts, role);
+  if (scheme.bits != 0 && IsPrequantized(parts)) return Prequantized(parts, k, scheme);
   std::vector<CheckpointTensor> tensors;
   std::vector<Shape> shapes;
   int64_t rows = 0;

@@ -102,6 +102,13 @@ class WeightLoader {
   Source Open(const CheckpointTensor& tensor, const Shape& shape);
   // What role and patterns say; a problem when they say different things for parts of one matrix.
   ops::QuantScheme SchemeOfParts(const std::vector<Part>& parts, LinearRole role);
+  // A layer whose checkpoint holds quant_weight and weight_scale, its own or those of the matrix that its
+  // parts become together.
+  bool IsPrequantized(const std::vector<Part>& parts) const;
+  ops::LinearWeight Prequantized(const std::vector<Part>& parts, int64_t k, const ops::QuantScheme& scheme);
+  // As Claim, of one of these types as stored.
+  const TensorInfo* ClaimAs(const std::string& name, const std::vector<std::string>& dtypes,
+                            const std::vector<int64_t>& shape);
   Tensor New(DType dtype, const Shape& shape);
   Tensor UploadConstant(DType dtype, const void* values, int64_t n);
   // Every pattern has met a layer.
