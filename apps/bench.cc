@@ -374,6 +374,7 @@ int RunBench(const std::vector<std::string>& args) {
   bench.model.quantization = (*loaded)->quantization;  // also where a packed checkpoint says it
   const double kv_token_bytes =
       static_cast<double>((*loaded)->memory.needs.page_bytes) / static_cast<double>(kKvPageTokens);
+  bench.model.quantization = (*loaded)->quantization;
   const Status status = Measure(bench, *(*loaded)->engine, kv_token_bytes, *limits);
   if (status.ok()) return kExitOk;
   Failure("bench", status);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "fastdeploy_flags.h"
+#include "model/weights/quantization_config.h"
 #include "model_flags.h"
 
 namespace fd {
@@ -113,6 +114,59 @@ TEST(ModelFlags, Quantization) {
     const auto parsed = ParseQuantization(wrong);
     ASSERT_FALSE(parsed.ok()) << wrong;
     EXPECT_NE(parsed.status().message().find("for example wint8"), std::string::npos) << wrong;
+  }
+}
+
+TEST(ModelFlags, QuantizationUnderFastDeploysNames) {
+  auto q = ParseQuantization(
+      R"({"quantization": "mix_quant", "dense_quant_type": "wint8", "moe_quant_type": "wint4",
+          "image_moe_quant_type": null, "kv_cache_quant_type": null, "group_size": 64,
+          "layers": {"model.layers.0.*": null, "*.down_proj": "wint4"}, "modules_to_not_convert": ["a.b"]})");
+  ASSERT_TRUE(q.ok()) << q.status().message();
+  EXPECT_TRUE(q->mixed);
+  EXPECT_EQ(q->dense, (ops::QuantScheme{8, 0}));
+  EXPECT_EQ(q->experts, (ops::QuantScheme{4, 64}));
+  EXPECT_EQ(q->vision_experts, q->experts);
+  ASSERT_EQ(q->layers.size(), 4u);
+  EXPECT_EQ(q->layers[0].scheme.bits, 0);
+  EXPECT_EQ(q->layers[1].scheme, (ops::QuantScheme{4, 64}));
+  EXPECT_EQ(q->layers[3].pattern, "a.b.*");
+  q = ParseQuantization(R"({"quantization": "mix_quant", "dense_quant_type": null, "moe_quant_type": "wint4",
+                            "image_moe_quant_type": "wint8"})");
+  ASSERT_TRUE(q.ok()) << q.status().message();
+  EXPECT_EQ(q->dense.bits, 0);
+  EXPECT_EQ(q->vision_experts.bits, 8);
+  EXPECT_EQ(ParseQuantization(R"({"quantization": "weight_only", "algo": "weight_only_int4"})")->bits, 4);
+  const struct {
+    const char* text;
+    const char* words[3];
+  } wrong[] = {
+      {"block_wise_fp8", {"block_wise_fp8 is still to come", "supported now", "wint8"}},
+      {"w8a16", {"must be one of", "not 'w8a16'", "wint4"}},
+      {R"({"quantization": "mix_quant", "moe_quant_type": "w4afp8"})",
+       {"moe_quant_type w4afp8 is still to come", "supported now: wint8, wint4 and null", "for example"}},
+      {R"({"quantization": "mix_quant", "dense_quant_type": 8})",
+       {"dense_quant_type", "not an integer", "for example"}},
+      {R"({"quantization": "mix_quant"})", {"mix_quant needs dense_quant_type", "", ""}},
+      {R"({"quantization": "wint8", "moe_quant_type": "wint4"})",
+       {"moe_quant_type goes with", "mix_quant", ""}},
+      {R"({"quantization": "wint8", "kv_cache_quant_type": "int8"})",
+       {"kv_cache_quant_type int8 is still to come", "supported now: null", ""}},
+      {R"({"quantization": "wint8", "layers": {"*.o_proj": "wint2"}})",
+       {"layers.*.o_proj wint2 is still to come", "", ""}},
+      {R"({"quantization": "wint8", "layers": ["*.o_proj"]})",
+       {"layers must be an object", "for example", ""}},
+      {R"({"quantization": "wint8", "modules_to_not_convert": "x"})", {"must be a list of patterns", "", ""}},
+      {R"({"quantization": "wint8", "is_quantized": true})", {"is_quantized", "config.json", ""}},
+      {R"({"quantization": "weight_only"})", {"weight_only needs algo", "", ""}},
+      {R"({"quantization": "wint8", "dense_type": "wint8"})",
+       {"the key dense_type", "dense_quant_type", "modules_to_not_convert"}},
+  };
+  for (const auto& w : wrong) {
+    const auto parsed = ParseQuantization(w.text);
+    ASSERT_FALSE(parsed.ok()) << w.text;
+    for (const char* word : w.words)
+      EXPECT_NE(parsed.status().message().find(word), std::string::npos) << parsed.status().message();
   }
 }
 

@@ -36,7 +36,7 @@ struct LoadedModel {
   std::unique_ptr<Arena> arena;
   std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
-  Quantization quantization;  // of the weights: the flag's, or a packed checkpoint's
+  Quantization quantization;  // in effect: the checkpoint's own, packed or not, or the flag's
   std::shared_ptr<Service> service;
   std::unique_ptr<Engine> engine;  // started
 };

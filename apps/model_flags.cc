@@ -1,8 +1,8 @@
 #include "model_flags.h"
 
 #include "base/files.h"
-#include "base/json.h"
 #include "base/strings.h"
+#include "model/weights/quantization_config.h"
 
 namespace fd {
 
@@ -15,7 +15,8 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Custom(
       "quantization", "KIND",
       "Linear layers' weights while loading: none, wint8, wint4 (of a MoE model the experts, the rest "
-      "wint8), or JSON with a group_size; a folder that `fastdeploy quantize` wrote needs none",
+      "wint8), or JSON under FastDeploy's names: quantization, group_size, dense_quant_type, moe_quant_type, "
+      "image_moe_quant_type, layers, modules_to_not_convert; a folder that `fastdeploy quantize` wrote needs none",
       "none", [values](const std::string& text) {
         const bool lm_head = values->quantization.lm_head;
         FD_ASSIGN_OR_RETURN(values->quantization, ParseQuantization(text));
@@ -50,41 +51,6 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 256, 16}, "Sequences that run at once");
   flags.Integer("max-num-batched-tokens", &values->max_num_batched_tokens, {1, 1 << 20, 384},
                 "Tokens of one step, a strict limit");
-}
-
-StatusOr<Quantization> ParseQuantization(const std::string& text) {
-  const std::string example = R"(for example wint8 or {"quantization": "wint4", "group_size": 128})";
-  Quantization out;
-  std::string kind = text;
-  if (text.starts_with("{")) {
-    StatusOr<Json> json = ParseJson(text);
-    if (!json.ok())
-      return InvalidArgument(StrCat("is no JSON object (", json.status().message(), "), ", example));
-    for (const auto& [key, value] : json->as_object()) {
-      if (key != "quantization" && key != "group_size") {
-        return InvalidArgument(StrCat("the key ", key.substr(0, 60),
-                                      " is still to come or unknown; allowed: ", "quantization, group_size, ",
-                                      example));
-      }
-    }
-    const Json* named = json->Find("quantization");
-    if (named == nullptr || !named->is_string())
-      return InvalidArgument(StrCat("the key quantization must name a kind, ", example));
-    kind = named->as_string();
-    if (const Json* size = json->Find("group_size"); size != nullptr) {
-      if (!size->is_int() || size->as_int() < 32 || size->as_int() > 65536 || size->as_int() % 32 != 0) {
-        return InvalidArgument(StrCat("group_size must be a multiple of 32 from 32 to 65536, ", example));
-      }
-      out.group_size = size->as_int();
-    }
-  }
-  if (kind == "none") return Quantization{};
-  if (kind != "wint8" && kind != "wint4") {
-    return InvalidArgument(
-        StrCat("the kind must be one of none, wint8, wint4 (others are still to come), ", example));
-  }
-  out.bits = kind == "wint8" ? 8 : 4;
-  return out;
 }
 
 Status TakeModel(std::string* model_dir, std::vector<std::string>* words) {

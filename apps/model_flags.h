@@ -31,9 +31,6 @@ struct ModelFlags {
 // scheduling: also the flags that only make sense for many requests at once.
 void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling);
 
-// none, wint8, wint4, or JSON: {"quantization": "wint4", "group_size": 128}. Errors say what is allowed.
-StatusOr<Quantization> ParseQuantization(const std::string& text);
-
 // The model's folder: --model, or else the first word, which is taken out of `words`. Usage error without
 // either.
 Status TakeModel(std::string* model_dir, std::vector<std::string>* words);

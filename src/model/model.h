@@ -86,7 +86,7 @@ int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, D
 
 struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay as stored or quantised
-  // None: as stored, also quantised in a packed checkpoint, which refuses every other than its own.
+  // What the checkpoint has of its own comes first; a packed checkpoint refuses every other than its own.
   Quantization quantization;
   bool random_weights = false;  // --load-format dummy: shapes from config alone, no weight file is read
   // Called as loading proceeds; bytes of weights done and in all.

@@ -37,7 +37,8 @@ def test_launch_command_of_the_guide(start_server):
 @pytest.mark.parametrize("flags, words", [
     (["--tensor-parallel-size", "8"], ["--tensor-parallel-size 8", "still to come"]),
     (["-tp", "2"], ["--tensor-parallel-size 2", "still to come"]),
-    (["--quantization", '{"dense_quant_type": "wint8"}'], ["--quantization", "dense_quant_type", "still to come"]),
+    (["--quantization", '{"dense_quant_type": "wint8"}'], ["--quantization", "quantization must name a kind", "mix_quant"]),
+    (["--quantization", '{"quantization": "mix_quant", "moe_quant_type": "w4a8"}'], ["moe_quant_type w4a8 is still to come", "supported now: wint8, wint4"]),
     (["--quantization", "wint2"], ["--quantization wint2", "wint4"]),
     (["--quantization", '{"quantization": "wint4", "group_size": 48}'], ["--quantization", "multiple of 32"]),
     (["--speculative-config", '{"method": "mtp"}'], ["--speculative-config", "still to come"]),
@@ -89,6 +90,7 @@ def test_model_as_first_word_and_underscores(start_server):
 
 @pytest.mark.parametrize("flags, words", [
     (["--max-model-len", "100000"], ["--max-model-len 100000", "8192"]),
+    (["--quantization", '{"quantization": "wint8", "layers": {"*.nothing": null}}'], ["the pattern *.nothing matches no layer", "*.down_proj"]),
     (["--num-kv-pages", "4000000000"], ["--num-kv-pages", "memory"]),
     (["--reasoning-parser", "qwen3"], ["--reasoning-parser", "qwen3", "ernie-45-vl"]),
     (["--host", "999.1.1.1"], ["--host", "999.1.1.1"]),

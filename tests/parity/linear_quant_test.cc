@@ -46,8 +46,9 @@ Rule QuantizeByRule(const TensorView& w, const ops::QuantScheme& scheme) {
       const float scale = NearestBf16(most / static_cast<float>(limit));
       rule.scales.push_back(scale);
       for (int64_t j = begin; j < end; ++j) {
-        const float v = scale == 0 ? 0.0f : std::nearbyint(Get(w, i * k + j) / scale);
-        rule.q.push_back(std::clamp(static_cast<int>(v), -limit, limit));
+        const float share = Get(w, i * k + j) / most;
+        const float v = scale == 0 ? 0.0f : std::round(share * static_cast<float>(limit));
+        rule.q.push_back(static_cast<int>(v));
       }
     }
   }

@@ -14,9 +14,10 @@
 namespace fd::ops {
 
 // Weight-only quantisation: symmetric, one bfloat16 scale for each feature and group of k.
-//   scale = bfloat16(absmax / L), q = round-half-even(w / scale) within +-L; L = 127 for 8 bits, 7 for 4
-// The division is by the rounded scale, which is what the product uses: no weight is off by more than half a
-// step but for the clamped ones. Rows of zeros have scale 0.
+//   scale = bfloat16(absmax / L), q = round-half-away(float32(w / absmax) * L); L = 127 for 8 bits, 7 for 4
+// as FastDeploy quantises (the GPU kernel of Paddle's weight_quantize). q does not know that the scale was
+// rounded: near absmax a weight is off by up to L / 512 of a step more than half of one. Where the scale is 0
+// so is q.
 struct QuantScheme {
   int bits = 0;            // 8, 4, or 0: as stored
   int64_t group_size = 0;  // a multiple of 32; the last group may be shorter; 0: the whole row

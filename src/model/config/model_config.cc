@@ -312,6 +312,7 @@ StatusOr<ModelConfig> ParseModelConfig(const Json& config) {
   if (c.use_bias) text.Fail("use_bias", "false (no published model of the family has biases)");
   ConfigReader& tie = root.Has("tie_word_embeddings") ? root : text;
   c.tie_word_embeddings = tie.Bool("tie_word_embeddings", true);
+  if (const Json* q = root.Find("quantization_config"); q != nullptr) c.quantization_config = *q;
   c.num_nextn_predict_layers = text.Int("num_nextn_predict_layers", {0, 16}, 0);
   if (!status.ok()) return status;
   ReadRope(text, c);

@@ -11,7 +11,9 @@
 namespace fd {
 
 Ernie45Text LoadErnie45Text(WeightLoader& loader, const ModelConfig& config) {
-  const std::string prefix = "model.";
+  // Paddle's checkpoints, which FastDeploy quantises, store matrices transposed.
+  const std::string prefix = loader.Prefix({"model.", "ernie."}, "embed_tokens.weight");
+  const bool transposed = prefix == "ernie.";
   const std::string embedding = prefix + "embed_tokens.weight";
   Ernie45Text w;
   w.embedding = loader.Table(embedding, config.vocab_size, config.hidden_size);
@@ -32,7 +34,7 @@ Ernie45Text LoadErnie45Text(WeightLoader& loader, const ModelConfig& config) {
   // Tied only if the checkpoint brings no head of its own (reference 1.1, note a).
   const bool own_head = loader.Has("lm_head.weight") || !config.tie_word_embeddings;
   w.head = own_head ? loader.Linear({{"lm_head.weight", config.vocab_size}}, config.hidden_size,
-                                    {.role = LinearRole::kHead})
+                                    {.transposed = transposed, .role = LinearRole::kHead})
                     : loader.Tied(embedding, w.embedding, config.vocab_size, config.hidden_size);
   w.rope = MakeTextRope(loader, config);
   return w;

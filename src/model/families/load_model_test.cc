@@ -6,6 +6,7 @@
 
 #include "model/families/logits_for_test.h"
 #include "model/model.h"
+#include "model/weights/quantization_config.h"
 #include "model/weights/safetensors.h"
 #include "model/weights/write_for_test.h"
 
@@ -277,6 +278,90 @@ TEST(LoadModel, QuantizedHead) {
   auto own = LoadModel(host.ctx, folder.path(), options);
   ASSERT_TRUE(tied.ok() && own.ok());
   EXPECT_EQ(LogitsOf(host, **tied), LogitsOf(host, **own));
+}
+
+int64_t BytesWith(Host& host, const std::string& dir, const std::string& quantization) {
+  LoadOptions options;
+  const auto parsed = ParseQuantization(quantization);
+  FD_CHECK(parsed.ok(), parsed.status().message());
+  options.quantization = *parsed;
+  const auto opened = OpenModel(host.ctx, dir, options);
+  FD_CHECK(opened.ok(), opened.status().message());
+  return opened->weight_bytes();
+}
+
+TEST(LoadModel, QuantizationOfPartsAndLayers) {
+  Host host;
+  const std::string dir = kModels + "ernie4_5_vl_moe";
+  const auto bytes = [&](const std::string& quantization) { return BytesWith(host, dir, quantization); };
+  const std::string mix = R"({"quantization": "mix_quant", "dense_quant_type": "wint8", )";
+  const int64_t none = bytes("none"), eight = bytes("wint8"), four = bytes("wint4");
+  EXPECT_EQ(bytes(mix + R"("moe_quant_type": "wint4", "image_moe_quant_type": null})"), four);
+  EXPECT_EQ(bytes(mix + R"("moe_quant_type": "wint8"})"), eight);
+  const int64_t dense = bytes(mix + R"("moe_quant_type": null})");  // the vision experts go with the others
+  EXPECT_LT(dense, none);
+  EXPECT_GT(dense, eight);
+  const int64_t vision_eight = bytes(mix + R"("moe_quant_type": "wint4", "image_moe_quant_type": "wint8"})");
+  EXPECT_GT(vision_eight, four);
+  EXPECT_LT(vision_eight, eight);
+  const std::string layers = R"({"quantization": "wint8", "layers": )";
+  EXPECT_EQ(bytes(layers + R"({"*": null}})"), none);
+  EXPECT_EQ(bytes(R"({"quantization": "wint8", "modules_to_not_convert": ["model.layers.?", "lm_head"]})"),
+            none);
+  EXPECT_EQ(bytes(layers + R"({"*.experts.*": null}})"), dense);
+  EXPECT_EQ(bytes(layers + R"({"*.mlp.experts.?.*": "wint4", "*.mlp.experts.??.*": "wint4"}})"), four)
+      << "there are 12 experts";
+  const int64_t one = bytes(layers + R"({"model.layers.0.self_attn.qkv_proj": null}})");
+  EXPECT_EQ(one, bytes(layers + R"({"*.0.*.q_proj": null, "*.0.*.k_proj": null, "*.0.*.v_proj": null}})"));
+  EXPECT_EQ(one, bytes(layers + R"({"*.0.*.o_proj": "wint8", "model.layers.0.self_attn.?_proj": null}})"));
+  EXPECT_GT(one, eight);
+
+  const auto error = [&](const std::string& quantization) {
+    LoadOptions options;
+    options.quantization = ParseQuantization(quantization).value();
+    const auto opened = OpenModel(host.ctx, dir, options);
+    return opened.ok() ? "no error" : opened.status().message();
+  };
+  std::string e = error(layers + R"({"*.k_proj": null}})");
+  EXPECT_TRUE(Contains(e,
+                       "choose different kinds for model.layers.0.self_attn.q_proj and "
+                       "model.layers.0.self_attn.k_proj, which become one matrix; name it "
+                       "model.layers.0.self_attn.qkv_proj"))
+      << e;
+  e = error(layers + R"({"*.experts.3.*": null}})");
+  EXPECT_TRUE(Contains(e,
+                       "different kinds for model.layers.1.mlp.experts.0.gate_proj and "
+                       "model.layers.1.mlp.experts.3.gate_proj; the experts of a layer have one kind"))
+      << e;
+  e = error(layers + R"({"layers.0.*": null}})");
+  EXPECT_TRUE(Contains(e, "the pattern layers.0.* matches no layer")) << e;
+}
+
+TEST(LoadModel, QuantizationConfigOfTheCheckpoint) {
+  Host host;
+  FolderForTest folder;
+  folder.CopyFrom(kModels + "ernie4_5_moe");
+  const auto with = [&](const std::string& quantization_config) {
+    std::ifstream file(kModels + "ernie4_5_moe/config.json");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    WriteFileForTest(folder.File("config.json"), StrCat("{\"quantization_config\": ", quantization_config,
+                                                        ",", text.substr(text.find('{') + 1)));
+  };
+  const int64_t eight = BytesWith(host, kModels + "ernie4_5_moe", "wint8");
+  with(
+      R"({"quantization": "wint8", "is_quantized": false, "is_permuted": true, "hadamard_block_size": 128})");
+  for (const char* flag : {"none", "wint8", "wint4"}) EXPECT_EQ(BytesWith(host, folder.path(), flag), eight);
+  for (const auto& [config, words] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"quant_method": "fp8"})", "config.json: quantization_config: the key quant_method"},
+           {R"({"kv_cache_quant_type": "int8"})", "the key quantization must name a kind"},
+           {R"({"quantization": "w4a8", "is_quantized": true})", "w4a8 is still to come"},
+           {R"({"quantization": "wint8", "is_quantized": 1})", "is_quantized must be true or false"},
+           {R"("wint8")", "expected an object"}}) {
+    with(config);
+    const auto opened = OpenModel(host.ctx, folder.path(), {});
+    ASSERT_FALSE(opened.ok()) << config;
+    EXPECT_TRUE(Contains(opened.status().message(), words)) << opened.status().message();
+  }
 }
 
 TEST(LoadModel, QuantizationThatCannotBe) {

@@ -2,10 +2,13 @@
 
 #include <string_view>
 
+#include "base/files.h"
+#include "base/log.h"
 #include "base/strings.h"
 #include "compute/ops/stream.h"
 #include "model/weights/checkpoint.h"
 #include "model/weights/packed_writer.h"
+#include "model/weights/quantization_config.h"
 
 namespace fd {
 namespace {
@@ -33,13 +36,20 @@ Status CheckQuantization(const ops::Context& ctx, const Quantization& quantizati
         "CPU with --device cpu",
         "--quantize-lm-head");
   }
-  if (quantization.bits == 0) return OkStatus();
-  if (quantization.bits != 8 && quantization.bits != 4) {
-    return InvalidArgument(StrCat("quantised weights of ", quantization.bits, " bits; allowed: 8 and 4"));
-  }
-  if (quantization.group_size < 0 || quantization.group_size % 32 != 0) {
-    return InvalidArgument(StrCat("quantisation groups of ", quantization.group_size,
-                                  ": must be a multiple of 32, or 0 for one scale an output feature"));
+  if (!IsQuantized(quantization)) return OkStatus();
+  std::vector<ops::QuantScheme> schemes = {{quantization.bits, quantization.group_size},
+                                           quantization.dense,
+                                           quantization.experts,
+                                           quantization.vision_experts};
+  for (const LayerChoice& choice : quantization.layers) schemes.push_back(choice.scheme);
+  for (const ops::QuantScheme& scheme : schemes) {
+    if (scheme.bits != 0 && scheme.bits != 8 && scheme.bits != 4) {
+      return InvalidArgument(StrCat("quantised weights of ", scheme.bits, " bits; allowed: 8 and 4"));
+    }
+    if (scheme.group_size < 0 || scheme.group_size % 32 != 0) {
+      return InvalidArgument(StrCat("quantisation groups of ", scheme.group_size,
+                                    ": must be a multiple of 32, or 0 for one scale an output feature"));
+    }
   }
   return OkStatus();
 }
@@ -88,6 +98,15 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
     }
     opened->options.quantization = *stored.packed;
     opened->packed = true;
+  } else if (opened->config.quantization_config) {
+    StatusOr<Quantization> own = ReadQuantizationConfig(*opened->config.quantization_config);
+    if (!own.ok()) return own.status().WithContext(JoinPath(model_dir, "config.json"));
+    if (IsQuantized(options.quantization)) {
+      LogWarning("--quantization is left aside: quantization_config in ", JoinPath(model_dir, "config.json"),
+                 " comes first");
+    }
+    own->lm_head = options.quantization.lm_head;
+    opened->options.quantization = *own;
   }
   if (Status status = CheckQuantization(ctx, opened->options.quantization); !status.ok()) {
     return opened->packed ? status.WithContext(StrCat(model_dir, " is packed as ",

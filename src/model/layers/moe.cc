@@ -15,11 +15,11 @@ constexpr int64_t kMaxThreads = 256;
 constexpr int64_t kAlignmentSlackBytes = 4096;
 
 ops::ExpertWeights LoadExperts(WeightLoader& loader, const std::string& prefix, int64_t first, int64_t count,
-                               int64_t hidden, int64_t width) {
+                               int64_t hidden, int64_t width, LinearRole role) {
   ops::ExpertWeights w;
   std::vector<std::string> gates, downs;
   for (int64_t e = first; e < first + count; ++e) {
-    MlpWeights mlp = LoadMlp(loader, StrCat(prefix, "experts.", e, "."), hidden, width, LinearRole::kExpert);
+    MlpWeights mlp = LoadMlp(loader, StrCat(prefix, "experts.", e, "."), hidden, width, role);
     w.gate_up.push_back(std::move(mlp.gate_up));
     w.down.push_back(std::move(mlp.down));
     gates.push_back(StrCat(prefix, "experts.", e, ".gate_proj.weight"));
@@ -27,6 +27,8 @@ ops::ExpertWeights LoadExperts(WeightLoader& loader, const std::string& prefix, 
   }
   loader.RequireSameType(gates);
   loader.RequireSameType(downs);
+  loader.RequireSameScheme(gates, role);
+  loader.RequireSameScheme(downs, role);
   loader.Experts(&w, count);
   return w;
 }
@@ -81,10 +83,12 @@ MoeWeights LoadMoe(WeightLoader& loader, const std::string& prefix, const ModelC
       loader.Float32(prefix + "moe_statics.e_score_correction_bias", two_sets ? 2 : 1, moe.num_experts);
   auto set = [&](const char* router, int64_t index, int64_t width) {
     ExpertSet s;
-    // Vision-language checkpoints store routers transposed, text ones do not.
-    s.router = loader.Linear({{prefix + router, moe.num_experts}}, hidden,
-                             {.transposed = two_sets, .random_type = DType::kFloat32});
-    s.experts = LoadExperts(loader, prefix, index * moe.num_experts, moe.num_experts, hidden, width);
+    // Vision-language checkpoints store routers transposed, and so do Paddle's; other text ones do not.
+    s.router = loader.Linear(
+        {{prefix + router, moe.num_experts}}, hidden,
+        {.transposed = two_sets || prefix.starts_with("ernie."), .random_type = DType::kFloat32});
+    s.experts = LoadExperts(loader, prefix, index * moe.num_experts, moe.num_experts, hidden, width,
+                            index == 0 ? LinearRole::kExpert : LinearRole::kVisionExpert);
     s.top_k = moe.top_k;
     s.norm_min = moe.norm_min;
     if (!w.selection_bias.view().empty()) {

@@ -13,15 +13,12 @@
 
 #include "base/json.h"
 #include "base/status.h"
-#include "model/weights/quantization.h"
+#include "model/weights/quantization_config.h"
 
 namespace fd {
 
 inline std::string PanelsName(const std::string& name) { return name + ".panels"; }
 inline std::string ScalesName(const std::string& name) { return name + ".scales"; }
-
-// As flags take it: "wint4", {"quantization":"wint4","group_size":128}, "wint8 --quantize-lm-head", "none".
-std::string QuantizationName(const Quantization& quantization);
 
 // What is written and how it is told.
 struct PackOptions {

@@ -48,7 +48,12 @@ bool IsLoadable(std::string_view dtype) { return dtype == "BF16" || dtype == "F3
 
 WeightLoader::WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act,
                            const WeightSchemes& schemes, bool packed)
-    : ctx_(ctx), checkpoint_(checkpoint), act_(act), schemes_(schemes), packed_(packed) {}
+    : ctx_(ctx),
+      checkpoint_(checkpoint),
+      act_(act),
+      schemes_(schemes),
+      chosen_(schemes.layers.size()),
+      packed_(packed) {}
 
 bool WeightLoader::Has(const std::string& name) const {
   return checkpoint_ != nullptr && checkpoint_->Find(name).info != nullptr;
@@ -254,7 +259,8 @@ void WeightLoader::RequireSameType(const std::vector<std::string>& names) {
 ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k,
                                        const LinearOptions& options) {
   const auto [transposed, random_type, role] = options;
-  const ops::QuantScheme scheme = SchemeOf(schemes_, role);
+  const ops::QuantScheme scheme = SchemeOfParts(parts, role);
+  if (scheme.bits != 0 && IsPrequantized(parts)) return Prequantized(parts, k, scheme);
   std::vector<CheckpointTensor> tensors;
   std::vector<Shape> shapes;
   int64_t rows = 0;
@@ -391,6 +397,7 @@ Tensor WeightLoader::Float32(const std::string& name, int64_t rows, int64_t colu
 }
 
 Status WeightLoader::Finish(const std::function<bool(std::string_view name)>& ignored) {
+  FD_RETURN_IF_ERROR(CheckChoices());
   if (checkpoint_ == nullptr) {
     if (total_bytes_ > kMaxRandomBytes || total_bytes_ < 0) {
       return InvalidArgument(StrCat("the configuration describes ", total_bytes_,

@@ -76,6 +76,8 @@ class WeightLoader {
 
   // Notes a problem when two of these tensors, claimed before, differ in type.
   void RequireSameType(const std::vector<std::string>& names);
+  // The same when they are quantised differently.
+  void RequireSameScheme(const std::vector<std::string>& names, LinearRole role);
 
   // After a checking pass: tensors that nobody asked for are problems too, but for those that `ignored` says
   // are known. OK, or an error that lists the first problems and counts the rest.
@@ -133,8 +135,19 @@ class WeightLoader {
   // The tensor's place in the mapped file, or a copy where that is not aligned.
   Tensor Mapped(const CheckpointTensor& tensor, DType dtype, const Shape& shape) const;
   Source Open(const CheckpointTensor& tensor, const Shape& shape);
+  // What role and patterns say; a problem when they say different things for parts of one matrix.
+  ops::QuantScheme SchemeOfParts(const std::vector<Part>& parts, LinearRole role);
+  // A layer whose checkpoint holds quant_weight and weight_scale, its own or those of the matrix that its
+  // parts become together.
+  bool IsPrequantized(const std::vector<Part>& parts) const;
+  ops::LinearWeight Prequantized(const std::vector<Part>& parts, int64_t k, const ops::QuantScheme& scheme);
+  // As Claim, of one of these types as stored.
+  const TensorInfo* ClaimAs(const std::string& name, const std::vector<std::string>& dtypes,
+                            const std::vector<int64_t>& shape);
   Tensor New(DType dtype, const Shape& shape);
   Tensor UploadConstant(DType dtype, const void* values, int64_t n);
+  // Every pattern has met a layer.
+  Status CheckChoices() const;
   void Done(int64_t read_bytes);
   void Problem(std::string text);
   void TooWide(const std::string& name, int64_t k);
@@ -143,6 +156,7 @@ class WeightLoader {
   const Checkpoint* checkpoint_;
   DType act_;
   WeightSchemes schemes_;
+  std::vector<bool> chosen_;  // schemes_.layers: whether a layer matched
   bool packed_;
   Pass pass_ = Pass::kCheck;
   CheckpointTensor claimed_{nullptr, nullptr};

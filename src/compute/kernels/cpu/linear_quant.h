@@ -50,8 +50,8 @@ struct QuantKernels {
   // scale = absmax / 127, values round-half-even(x * (127 / absmax)). Rows below 2^-100 count as zero; a row
   // that is not finite gets scale NaN, so its results are NaN.
   void (*quantize_row)(uint8_t* to, const BFloat16* in, int64_t k, int64_t group_size);
-  // Per group: scale = bfloat16(absmax / limit), q = round-half-even(w / scale) within +-limit, limit 127 or
-  // 7; 0 where scale is 0; scale NaN where a weight is not finite. q [k], scales [groups].
+  // Per group: scale = bfloat16(absmax / limit), q = round-half-away(w / absmax * limit), limit 127 or 7; q 0
+  // where the scale is 0, scale NaN and q 0 where a weight is not finite. q [k], scales [groups].
   void (*quantize_weights)(int8_t* q, BFloat16* scales, const float* w, int64_t k, int bits,
                            int64_t group_size);
 };
