@@ -327,8 +327,8 @@ TEST(Rope, WithTheWriteToPages) {
                                  style == ops::RopeStyle::kInterleaved);
             ops::ApplyRope(cpu.ctx, part(plain, 0, heads), cos_sin, style);
             ops::ApplyRope(cpu.ctx, part(plain, heads, kv_heads), cos_sin, style);
-            WritePages(k_expected, part(plain, heads, kv_heads), slots);
-            WritePages(v_expected, part(plain, heads + kv_heads, kv_heads), slots);
+            WriteCpuPages(k_expected, part(plain, heads, kv_heads), slots, false);
+            WriteCpuPages(v_expected, part(plain, heads + kv_heads, kv_heads), slots, true);
             ops::RopeAndWriteKv(cpu.ctx, part(fused, 0, heads), k_pages, v_pages,
                                 part(fused, heads, kv_heads), part(fused, heads + kv_heads, kv_heads),
                                 cos_sin, slots, style);
