@@ -42,15 +42,29 @@ int64_t TileTokens(const Context& ctx, int64_t total_tokens, int64_t group, int6
   return tokens;
 }
 
-// fn(item, scratch) for every item, handed out in order; one scratch block per thread.
+// fn(item, scratch) for every item; one scratch block per thread. Each thread begins with a range of its own,
+// in order, and helps with the others' when that is done: neighbours then mostly run on one thread, which has
+// asked for the next item's memory during this one.
 template <typename Fn>
 void ForItems(const Context& ctx, int64_t items, const TensorView& scratch, const Fn& fn) {
-  std::atomic<int64_t> next{0};
+  const int64_t threads = ctx.threads == nullptr || items <= 1 ? 1 : ctx.threads->num_threads();
+  struct alignas(64) Range {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  std::vector<Range> ranges(static_cast<size_t>(threads));
+  for (int64_t r = 0; r < threads; ++r) {
+    ranges[r].next.store(items * r / threads, std::memory_order_relaxed);
+    ranges[r].end = items * (r + 1) / threads;
+  }
   auto work = [&](int thread) {
     char* mine = RowAt(scratch, thread);
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < items;) fn(i, mine);
+    for (int64_t r = 0; r < threads; ++r) {
+      Range& range = ranges[(thread + r) % threads];
+      for (int64_t i; (i = range.next.fetch_add(1, std::memory_order_relaxed)) < range.end;) fn(i, mine);
+    }
   };
-  if (ctx.threads == nullptr || items <= 1) {
+  if (threads == 1) {
     work(0);
   } else {
     ctx.threads->Run(work);
@@ -152,7 +166,7 @@ int64_t TilesScratchBytes(const Context& ctx, int64_t heads, int64_t kv_heads, i
   const int64_t tile = std::max(group, kTileRows);
   const int64_t tile_rows = std::min(tokens * group, tile);
   const int64_t per_thread =
-      4 * (tile_rows * (3 * columns + kPageTokens + 5) + 3 * kPageTokens * columns) + 1024;
+      4 * (tile_rows * (3 * columns + kPageTokens + 7) + 3 * kPageTokens * columns) + 1024;
   const int64_t rows = std::min(tokens * heads, 4 * threads * tile);
   const int64_t splits = (max_context + kSplit - 1) / kSplit;
   const int64_t partials = splits > 1 ? 4 * splits * (rows * (columns + 2) + 64 * threads) : 0;
