@@ -126,6 +126,8 @@ struct Float32Elements {
   static Vec LoadB(const float* p, int) { return Load(p); }
   static Vec Multiply(Vec a, Vec b, Vec c) { return FmaV(a, b, c); }
   static Vec Exp2(Vec x) { return Exp2NonPositive(x); }
+  // Rounded where transformers rounds, after the scale: float32 is compared with it.
+  static Vec Exponent(Vec score, Vec max, Vec scale) { return SubV(MulV(score, scale), MulV(max, scale)); }
   static void StoreFactors(float* p, Vec v) { Store(p, v); }
 };
 
@@ -142,6 +144,7 @@ struct WidenedElements {
   }
   static Vec Multiply(Vec a, Vec b, Vec c) { return FmaV(a, b, c); }
   static Vec Exp2(Vec x) { return Exp2Coarse(x); }
+  static Vec Exponent(Vec score, Vec max, Vec scale) { return MulV(SubV(score, max), scale); }
   static void StoreFactors(float* p, Vec v) { Store(p, v); }
 };
 
@@ -160,6 +163,7 @@ struct DotElements {
     return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(b), reinterpret_cast<__m512bh>(a));
   }
   static Vec Exp2(Vec x) { return Exp2Coarse(x); }
+  static Vec Exponent(Vec score, Vec max, Vec scale) { return MulV(SubV(score, max), scale); }
   static void StoreFactors(uint32_t* p, Vec v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
   }
