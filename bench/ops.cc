@@ -1,7 +1,7 @@
-// Linear layers at the shapes of a model: time, bytes, operations and the share of the roofline measured in
-// the same run.
-//   build/release/bench/bench_ops [--threads N] [--rows 1,16] [--bits 16,8,4] [hidden intermediate heads
-//   kv_heads head_dim vocab]
+// Linear layers and attention at the shapes of a model: time, bytes, operations and the share of the roofline
+// measured in the same run.
+//   build/release/bench/bench_ops [--threads N] [--only linear|attention] [--rows 1,16] [--bits 16,8,4]
+//       [hidden intermediate heads kv_heads head_dim vocab]
 // Default: ERNIE-4.5-0.3B. A shape whose bytes take longer than its operations is judged by bandwidth, else
 // by the dot-product peak. name/8, /4, /4g128: weights of 8 and 4 bits, the last in groups of 128.
 #include <algorithm>
@@ -16,6 +16,7 @@
 #include "compute/kernels/cpu/isa.h"
 #include "compute/kernels/cpu/roofline.h"
 #include "compute/ops/linear.h"
+#include "ops_attention.h"
 
 namespace {
 
@@ -98,6 +99,7 @@ void BenchLinear(const Machine& machine, const std::string& shape, int64_t n, in
 
 int main(int argc, char** argv) {
   int num_threads = 0;
+  std::string only;
   std::vector<int64_t> sizes, rows, bits = {16, 8, 4};
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
@@ -106,14 +108,17 @@ int main(int argc, char** argv) {
       rows = Numbers(argv[++i]);
     } else if (std::strcmp(argv[i], "--bits") == 0 && i + 1 < argc) {
       bits = Numbers(argv[++i]);
+    } else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
+      only = argv[++i];
     } else {
       sizes.push_back(std::atoll(argv[i]));
     }
   }
   if (sizes.empty()) sizes = {1024, 3072, 16, 2, 128, 103424};
-  if (sizes.size() != 6 || *std::min_element(sizes.begin(), sizes.end()) < 1) {
+  if (sizes.size() != 6 || *std::min_element(sizes.begin(), sizes.end()) < 1 ||
+      (!only.empty() && only != "linear" && only != "attention")) {
     std::fprintf(stderr,
-                 "usage: bench_ops [--threads N] [--rows 1,16] [--bits 16,8,4] "
+                 "usage: bench_ops [--threads N] [--only linear|attention] [--rows 1,16] [--bits 16,8,4] "
                  "[hidden intermediate heads kv_heads head_dim vocab]\n");
     return 2;
   }
@@ -129,6 +134,8 @@ int main(int argc, char** argv) {
       cpu::IsaName(cpu::CurrentIsa()), threads.num_threads(), machine.roofline.read_bytes_per_s / 1e9,
       machine.roofline.bf16_flop_per_s / 1e9, machine.roofline.fp32_flop_per_s / 1e9,
       machine.roofline.int8_op_per_s / 1e9);
+  if (only != "linear") BenchAttention(machine.ctx, machine.roofline, sizes[2], sizes[3], sizes[4]);
+  if (only == "attention") return 0;
   std::printf("%-13s %5s %7s %6s  %9s  %8s  %8s  %6s  %7s  share\n", "linear", "m", "n", "k", "us", "MB",
               "GFLOP", "GB/s", "GFLOP/s");
   const int64_t hidden = sizes[0], heads = sizes[2] * sizes[4];

@@ -16,7 +16,7 @@
 namespace fd {
 
 // The bytes of the paged key/value cache; who owns which page is engine/kvcache's business.
-// Per layer k and v [pages, kv_heads, 64, head_dim] in the activation type.
+// Per layer k and v [pages, kv_heads, 64, head_dim] in the activation type, laid out as ops/attention.h says.
 struct KvStorage {
   std::vector<Tensor> k;
   std::vector<Tensor> v;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "compute/kernels/cpu/attention.h"
 #include "compute/kernels/cpu/isa.h"
 #include "compute/ops/context.h"
 
@@ -79,6 +80,26 @@ inline void WritePages(const TensorView& pages, const TensorView& rows, const Te
     for (int64_t h = 0; h < heads; ++h) {
       std::memcpy(pages.As<char>() + ((slot / 64 * heads + h) * 64 + slot % 64) * bytes,
                   static_cast<char*>(rows.Rows(t, 1).data) + h * bytes, static_cast<size_t>(bytes));
+    }
+  }
+}
+
+// The same in the layout that pages have on the CPU: keys or, with `values`, values.
+inline void WriteCpuPages(const TensorView& pages, const TensorView& rows, const TensorView& slots,
+                          bool values) {
+  const int64_t heads = rows.dim(1), n = rows.dim(2), bytes = DTypeBytes(rows.dtype);
+  for (int64_t t = 0; t < rows.dim(0); ++t) {
+    const int64_t slot = slots.As<int32_t>()[t];
+    if (slot < 0) continue;
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t i = 0; i < n; ++i) {
+        const int64_t to =
+            (slot / 64 * heads + h) * 64 * n + (values ? cpu::ValueElement(rows.dtype, n, slot % 64, i)
+                                                       : cpu::KeyElement(rows.dtype, slot % 64, i));
+        std::memcpy(pages.As<char>() + to * bytes,
+                    static_cast<char*>(rows.Rows(t, 1).data) + (h * n + i) * bytes,
+                    static_cast<size_t>(bytes));
+      }
     }
   }
 }

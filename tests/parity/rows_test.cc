@@ -294,13 +294,8 @@ TEST(Rope, BothStyles) {
   });
 }
 
-TEST(Rope, WithTheWriteToPages) {
-  std::mt19937 rng(9);
-  const int64_t tokens = 21, pages = 3;
-  Tensor slots(DType::kInt32, Device{}, {tokens});
-  // Scattered over the pages, every fifth row padding.
-  for (int32_t t = 0; t < tokens; ++t)
-    slots.view().As<int32_t>()[t] = t % 5 == 3 ? -1 - t : (t * 101) % (64 * 3);
+void CheckRopeWithTheWrite(std::mt19937& rng, const Tensor& slots, int64_t pages) {
+  const int64_t tokens = slots.view().dim(0);
   ForEachIsa([&] {
     for (DType act : kActs) {
       for (int64_t head_dim : {2, 6, 24, 64, 128, 130}) {
@@ -327,8 +322,8 @@ TEST(Rope, WithTheWriteToPages) {
                                  style == ops::RopeStyle::kInterleaved);
             ops::ApplyRope(cpu.ctx, part(plain, 0, heads), cos_sin, style);
             ops::ApplyRope(cpu.ctx, part(plain, heads, kv_heads), cos_sin, style);
-            WritePages(k_expected, part(plain, heads, kv_heads), slots);
-            WritePages(v_expected, part(plain, heads + kv_heads, kv_heads), slots);
+            WriteCpuPages(k_expected, part(plain, heads, kv_heads), slots, false);
+            WriteCpuPages(v_expected, part(plain, heads + kv_heads, kv_heads), slots, true);
             ops::RopeAndWriteKv(cpu.ctx, part(fused, 0, heads), k_pages, v_pages,
                                 part(fused, heads, kv_heads), part(fused, heads + kv_heads, kv_heads),
                                 cos_sin, slots, style);
@@ -343,6 +338,22 @@ TEST(Rope, WithTheWriteToPages) {
       }
     }
   });
+}
+
+TEST(Rope, WithTheWriteToPages) {
+  std::mt19937 rng(9);
+  const int64_t pages = 4;
+  // Scattered over the pages, every fifth row padding.
+  Tensor scattered(DType::kInt32, Device{}, {21});
+  for (int32_t t = 0; t < 21; ++t) {
+    scattered.view().As<int32_t>()[t] = t % 5 == 3 ? -1 - t : (t * 101) % (64 * 3);
+  }
+  CheckRopeWithTheWrite(rng, scattered, pages);
+  // A prompt: many tokens in a row, begin and end within a page; a decode beside it.
+  Tensor in_a_row(DType::kInt32, Device{}, {151});
+  for (int32_t t = 0; t < 150; ++t) in_a_row.view().As<int32_t>()[t] = 13 + t;
+  in_a_row.view().As<int32_t>()[150] = 64 * 3 + 5;
+  CheckRopeWithTheWrite(rng, in_a_row, pages);
 }
 
 TEST(Rows, EmbeddingGatherScatterCopy) {

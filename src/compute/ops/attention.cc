@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <vector>
 
 #include "compute/kernels/cpu/attention.h"
@@ -16,8 +15,9 @@ namespace {
 
 static_assert(kPageTokens == cpu::kBlockTokens && kPageTokens == cuda::kKvPageTokens);
 
-// Query rows of a tile: enough that packing a block of keys costs little beside using it.
-constexpr int64_t kTileRows = 128;
+// Query rows of a tile: enough that fetching a block costs little beside using it, few enough that queries,
+// probabilities and sums stay in the second-level cache. A multiple of the kernels' register tiles.
+constexpr int64_t kTileRows = 96;
 
 // [tokens, heads, head_dim] of an activation type.
 void CheckHeads(const TensorView& t, const char* name, DType dtype, int64_t tokens, int64_t heads,
@@ -42,15 +42,29 @@ int64_t TileTokens(const Context& ctx, int64_t total_tokens, int64_t group, int6
   return tokens;
 }
 
-// fn(item, scratch) for every item, handed out in order; one scratch block per thread.
+// fn(item, scratch) for every item; one scratch block per thread. Each thread begins with a range of its own,
+// in order, and helps with the others' when that is done: neighbours then mostly run on one thread, which has
+// asked for the next item's memory during this one.
 template <typename Fn>
 void ForItems(const Context& ctx, int64_t items, const TensorView& scratch, const Fn& fn) {
-  std::atomic<int64_t> next{0};
+  const int64_t threads = ctx.threads == nullptr || items <= 1 ? 1 : ctx.threads->num_threads();
+  struct alignas(64) Range {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  std::vector<Range> ranges(static_cast<size_t>(threads));
+  for (int64_t r = 0; r < threads; ++r) {
+    ranges[r].next.store(items * r / threads, std::memory_order_relaxed);
+    ranges[r].end = items * (r + 1) / threads;
+  }
   auto work = [&](int thread) {
     char* mine = RowAt(scratch, thread);
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < items;) fn(i, mine);
+    for (int64_t r = 0; r < threads; ++r) {
+      Range& range = ranges[(thread + r) % threads];
+      for (int64_t i; (i = range.next.fetch_add(1, std::memory_order_relaxed)) < range.end;) fn(i, mine);
+    }
   };
-  if (ctx.threads == nullptr || items <= 1) {
+  if (threads == 1) {
     work(0);
   } else {
     ctx.threads->Run(work);
@@ -97,20 +111,49 @@ void RunTiles(const Context& ctx, DType act, std::vector<cpu::AttentionTile>& ti
     }
   }
   const TensorView partials = ctx.workspace->Take(DType::kFloat32, {std::max<int64_t>(floats, 1)});
+  std::vector<std::atomic<int64_t>> missing(tiles.size());
+  for (int64_t t = 0; t < count; ++t) missing[t].store(tiles[t].splits(), std::memory_order_relaxed);
   ForItems(ctx, static_cast<int64_t>(items.size()), scratch, [&](int64_t i, char* mine) {
-    const cpu::AttentionTile& tile = tiles[items[i].tile];
-    if (tile.splits() == 1) {
-      kernels.attend(tile, mine);
-    } else {
-      kernels.attend_split(tile, items[i].split, partials.As<float>() + items[i].offset, mine);
+    const int64_t t = items[i].tile;
+    const cpu::AttentionTile& tile = tiles[t];
+    if (tile.splits() == 1) return kernels.attend(tile, mine);
+    kernels.attend_split(tile, items[i].split, partials.As<float>() + items[i].offset, mine);
+    // Whoever ends the last split of a tile merges all of them.
+    if (missing[t].fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      kernels.merge(tile, partials.As<float>() + first_offset[t], mine);
     }
   });
-  if (floats > 0) {
-    ForItems(ctx, count, scratch, [&](int64_t t, char* mine) {
-      if (tiles[t].splits() > 1) kernels.merge(tiles[t], partials.As<float>() + first_offset[t], mine);
-    });
-  }
   ctx.workspace->Release(mark);
+}
+
+// The width to which a block's values are filled up where a block is made for one call.
+int64_t PackedColumns(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+// Elements of a block of keys or of values so made.
+int64_t PackedElements(int64_t head_dim) { return kPageTokens * PackedColumns(head_dim); }
+
+// Blocks of one head over all segments of so many rows, at most.
+int64_t PackedBlocks(int64_t rows, int64_t segments) { return rows / kPageTokens + segments; }
+
+// Heads that are brought into blocks at once: few, because the copy costs memory, but enough tiles for all
+// threads.
+int64_t PackedHeads(const Context& ctx, int64_t heads, int64_t blocks) {
+  const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
+  return std::clamp<int64_t>(32 * threads / std::max<int64_t>(1, blocks), std::min<int64_t>(4, heads), heads);
+}
+
+// Calls fn(first token, tokens, page, offset in the page) for the parts of [begin, end) whose slots follow
+// each other in one page; rows that go nowhere are left out.
+template <typename Fn>
+void ForSlotRuns(const int32_t* slots, int64_t begin, int64_t end, const Fn& fn) {
+  for (int64_t t = begin; t < end;) {
+    const int64_t slot = slots[t], offset = slot % kPageTokens;
+    int64_t count = 1;
+    while (slot >= 0 && t + count < end && offset + count < kPageTokens && slots[t + count] == slot + count) {
+      ++count;
+    }
+    if (slot >= 0) fn(t, count, slot / kPageTokens, offset);
+    t += count;
+  }
 }
 
 // Buffers of one tile of query rows for each thread, and partial results where a few tiles with long contexts
@@ -123,7 +166,7 @@ int64_t TilesScratchBytes(const Context& ctx, int64_t heads, int64_t kv_heads, i
   const int64_t tile = std::max(group, kTileRows);
   const int64_t tile_rows = std::min(tokens * group, tile);
   const int64_t per_thread =
-      4 * (tile_rows * (3 * columns + kPageTokens + 5) + 3 * kPageTokens * columns) + 1024;
+      4 * (tile_rows * (3 * columns + kPageTokens + 7) + 3 * kPageTokens * columns) + 1024;
   const int64_t rows = std::min(tokens * heads, 4 * threads * tile);
   const int64_t splits = (max_context + kSplit - 1) / kSplit;
   const int64_t partials = splits > 1 ? 4 * splits * (rows * (columns + 2) + 64 * threads) : 0;
@@ -181,22 +224,29 @@ void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k
     return cuda::Rope(q.dtype, args, ctx.stream);
   }
   const cpu::RowKernels& kernels = cpu::GetRowKernels(q.dtype);
-  const int64_t bytes = head_dim * DTypeBytes(q.dtype);
-  ForRowRanges(ctx, tokens, (heads + 2 * kv_heads) * head_dim, [&](int64_t begin, int64_t end) {
+  const cpu::AttentionKernels& blocks = cpu::GetAttentionKernels(q.dtype);
+  const int64_t block_bytes = kPageTokens * head_dim * DTypeBytes(q.dtype);
+  auto work = [&](int64_t begin, int64_t end) {
     const float* angles = cos_sin.As<float>() + begin * head_dim;
     kernels.rope(RowAt(q, begin), q.row_stride, angles, end - begin, heads, head_dim, interleaved);
     kernels.rope(RowAt(k, begin), k.row_stride, angles, end - begin, kv_heads, head_dim, interleaved);
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t slot = slots.As<int32_t>()[t], page = slot / kPageTokens, offset = slot % kPageTokens;
-      if (slot < 0) continue;
-      FD_CHECK(page < k_pages.dim(0), "slot ", slot, " of ", k_pages.dim(0), " pages");
+    ForSlotRuns(slots.As<int32_t>(), begin, end, [&](int64_t t, int64_t count, int64_t page, int64_t offset) {
+      FD_CHECK(page < k_pages.dim(0), "page ", page, " of ", k_pages.dim(0));
       for (int64_t h = 0; h < kv_heads; ++h) {
-        const int64_t to = ((page * kv_heads + h) * kPageTokens + offset) * bytes;
-        std::memcpy(k_pages.As<char>() + to, HeadAt(k, t, h), static_cast<size_t>(bytes));
-        std::memcpy(v_pages.As<char>() + to, HeadAt(v, t, h), static_cast<size_t>(bytes));
+        const int64_t to = (page * kv_heads + h) * block_bytes;
+        blocks.write_keys(k_pages.As<char>() + to, offset, HeadAt(k, t, h), k.row_stride, count, head_dim);
+        blocks.write_values(v_pages.As<char>() + to, offset, HeadAt(v, t, h), v.row_stride, count, head_dim,
+                            head_dim);
       }
-    }
-  });
+    });
+  };
+  // Whole pages of a prompt, so that keys are transposed many tokens at a time.
+  const int64_t elements = (heads + 2 * kv_heads) * head_dim;
+  if (ctx.threads != nullptr && tokens >= 2 * kPageTokens) {
+    ctx.threads->ParallelFor(tokens, kPageTokens, work);
+  } else {
+    ForRowRanges(ctx, tokens, elements, work);
+  }
 }
 
 int64_t PagedAttentionScratchBytes(const Context& ctx, DType act, int64_t heads, int64_t kv_heads,
@@ -218,9 +268,14 @@ int64_t PagedAttentionScratchBytes(const Context& ctx, DType act, int64_t heads,
   return cuda::AttentionScratchFloats(args) * static_cast<int64_t>(sizeof(float));
 }
 
-int64_t SegmentAttentionScratchBytes(const Context& ctx, int64_t heads, int64_t head_dim, int64_t rows,
-                                     int64_t segment_rows) {
-  return OnCuda(ctx) ? 0 : TilesScratchBytes(ctx, heads, heads, head_dim, rows, segment_rows);
+int64_t SegmentAttentionScratchBytes(const Context& ctx, DType act, int64_t heads, int64_t head_dim,
+                                     int64_t rows, int64_t segments, int64_t segment_rows) {
+  if (OnCuda(ctx)) return 0;
+  // Fewer rows may be packed for more heads at once, up to PackedHeads' 32 blocks a thread.
+  const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
+  const int64_t blocks = std::max(32 * threads, std::min<int64_t>(4, heads) * PackedBlocks(rows, segments));
+  return TilesScratchBytes(ctx, heads, heads, head_dim, rows, segment_rows) +
+         2 * blocks * PackedElements(head_dim) * DTypeBytes(act) + 128;
 }
 
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
@@ -265,6 +320,7 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
     return RunCuda(ctx, args);
   }
 
+  FD_CHECK(head_dim % 2 == 0 && scale > 0, head_dim, " ", scale);
   const int64_t tile_tokens = TileTokens(ctx, q.dim(0), group, kv_heads);
   const int64_t page_elements = kPageTokens * head_dim;
   std::vector<cpu::AttentionTile> tiles;
@@ -302,7 +358,7 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
         tile.v = v_pages.As<char>() + head_bytes;
         tile.blocks = table;
         tile.k_block_stride = tile.v_block_stride = kv_heads * page_elements;
-        tile.k_stride = tile.v_stride = head_dim;
+        tile.value_columns = head_dim;
         tile.scale = scale;
         tiles.push_back(tile);
       }
@@ -343,37 +399,70 @@ void SegmentAttention(const Context& ctx, const TensorView& out, const TensorVie
     args.dtype = q.dtype;
     return RunCuda(ctx, args);
   }
-  const int64_t tile_rows = TileTokens(ctx, rows, 1, heads);
-  std::vector<cpu::AttentionTile> tiles;
+  FD_CHECK(scale > 0, scale);
+  const int32_t* offsets = segment_offsets.As<int32_t>();
+  struct Block {
+    int64_t row;
+    int64_t count;
+  };
+  std::vector<Block> blocks;
+  std::vector<int64_t> first_block;
   for (int64_t s = 0; s < segments; ++s) {
-    const int64_t begin = segment_offsets.As<int32_t>()[s], end = segment_offsets.As<int32_t>()[s + 1];
+    const int64_t begin = offsets[s], end = offsets[s + 1];
     FD_CHECK(begin >= 0 && begin <= end && end <= rows && end - begin <= max_segment_rows, "segment ", begin,
              " to ", end, " of ", rows, " rows, longest ", max_segment_rows);
-    for (int64_t h = 0; h < heads; ++h) {
-      for (int64_t t = begin; t < end; t += tile_rows) {
-        cpu::AttentionTile tile;
-        tile.q = HeadAt(q, t, h);
-        tile.out = HeadAt(out, t, h);
-        tile.q_stride = q.row_stride;
-        tile.out_stride = out.row_stride;
-        tile.tokens = std::min(tile_rows, end - t);
-        tile.group = 1;
-        tile.head_dim = head_dim;
-        tile.first_visible = end - begin;
-        tile.visible_step = 0;
-        tile.k = HeadAt(k, begin, h);
-        tile.v = HeadAt(v, begin, h);
-        tile.blocks = nullptr;
-        tile.k_block_stride = kPageTokens * k.row_stride;
-        tile.v_block_stride = kPageTokens * v.row_stride;
-        tile.k_stride = k.row_stride;
-        tile.v_stride = v.row_stride;
-        tile.scale = scale;
-        tiles.push_back(tile);
+    first_block.push_back(static_cast<int64_t>(blocks.size()));
+    for (int64_t t = begin; t < end; t += kPageTokens) blocks.push_back({t, std::min(kPageTokens, end - t)});
+  }
+  if (blocks.empty()) return;
+  FD_CHECK(ctx.workspace != nullptr, "attention needs a workspace");
+  const cpu::AttentionKernels& kernels = cpu::GetAttentionKernels(q.dtype);
+  const int64_t count = static_cast<int64_t>(blocks.size()), elements = PackedElements(head_dim);
+  const int64_t at_once = PackedHeads(ctx, heads, count), tile_rows = TileTokens(ctx, rows, 1, at_once);
+  const int64_t mark = ctx.workspace->Mark();
+  const TensorView keys = ctx.workspace->Take(q.dtype, {at_once * count, elements}),
+                   values = ctx.workspace->Take(q.dtype, {at_once * count, elements});
+  std::vector<cpu::AttentionTile> tiles;
+  for (int64_t first = 0; first < heads; first += at_once) {
+    const int64_t together = std::min(at_once, heads - first);
+    ForRowRanges(ctx, together * count, elements, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Block& block = blocks[static_cast<size_t>(i % count)];
+        const int64_t h = first + i / count;
+        kernels.write_keys(RowAt(keys, i), 0, HeadAt(k, block.row, h), k.row_stride, block.count, head_dim);
+        kernels.write_values(RowAt(values, i), 0, HeadAt(v, block.row, h), v.row_stride, block.count,
+                             head_dim, PackedColumns(head_dim));
+      }
+    });
+    tiles.clear();
+    for (int64_t s = 0; s < segments; ++s) {
+      const int64_t begin = offsets[s], end = offsets[s + 1];
+      for (int64_t h = 0; h < together; ++h) {
+        const int64_t block = h * count + first_block[static_cast<size_t>(s)];
+        for (int64_t t = begin; t < end; t += tile_rows) {
+          cpu::AttentionTile tile;
+          tile.q = HeadAt(q, t, first + h);
+          tile.out = HeadAt(out, t, first + h);
+          tile.q_stride = q.row_stride;
+          tile.out_stride = out.row_stride;
+          tile.tokens = std::min(tile_rows, end - t);
+          tile.group = 1;
+          tile.head_dim = head_dim;
+          tile.first_visible = end - begin;
+          tile.visible_step = 0;
+          tile.k = RowAt(keys, block);
+          tile.v = RowAt(values, block);
+          tile.blocks = nullptr;
+          tile.k_block_stride = tile.v_block_stride = elements;
+          tile.value_columns = PackedColumns(head_dim);
+          tile.scale = scale;
+          tiles.push_back(tile);
+        }
       }
     }
+    RunTiles(ctx, q.dtype, tiles);
   }
-  RunTiles(ctx, q.dtype, tiles);
+  ctx.workspace->Release(mark);
 }
 
 }  // namespace fd::ops

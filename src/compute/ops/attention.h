@@ -6,6 +6,11 @@
 
 namespace fd::ops {
 
+// A page holds the keys or the values of so many tokens. Tensors of pages are [pages, kv_heads, 64,
+// head_dim]; on CUDA that is where each value lies, on the CPU it only counts them: within a page and kv head
+// they lie as kernels/cpu/attention.h says, in the order in which the kernel reads them. Only RopeAndWriteKv
+// writes pages and only PagedAttention reads them; what a token left there does not show once the page is
+// another sequence's.
 inline constexpr int64_t kPageTokens = 64;
 
 // The ragged batch of one step: prefill chunks and decodes together. Device tensors; the scalar fields are
@@ -24,8 +29,9 @@ struct AttentionBatch {
 
 // Rotates q in place; k_pages[slots[t]] = rotated k[t], v_pages[slots[t]] = v[t], nothing where slots[t] < 0.
 // What k holds afterwards is unspecified. The bits are those of ApplyRope on q and k. q [tokens, heads,
-// head_dim], k, v [tokens, kv_heads, head_dim] act, rows may be strided, no two may overlap; k_pages, v_pages
-// [pages, kv_heads, 64, head_dim] act; cos_sin float32 [tokens, 2, head_dim / 2]; slots int32 [tokens].
+// head_dim], k, v [tokens, kv_heads, head_dim] act, rows may be strided, no two may overlap; no slot twice;
+// k_pages, v_pages [pages, kv_heads, 64, head_dim] act; cos_sin float32 [tokens, 2, head_dim / 2]; slots
+// int32 [tokens].
 void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const TensorView& k, const TensorView& v,
                     const TensorView& cos_sin, const TensorView& slots, RopeStyle style);
@@ -35,20 +41,21 @@ void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k
 int64_t PagedAttentionScratchBytes(const Context& ctx, DType act, int64_t heads, int64_t kv_heads,
                                    int64_t head_dim, int64_t tokens, int64_t seqs,
                                    int64_t max_context_tokens);
-// The same for SegmentAttention of so many rows, of which segment_rows belong to the longest segment.
-int64_t SegmentAttentionScratchBytes(const Context& ctx, int64_t heads, int64_t head_dim, int64_t rows,
-                                     int64_t segment_rows);
+// The same for SegmentAttention of so many rows in so many segments, segment_rows of them in the longest.
+int64_t SegmentAttentionScratchBytes(const Context& ctx, DType act, int64_t heads, int64_t head_dim,
+                                     int64_t rows, int64_t segments, int64_t segment_rows);
 
 // Causal: query i of sequence s sees its first context_tokens[s] - (queries of s) + i + 1 tokens. Query head
 // h uses kv head h / (heads / kv_heads). float32 scores and softmax; a row's result does not depend on the
 // batch, on how the prompt was cut into chunks or on the number of threads. out, q [tokens, heads, head_dim]
-// act (q's rows may be strided); k_pages, v_pages [pages, kv_heads, 64, head_dim] act.
+// act (q's rows may be strided); k_pages, v_pages [pages, kv_heads, 64, head_dim] act; head_dim even on the
+// CPU, scale above 0.
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const AttentionBatch& batch, float scale);
 
 // Each row attends to all rows of its own segment (one picture or frame). out, q, k, v [rows, heads,
-// head_dim] act, q, k, v may be strided; segment_offsets int32 [segments + 1], the last = rows;
-// max_segment_rows: host copy of the longest.
+// head_dim] act, q, k, v may be strided; scale above 0; segment_offsets int32 [segments + 1], the last =
+// rows; max_segment_rows: host copy of the longest.
 void SegmentAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k,
                       const TensorView& v, const TensorView& segment_offsets, int64_t max_segment_rows,
                       float scale);

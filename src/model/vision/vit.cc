@@ -156,7 +156,8 @@ int64_t VitScratchBytes(const ops::Context& ctx, const VisionConfig& config, DTy
                                                       : 0);  // the linear's own copy
   const int64_t attention =
       ScratchBytes(act, rows * 3 * hidden) + ScratchBytes(act, rows * hidden) +
-      ops::SegmentAttentionScratchBytes(ctx, config.num_heads, hidden / config.num_heads, rows, frame_rows);
+      ops::SegmentAttentionScratchBytes(ctx, act, config.num_heads, hidden / config.num_heads, rows, frames,
+                                        frame_rows);
   const int64_t mlp =
       ScratchBytes(act, std::min(rows, VisionPiecesOn(device).mlp_rows) * config.intermediate_size);
   const int64_t h = ScratchBytes(act, rows * hidden);

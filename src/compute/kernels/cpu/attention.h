@@ -3,6 +3,13 @@
 // The keys of a sequence are walked in fixed partitions: blocks of 64 tokens (a page), kSplitBlocks blocks a
 // split. Inside a split the softmax is online, block by block; splits are merged in ascending order. A row's
 // arithmetic depends on its own query and on the keys it sees, not on the tile, the chunk or the thread.
+//
+// A block holds the keys or the values of 64 tokens of one kv head, on every instruction set in the same
+// order, made so that the products read it from front to back:
+//   bfloat16  keys [ceil(head_dim / 2)][64 tokens][2 neighbours of a token, 0 past an odd head_dim]
+//             values [32 pairs of tokens][columns][2 tokens]
+//   float32   keys [head_dim][64 tokens], values [64 tokens][columns]
+// Tokens that were not written may hold anything: nothing of them shows in a result.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +22,14 @@ inline constexpr int64_t kBlockTokens = 64;
 inline constexpr int64_t kSplitBlocks = 8;
 inline constexpr int64_t kSplitTokens = kBlockTokens * kSplitBlocks;
 
+// The element of a block that holds component i of a token's key or value.
+inline int64_t KeyElement(DType act, int64_t token, int64_t i) {
+  return act == DType::kBFloat16 ? (i / 2 * kBlockTokens + token) * 2 + i % 2 : i * kBlockTokens + token;
+}
+inline int64_t ValueElement(DType act, int64_t columns, int64_t token, int64_t i) {
+  return act == DType::kBFloat16 ? (token / 2 * columns + i) * 2 + token % 2 : token * columns + i;
+}
+
 // Row r of the tile is token r / group, head r % group. Strides in elements.
 struct AttentionTile {
   const void* q;  // token i, head h: q + i * q_stride + h * head_dim
@@ -26,15 +41,14 @@ struct AttentionTile {
   int64_t head_dim;
   int64_t first_visible;  // keys that token 0 sees
   int64_t visible_step;   // 1: token i sees i more (causal); 0: all see the same
-  // Keys of block b: k + (blocks == nullptr ? b : blocks[b]) * k_block_stride, then k_stride per token.
+  // Block b: (blocks == nullptr ? b : blocks[b]) strides after k and v.
   const void* k;
   const void* v;
   const int32_t* blocks;
   int64_t k_block_stride;
   int64_t v_block_stride;
-  int64_t k_stride;
-  int64_t v_stride;
-  float scale;
+  int64_t value_columns;  // of a block of values
+  float scale;            // above 0
 
   int64_t rows() const { return tokens * group; }
   int64_t max_visible() const { return first_visible + (tokens - 1) * visible_step; }
@@ -52,6 +66,12 @@ struct AttentionKernels {
   // Together the same result as `attend`, bit by bit.
   void (*attend_split)(const AttentionTile& tile, int64_t split, float* partial, void* scratch);
   void (*merge)(const AttentionTile& tile, const float* partials, void* scratch);
+  // Write `count` rows as tokens offset .. offset + count <= 64 of a block. Threads may write different
+  // tokens of one block at once.
+  void (*write_keys)(void* block, int64_t offset, const void* rows, int64_t stride, int64_t count,
+                     int64_t head_dim);
+  void (*write_values)(void* block, int64_t offset, const void* rows, int64_t stride, int64_t count,
+                       int64_t head_dim, int64_t columns);
 };
 
 // The table of the current instruction set for float32 or bfloat16.
