@@ -16,7 +16,8 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
       "quantization", "KIND",
       "Linear layers' weights while loading: none, wint8, wint4 (of a MoE model the experts, the rest "
       "wint8), or JSON under FastDeploy's names: quantization, group_size, dense_quant_type, moe_quant_type, "
-      "image_moe_quant_type, layers, modules_to_not_convert; a folder that `fastdeploy quantize` wrote needs none",
+      "image_moe_quant_type, layers, modules_to_not_convert; a folder that `fastdeploy quantize` wrote needs "
+      "none",
       "none", [values](const std::string& text) {
         const bool lm_head = values->quantization.lm_head;
         FD_ASSIGN_OR_RETURN(values->quantization, ParseQuantization(text));

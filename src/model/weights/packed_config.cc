@@ -36,9 +36,8 @@ StatusOr<Quantization> ParsePacked(const Json& config) {
 }  // namespace
 
 JsonObject PackedConfig(const Quantization& quantization) {
-  JsonObject out = {{"quant_method", kMethod},
-                    {"format_version", kFormatVersion},
-                    {"lm_head", quantization.lm_head}};
+  JsonObject out = {
+      {"quant_method", kMethod}, {"format_version", kFormatVersion}, {"lm_head", quantization.lm_head}};
   for (auto& [key, value] : QuantizationJson(quantization)) out.Set(key, value);
   return out;
 }

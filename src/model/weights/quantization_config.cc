@@ -195,8 +195,8 @@ JsonObject QuantizationJson(const Quantization& q) {
   }
   JsonObject layers;
   JsonArray kept;
-  int64_t group_size = std::max({q.group_size, q.dense.group_size, q.experts.group_size,
-                                 q.vision_experts.group_size});
+  int64_t group_size =
+      std::max({q.group_size, q.dense.group_size, q.experts.group_size, q.vision_experts.group_size});
   for (const LayerChoice& choice : q.layers) {
     group_size = std::max(group_size, choice.scheme.group_size);
     if (choice.must_match) {
