@@ -29,7 +29,7 @@ def test_launch_command_of_the_guide(start_server):
     log = server.log_text()
     assert "engine-worker-queue-port" in log  # accepted, and it is said that it opens nothing
     assert f"127.0.0.1:{server.port}" in log and str(metrics_port) in log
-    assert "memory" in log and "weights 31" in log and "4096 tokens" in log
+    assert "memory" in log and "weights 2" in log and "4096 tokens" in log
     assert '"level":"info"' in log  # one JSON object a line where there is no terminal
     assert all(json.loads(line)["message"] for line in log.splitlines())
 

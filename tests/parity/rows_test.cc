@@ -445,7 +445,9 @@ TEST(FillRandom, AFunctionOfKeyAndIndexUniformInTheScale) {
   for (int64_t i = 0; i < n; ++i) {
     const double x = Get(all, i);
     ASSERT_LE(std::abs(x), 0.5);
-    if (i >= 77777 && i < 78777) ASSERT_EQ(x, Get(part, i - 77777));
+    if (i >= 77777 && i < 78777) {
+      ASSERT_EQ(x, Get(part, i - 77777));
+    }
     sum += x;
     squares += x * x;
     product += x * Get(other, i);

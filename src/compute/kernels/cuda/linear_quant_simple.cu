@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int d = 16; d > 0; d /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, d));
   const bf16 rounded = Round<bf16>(__fdiv_rn(most, kLimit));
-  const float scale = Load(rounded);
+  const bool zero = Load(rounded) == 0;
   const int64_t panel = feature / kPanelFeatures, octets = (k + 7) / 8, at = feature % kPanelFeatures;
   if (lane == 0) scales[(panel * groups + group) * kPanelFeatures + at] = rounded;
   constexpr int kOfWord = 32 / kBits, kOffset = kBits == 8 ? 128 : 8;
@@ -133,8 +133,9 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kOfWord; ++i) {
       const float value = value_at(word * kOfWord + i);
-      const float q = scale == 0 ? 0.0f : fminf(fmaxf(__fdiv_rn(value, scale), -kLimit), kLimit);
-      const uint32_t stored = static_cast<uint32_t>(__float2int_rn(q) + kOffset);
+      // roundf: halves away from zero, as quantize_weights of the CPU.
+      const float q = zero ? 0.0f : roundf(__fmul_rn(__fdiv_rn(value, most), kLimit));
+      const uint32_t stored = static_cast<uint32_t>(static_cast<int>(q) + kOffset);
       packed |= stored << (kBits == 8 ? 8 * i : 8 * (i % 4) + i / 4 * 4);
     }
     panels[panel * octets * (kPanelFeatures * kBits / 4) + word * kPanelFeatures + at] = packed;
