@@ -16,7 +16,8 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
       "quantization", "KIND",
       "Linear layers' weights while loading: none, wint8, wint4 (of a MoE model the experts, the rest "
       "wint8), or JSON under FastDeploy's names: quantization, group_size, dense_quant_type, moe_quant_type, "
-      "image_moe_quant_type, layers, modules_to_not_convert; a folder that `fastdeploy quantize` wrote needs none",
+      "image_moe_quant_type, layers, modules_to_not_convert; a folder that `fastdeploy quantize` wrote needs "
+      "none",
       "none", [values](const std::string& text) {
         const bool lm_head = values->quantization.lm_head;
         FD_ASSIGN_OR_RETURN(values->quantization, ParseQuantization(text));
@@ -26,7 +27,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Switch("quantize-lm-head", &values->quantization.lm_head,
                "The head's weights in 8 bits too, also without --quantization (CPU only)");
   flags.Text("device", &values->device, "What computes: auto, cpu or cuda:N", "DEVICE");
-  flags.Integer("threads", &values->threads, {0, 1024, 2}, "Threads that compute", "all processors");
+  AddCpuFlags(flags, &values->cpu);
   flags.Integer("max-model-len", &values->max_model_len, {16, int64_t{1} << 24, 4096},
                 "Tokens of a prompt and its answer", "what config.json allows");
   flags.Integer("num-kv-pages", &values->num_kv_pages, {1, int64_t{1} << 32, 512},

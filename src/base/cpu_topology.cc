@@ -51,7 +51,7 @@ std::vector<int> Narrow(std::vector<int> a, const std::vector<int>& b) {
 }
 
 struct Cgroup {
-  std::string v2 = "/";                    // path under the unified hierarchy
+  std::string v2 = "/";                       // path under the unified hierarchy
   std::string cpu_v1 = "/", cpuset_v1 = "/";  // under the controllers' own
 };
 

@@ -64,7 +64,8 @@ TEST(CpuList, Parse) {
   EXPECT_EQ(*ParseCpuList("0-3,16"), (Cpus{0, 1, 2, 3, 16}));
   EXPECT_EQ(*ParseCpuList(" 5,2,5,2-3\n"), (Cpus{2, 3, 5}));
   EXPECT_EQ(*ParseCpuList(""), Cpus{});
-  for (const char* bad : {"0-", "-1", "3-1", "a", "0,,1", "1 2", "0-99999999999", "70000", "1.5", "0x1", ","}) {
+  for (const char* bad :
+       {"0-", "-1", "3-1", "a", "0,,1", "1 2", "0-99999999999", "70000", "1.5", "0x1", ","}) {
     const StatusOr<Cpus> list = ParseCpuList(bad);
     EXPECT_FALSE(list.ok()) << bad;
     EXPECT_NE(list.status().message().find("0-7,16"), std::string::npos);

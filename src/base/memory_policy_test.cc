@@ -18,7 +18,8 @@ constexpr size_t kBytes = 4 << 20;
 class MemoryPolicy : public testing::Test {
  protected:
   MemoryPolicy() {
-    data_ = static_cast<char*>(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    data_ =
+        static_cast<char*>(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   }
   ~MemoryPolicy() override { munmap(data_, kBytes); }
   // Negative where the system does not tell.
@@ -40,7 +41,7 @@ TEST_F(MemoryPolicy, InterleavesAMapping) {
 }
 
 TEST_F(MemoryPolicy, ARefusalIsReported) {
-  EXPECT_FALSE(InterleavePages(data_, kBytes, {1 << 20}));  // no such node
+  EXPECT_FALSE(InterleavePages(data_, kBytes, {1 << 20}));    // no such node
   EXPECT_FALSE(InterleavePages(data_ + 1, kBytes - 1, {0}));  // not a page boundary
   data_[0] = 1;
 }

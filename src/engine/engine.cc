@@ -52,7 +52,7 @@ struct Engine::Impl {
   // Engine thread alone.
   Scheduler scheduler;
   Executor executor;
-  const ThreadPool* threads;  // of the ops; may be null
+  const ThreadPool* threads;                             // of the ops; may be null
   std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
   EngineStats working_stats;
 
