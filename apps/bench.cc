@@ -269,7 +269,7 @@ Status Measure(const BenchFlags& flags, Engine& engine, double kv_token_bytes, c
 }
 
 Limits MeasureCpu(const BenchFlags& flags) {
-  ThreadPool threads(static_cast<int>(flags.model.threads));
+  ThreadPool threads(ApplyCpuFlags(flags.model.cpu, true));
   const cpu::Roofline roofline = cpu::MeasureRoofline(threads);
   if (flags.json) {
     std::puts(WriteJson(JsonObject{{"isa", cpu::IsaName(cpu::CurrentIsa())},

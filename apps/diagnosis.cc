@@ -11,6 +11,36 @@ constexpr int kLeastCapability = 8;
 // A device with less than this share of its memory free has another user.
 constexpr double kBusyShare = 0.8;
 
+void FindThreadProblems(const Facts& facts, std::vector<Problem>* out) {
+  const int threads = facts.placement.num_threads, cores = facts.topology.NumCores();
+  const int cpus = static_cast<int>(facts.topology.cpus.size());
+  const double quota = facts.topology.quota_cpus;
+  if (threads > cores) {
+    out->push_back(
+        {false,
+         StrCat("--threads ", threads, " exceeds the ", cores, cores == 1 ? " core" : " cores",
+                " for this process: ",
+                threads > cpus ? "threads wait for each other's processor in every step"
+                               : "two threads share a core's units and caches, which one can fill"),
+         StrCat("--threads ", DefaultThreads(facts.topology), ", which is the default")});
+  }
+  if (quota <= 0 || quota >= cores) return;
+  if (threads > quota && threads > 1) {
+    out->push_back({false,
+                    StrCat("--threads ", threads, " exceeds the quota of ", Fixed(quota, 1),
+                           " CPUs: all threads are stopped for a part of every period"),
+                    StrCat("--threads ", DefaultThreads(facts.topology),
+                           ", which is the default, or a larger quota (docker --cpus, Kubernetes "
+                           "limits.cpu, CPUQuota= of systemd)")});
+  } else {
+    out->push_back(
+        {false,
+         StrCat("a quota of ", Fixed(quota, 1), " CPUs leaves ", cores - threads, " of ", cores,
+                " cores idle"),
+         "raise or remove the quota (docker --cpus, Kubernetes limits.cpu, CPUQuota= of systemd)"});
+  }
+}
+
 void FindCpuProblems(const Facts& facts, std::vector<Problem>* out) {
   const MachineFacts& machine = facts.machine;
   std::vector<std::string> missing;
@@ -146,6 +176,7 @@ void FindGpuProblems(const Facts& facts, std::vector<Problem>* out) {
 std::vector<Problem> FindProblems(const Facts& facts) {
   std::vector<Problem> problems;
   FindCpuProblems(facts, &problems);
+  FindThreadProblems(facts, &problems);
   FindDriverProblems(facts, &problems);
   FindGpuProblems(facts, &problems);
   return problems;

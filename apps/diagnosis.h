@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cpu_topology.h"
 #include "compute/kernels/cuda/installation.h"
 #include "machine.h"
 
@@ -20,7 +21,8 @@ struct GpuFacts {
 
 struct Facts {
   MachineFacts machine;
-  int usable_processors = 0;        // AvailableCpus
+  CpuTopology topology;             // of the CPUs that this process may use, less what --cpu-affinity names
+  ThreadPlacement placement;        // what serve, run and bench would make of the same flags
   int64_t usable_memory_bytes = 0;  // AvailableMemoryBytes
   int64_t max_open_files = 0;       // the hard limit; the server raises the soft one
   bool cuda_built = false;

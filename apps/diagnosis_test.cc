@@ -14,6 +14,7 @@ Facts Healthy() {
   facts.machine.cpu_features = {"AVX2", "FMA", "F16C"};
   facts.machine.memory_free_bytes = facts.usable_memory_bytes = 20 * kGb;
   facts.machine.transparent_huge_pages = "madvise";
+  facts.topology.cpus = {{0, 0, 0}};
   facts.machine.nvidia_kernel_driver = "580.65.06";
   facts.machine.nvidia_device_files = true;
   facts.max_open_files = 65536;
@@ -69,6 +70,32 @@ TEST(Diagnosis, Cpu) {
   facts = Healthy();
   facts.machine.memory_free_bytes = facts.usable_memory_bytes = kGb / 2;
   ExpectOne(facts, false, "only 500.0 MB", "stop other programs");
+}
+
+TEST(Diagnosis, Threads) {
+  Facts facts = Healthy();
+  facts.topology.cpus = {{0, 0, 0}, {1, 0, 1}, {2, 0, 0}, {3, 0, 1}};  // 2 cores with siblings
+  facts.topology.cores_known = true;
+  const auto place = [&](int threads) {
+    facts.placement = PlaceThreads(facts.topology, threads, Pinning::kWhereUseful);
+  };
+  place(0);
+  EXPECT_TRUE(FindProblems(facts).empty());
+  place(3);
+  ExpectOne(facts, false, "--threads 3 exceeds the 2 cores for this process: two threads share",
+            "--threads 2");
+  place(5);
+  ExpectOne(facts, false, "--threads 5 exceeds the 2 cores for this process: threads wait", "--threads 2");
+  facts.topology.quota_cpus = 1.5;
+  place(0);
+  ExpectOne(facts, false, "quota of 1.5 CPUs leaves 1 of 2 cores idle", "limits.cpu");
+  place(2);
+  ExpectOne(facts, false, "--threads 2 exceeds the quota of 1.5 CPUs", "--threads 1");
+  facts.topology.quota_cpus = 2;
+  EXPECT_TRUE(FindProblems(facts).empty());
+  facts.topology.quota_cpus = 0.5;
+  place(0);
+  ExpectOne(facts, false, "quota of 0.5 CPUs leaves 1 of 2", "docker --cpus");
 }
 
 TEST(Diagnosis, Driver) {

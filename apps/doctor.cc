@@ -11,10 +11,10 @@
 
 #include "base/json.h"
 #include "base/strings.h"
-#include "base/thread_pool.h"
 #include "command.h"
 #include "compute/kernels/cpu/isa.h"
 #include "compute/kernels/cuda/device.h"
+#include "cpu_flags.h"
 #include "diagnosis.h"
 #include "engine/plan/memory_plan.h"
 #include "flag_set.h"
@@ -31,10 +31,11 @@ bool LibcudaFound() {
   return library != nullptr;
 }
 
-Facts Gather() {
+Facts Gather(const CpuFlags& flags) {
   Facts facts;
   facts.machine = ReadMachine();
-  facts.usable_processors = AvailableCpus();
+  facts.topology = TopologyFor(flags);
+  facts.placement = PlacementFor(flags, facts.topology, true);
   facts.usable_memory_bytes = AvailableMemoryBytes();
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max != RLIM_INFINITY)
@@ -114,6 +115,26 @@ bool CanServe(const Facts& facts, const std::optional<ModelFit>& fit) {
   return CpuServes(facts) || std::any_of(facts.gpus.begin(), facts.gpus.end(), GpuServes);
 }
 
+// "2 nodes, 16 cores with SMT, quota 2.5 CPUs".
+std::string DescribeTopology(const CpuTopology& topology) {
+  const auto count = [](size_t n, const char* one) { return StrCat(n, " ", one, n == 1 ? "" : "s"); };
+  const size_t cores = static_cast<size_t>(topology.NumCores());
+  std::string text = StrCat(count(topology.Nodes().size(), "node"), ", ");
+  if (!topology.cores_known) {
+    text += "cores unknown";
+  } else {
+    text += StrCat(count(cores, "core"), cores < topology.cpus.size() ? " with SMT" : " without SMT");
+  }
+  return text + (topology.quota_cpus > 0 ? StrCat(", quota ", Fixed(topology.quota_cpus, 1), " CPUs")
+                                         : std::string(", no quota"));
+}
+
+JsonArray NumbersJson(const std::vector<int>& numbers) {
+  JsonArray out;
+  for (int number : numbers) out.push_back(number);
+  return out;
+}
+
 std::string Bytes(int64_t bytes) { return HumanBytes(static_cast<double>(bytes)); }
 
 void PrintText(const Facts& facts, const std::vector<Problem>& problems, const std::optional<ModelFit>& fit) {
@@ -126,10 +147,13 @@ void PrintText(const Facts& facts, const std::vector<Problem>& problems, const s
       "program    FastDeploy.cpp " FASTDEPLOY_VERSION ", CUDA kernels: ", facts.cuda_built ? "yes" : "no",
       facts.cuda_built ? "" : " (cmake --preset cuda builds them)", "\n");
   text += StrCat("cpu        ", machine.cpu_model.empty() ? "unknown model" : machine.cpu_model, ", ",
-                 facts.usable_processors, " of ", machine.processors, " processors for this process\n");
+                 facts.topology.cpus.size(), " of ", machine.processors, " processors for this process\n");
   text += StrCat("           ", Join(machine.cpu_features, ", "),
                  missing.empty() ? "" : "; not: ", Join(missing, ", "), "\n");
   if (CpuServes(facts)) text += StrCat("           kernels: ", cpu::IsaName(cpu::CurrentIsa()), "\n");
+  text += StrCat("threads    ", DescribeTopology(facts.topology), "; ", facts.placement.ToString(),
+                 facts.placement.cpus.empty() ? ", not pinned" : ", pinned",
+                 facts.placement.nodes.size() > 1 ? ", memory spread over the nodes" : "", "\n");
   text += StrCat("memory     ", Bytes(facts.usable_memory_bytes), " available to this process of ",
                  Bytes(machine.memory_total_bytes),
                  machine.transparent_huge_pages.empty() ? "" : "; transparent huge pages: ",
@@ -210,12 +234,18 @@ void PrintJson(const Facts& facts, const std::vector<Problem>& problems, const s
   JsonObject out{
       {"version", FASTDEPLOY_VERSION},
       {"cpu",
-       JsonObject{{"model", machine.cpu_model},
-                  {"processors", machine.processors},
-                  {"usable_processors", facts.usable_processors},
-                  {"features", std::move(features)},
-                  {"kernels", CpuServes(facts) ? Json(cpu::IsaName(cpu::CurrentIsa())) : Json(nullptr)},
-                  {"serves", CpuServes(facts)}}},
+       JsonObject{
+           {"model", machine.cpu_model},
+           {"processors", machine.processors},
+           {"usable_processors", static_cast<int64_t>(facts.topology.cpus.size())},
+           {"nodes", static_cast<int64_t>(facts.topology.Nodes().size())},
+           {"cores", facts.topology.cores_known ? Json(facts.topology.NumCores()) : Json(nullptr)},
+           {"quota_cpus", facts.topology.quota_cpus > 0 ? Json(facts.topology.quota_cpus) : Json(nullptr)},
+           {"threads", facts.placement.num_threads},
+           {"thread_cpus", NumbersJson(facts.placement.cpus)},
+           {"features", std::move(features)},
+           {"kernels", CpuServes(facts) ? Json(cpu::IsaName(cpu::CurrentIsa())) : Json(nullptr)},
+           {"serves", CpuServes(facts)}}},
       {"memory", JsonObject{{"total_bytes", machine.memory_total_bytes},
                             {"available_bytes", facts.usable_memory_bytes},
                             {"transparent_huge_pages", machine.transparent_huge_pages}}},
@@ -253,12 +283,15 @@ void PrintJson(const Facts& facts, const std::vector<Problem>& problems, const s
 int RunDoctor(const std::vector<std::string>& args) {
   bool json = false;
   std::string model_dir;
+  CpuFlags cpu_flags;
   FlagSet flags(
       "fastdeploy doctor [MODEL] [FLAGS]",
       "Prints what this machine has, what would compute, and what is wrong, each with its fix. Ends with 0 "
       "when something can serve (with MODEL: when its weights fit somewhere), else with 1.");
   flags.Group("Model");
   flags.Text("model", &model_dir, "A checkpoint's folder; also the first word", "DIR", "none");
+  flags.Group("Processors, as serve, run and bench take them");
+  AddCpuFlags(flags, &cpu_flags);
   flags.Group("Output");
   flags.Switch("json", &json, "One JSON object instead of text");
   const StatusOr<bool> parsed = flags.Parse(args);
@@ -271,7 +304,8 @@ int RunDoctor(const std::vector<std::string>& args) {
   if (!words.empty())
     return UsageError("doctor", InvalidArgument(StrCat("unexpected word '", words[0], "'")));
 
-  const Facts facts = Gather();
+  if (cpu_flags.isa) cpu::SetIsa(*cpu_flags.isa);
+  const Facts facts = Gather(cpu_flags);
   std::vector<Problem> problems = FindProblems(facts);
   std::optional<ModelFit> fit;
   if (!model_dir.empty()) {

@@ -111,7 +111,8 @@ int64_t AvailableBytes(Device device, const EngineOptions& options) {
 
 // Pool, stream and what else the ops need; ctx borrows from `loaded`.
 ops::Context MakeContext(LoadedModel& loaded, const ModelFlags& flags) {
-  loaded.threads = std::make_unique<ThreadPool>(static_cast<int>(flags.threads));
+  loaded.placement = ApplyCpuFlags(flags.cpu, loaded.device.type == DeviceType::kCpu);
+  loaded.threads = std::make_unique<ThreadPool>(loaded.placement);
   ops::Context ctx;
   ctx.threads = loaded.threads.get();
   ctx.device = loaded.device;
@@ -227,8 +228,7 @@ void LogModel(const LoadedModel& model) {
   const ModelConfig& config = model.engine->config();
   const EngineOptions& options = model.engine->options();
   LogInfo("model: ", Join(model.service->model_names, ", "), ", ", config.family, ", ", config.num_layers,
-          " layers, on ", DescribeDevice(model.device), ", ", model.threads->num_threads(),
-          model.threads->num_threads() == 1 ? " thread" : " threads");
+          " layers, on ", DescribeDevice(model.device), ", ", model.placement.ToString());
   LogInfo(model.memory.Summary());
   LogInfo("limits: ", options.max_model_len, " tokens a sequence, ", options.max_num_seqs,
           " sequences at once, ", options.max_num_batched_tokens, " tokens a step, ",

@@ -28,6 +28,7 @@ struct ServiceFlags {
 
 // Members are destroyed from the last to the first: the engine before what it uses.
 struct LoadedModel {
+  ThreadPlacement placement;  // of the threads
   std::unique_ptr<ThreadPool> threads;
   Device device;
   std::shared_ptr<void> stream;  // null on the CPU, as are side, uploader and arena

@@ -27,7 +27,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Switch("quantize-lm-head", &values->quantization.lm_head,
                "The head's weights in 8 bits too, also without --quantization (CPU only)");
   flags.Text("device", &values->device, "What computes: auto, cpu or cuda:N", "DEVICE");
-  flags.Integer("threads", &values->threads, {0, 1024, 2}, "Threads that compute", "all processors");
+  AddCpuFlags(flags, &values->cpu);
   flags.Integer("max-model-len", &values->max_model_len, {16, int64_t{1} << 24, 4096},
                 "Tokens of a prompt and its answer", "what config.json allows");
   flags.Integer("num-kv-pages", &values->num_kv_pages, {1, int64_t{1} << 32, 512},

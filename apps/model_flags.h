@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cpu_flags.h"
 #include "flag_set.h"
 #include "model/model.h"
 #include "server/multimodal/image.h"
@@ -16,7 +17,7 @@ struct ModelFlags {
   std::string load_format = "auto";
   Quantization quantization;
   std::string device = "auto";
-  int64_t threads = 0;        // 0: all the processor's
+  CpuFlags cpu;
   int64_t max_model_len = 0;  // 0: what config.json allows
   int64_t max_num_seqs = 8;
   int64_t max_num_batched_tokens = 2048;

@@ -65,7 +65,8 @@ int RunQuantize(const std::vector<std::string>& args) {
                });
   flags.Switch("quantize-lm-head", &quantization.lm_head,
                "The head's weights in 8 bits too, also without --quantization; such a folder is for the CPU");
-  flags.Integer("threads", &threads, {0, 1024, 2}, "Threads that compute", "all processors");
+  flags.Integer("threads", &threads, {0, 1024, 2}, "Threads that compute",
+                "one a core, within the cgroup's quota");
   auto parsed = flags.Parse(args);
   if (!parsed.ok()) return UsageError("quantize", parsed.status());
   if (!*parsed) return kExitOk;

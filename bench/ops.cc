@@ -122,7 +122,8 @@ int main(int argc, char** argv) {
                  "[hidden intermediate heads kv_heads head_dim vocab]\n");
     return 2;
   }
-  ThreadPool threads(num_threads);
+  // As `fastdeploy bench` places them.
+  ThreadPool threads(PlaceThreads(ReadCpuTopology(), num_threads, Pinning::kWhereUseful));
   Workspace workspace(Device{}, 64 << 20);
   Machine machine;
   if (!rows.empty()) machine.rows = rows;

@@ -1,53 +1,35 @@
 #include "base/thread_pool.h"
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
-#include <fstream>
-#include <sstream>
-#include <string>
+#include <cstring>
 #include <thread>
-#include <vector>
 
 #include "base/check.h"
+#include "base/log.h"
 
 namespace fd {
 namespace {
 
-// CPUs allowed by a cgroup quota, or 0 for no limit.
-int CgroupCpus() {
-  auto ceil_div = [](double quota, double period) { return static_cast<int>((quota + period - 1) / period); };
-  std::string line;
-  // Version 2: the group of this process is on the line "0::/path"; inside a container the path is often the
-  // root.
-  std::string group = "/";
-  std::ifstream self("/proc/self/cgroup");
-  while (std::getline(self, line)) {
-    if (line.rfind("0::", 0) == 0) group = line.substr(3);
+// Empty: nothing is asked for.
+void KeepOn(pthread_t thread, const std::vector<int>& cpus) {
+  if (cpus.empty()) return;
+  const int size = std::max(*std::max_element(cpus.begin(), cpus.end()) + 1, CPU_SETSIZE);
+  cpu_set_t* set = CPU_ALLOC(static_cast<size_t>(size));
+  FD_CHECK(set != nullptr, "out of memory");
+  const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
+  CPU_ZERO_S(bytes, set);
+  for (int cpu : cpus) CPU_SET_S(static_cast<size_t>(cpu), bytes, set);
+  const int error = pthread_setaffinity_np(thread, bytes, set);
+  CPU_FREE(set);
+  static std::atomic<bool> warned{false};
+  if (error != 0 && !warned.exchange(true)) {
+    LogWarning("threads are not pinned: CPU ", CpuListText(cpus), ": ",
+               static_cast<const char*>(std::strerror(error)), "; --cpu-affinity none asks for no pinning");
   }
-  int cpus = 0;
-  while (true) {  // a parent's quota binds too
-    std::ifstream file("/sys/fs/cgroup" + (group == "/" ? std::string() : group) + "/cpu.max");
-    std::string quota;
-    double period = 0;
-    if (file >> quota >> period && quota != "max" && period > 0) {
-      int n = ceil_div(std::stod(quota), period);
-      cpus = cpus == 0 ? n : std::min(cpus, n);
-    }
-    if (group == "/" || group.empty()) break;
-    group = group.substr(0, std::max<size_t>(group.rfind('/'), 1));
-    if (group.empty()) group = "/";
-  }
-  double quota = 0, period = 0;
-  std::ifstream quota_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream period_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  if (quota_file >> quota && period_file >> period && quota > 0 && period > 0) {
-    int n = ceil_div(quota, period);
-    cpus = cpus == 0 ? n : std::min(cpus, n);
-  }
-  return cpus;
 }
 
 inline void CpuRelax() {
@@ -61,15 +43,6 @@ inline void CpuRelax() {
 constexpr int kSpins = 2000;
 
 }  // namespace
-
-int AvailableCpus() {
-  int cpus = static_cast<int>(std::thread::hardware_concurrency());
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) cpus = CPU_COUNT(&set);
-  int quota = CgroupCpus();
-  if (quota > 0) cpus = std::min(cpus, quota);
-  return std::max(cpus, 1);
-}
 
 struct ThreadPool::State {
   // A job is published by raising `generation`; workers count down `pending` when done. Both wait with
@@ -103,10 +76,20 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int num_threads)
-    : num_threads_(num_threads > 0 ? num_threads : AvailableCpus()), state_(std::make_unique<State>()) {
-  for (int t = 1; t < num_threads_; ++t)
+    : ThreadPool(ThreadPlacement{num_threads > 0 ? num_threads : DefaultThreads(ReadCpuTopology())}) {}
+
+ThreadPool::ThreadPool(const ThreadPlacement& placement)
+    : num_threads_(placement.num_threads),
+      caller_cpus_(placement.caller_cpus),
+      state_(std::make_unique<State>()) {
+  for (int t = 1; t < num_threads_; ++t) {
     state_->workers.emplace_back([s = state_.get(), t] { s->WorkerLoop(t); });
+    if (!placement.cpus.empty())
+      KeepOn(state_->workers.back().native_handle(), {placement.cpus[static_cast<size_t>(t)]});
+  }
 }
+
+void ThreadPool::PlaceCaller() const { KeepOn(pthread_self(), caller_cpus_); }
 
 ThreadPool::~ThreadPool() {
   state_->stop.store(true, std::memory_order_relaxed);

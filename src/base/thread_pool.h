@@ -4,22 +4,27 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
+
+#include "base/cpu_topology.h"
 
 namespace fd {
 
-// CPUs this process may really use: the affinity mask and the cgroup quota (v1 and v2), whichever is smaller;
-// at least 1.
-int AvailableCpus();
-
 class ThreadPool {
  public:
-  // num_threads includes the caller; 0 means AvailableCpus().
+  // num_threads includes the caller; 0 means DefaultThreads() of this machine. The scheduler places them.
   explicit ThreadPool(int num_threads);
+  // Workers are pinned as it says; where the system refuses, a warning is logged once and they are not.
+  explicit ThreadPool(const ThreadPlacement& placement);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int num_threads() const { return num_threads_; }
+
+  // Keeps the calling thread, and every thread it will start, on the placement's caller_cpus: for a thread
+  // that does nothing but call Run.
+  void PlaceCaller() const;
 
   // Calls fn(thread) once for each thread in [0, num_threads) and returns when all are done.
   template <typename Fn>
@@ -51,6 +56,7 @@ class ThreadPool {
 
   struct State;
   int num_threads_;
+  std::vector<int> caller_cpus_;
   std::unique_ptr<State> state_;
 };
 

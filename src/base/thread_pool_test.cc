@@ -1,8 +1,10 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
+#include <thread>
 #include <vector>
 
 namespace fd {
@@ -32,7 +34,50 @@ TEST(ThreadPool, ParallelForCoversEachIndexOnce) {
   }
 }
 
-TEST(ThreadPool, AvailableCpusIsPositive) { EXPECT_GE(AvailableCpus(), 1); }
+std::vector<int> MyCpus() {
+  cpu_set_t set;
+  EXPECT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+TEST(ThreadPool, PinsWorkersAndTheCallerThatAsks) {
+  const std::vector<int> all = MyCpus();
+  ThreadPlacement placement;
+  placement.num_threads = 3;
+  placement.cpus = {all.front(), all.back(), all.front()};
+  placement.caller_cpus = {all.back()};
+  ThreadPool pool(placement);
+  std::vector<int> seen[3];
+  pool.Run([&](int t) { seen[t] = MyCpus(); });
+  EXPECT_EQ(seen[0], all);  // whoever merely calls stays as it is
+  EXPECT_EQ(seen[1], (std::vector<int>{all.back()}));
+  EXPECT_EQ(seen[2], (std::vector<int>{all.front()}));
+  std::thread([&] {
+    pool.PlaceCaller();
+    EXPECT_EQ(MyCpus(), (std::vector<int>{all.back()}));
+  }).join();
+  EXPECT_EQ(MyCpus(), all);
+}
+
+TEST(ThreadPool, WorksWherePinningIsRefused) {
+  ThreadPlacement placement;
+  placement.num_threads = 2;
+  placement.cpus = {60000, 60001};
+  placement.caller_cpus = {60000};
+  ThreadPool pool(placement);
+  pool.PlaceCaller();
+  std::atomic<int> calls{0};
+  pool.Run([&](int) { ++calls; });
+  EXPECT_EQ(calls.load(), 2);
+}
+
+TEST(ThreadPool, DefaultIsTheMachines) {
+  EXPECT_EQ(ThreadPool(0).num_threads(), DefaultThreads(ReadCpuTopology()));
+}
 
 }  // namespace
 }  // namespace fd

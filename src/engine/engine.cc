@@ -28,6 +28,7 @@ struct Engine::Impl {
         options(options_in),
         scheduler(options),
         executor(*model, ctx, options),
+        threads(ctx.threads),
         heartbeat(Clock::now()) {
     UpdateStats(0);
   }
@@ -51,6 +52,7 @@ struct Engine::Impl {
   // Engine thread alone.
   Scheduler scheduler;
   Executor executor;
+  const ThreadPool* threads;                             // of the ops; may be null
   std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
   EngineStats working_stats;
 
@@ -74,6 +76,7 @@ struct Engine::Impl {
 };
 
 void Engine::Impl::Loop() {
+  if (threads != nullptr) threads->PlaceCaller();
   if (options.overlap) {
     OverlapLoop();
   } else {

@@ -30,7 +30,7 @@ def test_version_and_help():
         page = command(name, "--help")
         assert page.returncode == 0 and "--model" in page.stdout
     serve = command("serve", "--help").stdout
-    for flag in ("--port", "--max-model-len", "--quantization", "--quantize-lm-head", "--limit-mm-per-prompt", "--max-body-bytes", "--threads"):
+    for flag in ("--port", "--max-model-len", "--quantization", "--quantize-lm-head", "--limit-mm-per-prompt", "--max-body-bytes", "--threads", "--cpu-affinity", "--cpu-isa"):
         assert flag in serve
     assert command().returncode == 2
     wrong = command("serv")

@@ -55,10 +55,25 @@ def test_the_kernels_follow_the_environment():
     assert found["cpu"]["kernels"] == "avx2"
 
 
+def test_flags_of_the_processors():
+    cpu = max(os.sched_getaffinity(0))
+    code, found = report("--cpu-isa", "avx2", "--cpu-affinity", str(cpu))
+    assert code == 0 and found["cpu"]["kernels"] == "avx2"
+    assert found["cpu"]["threads"] == 1 and found["cpu"]["thread_cpus"] == [cpu]
+    assert found["cpu"]["nodes"] == 1
+    assert f"1 thread on CPU {cpu}, pinned" in doctor("--cpu-affinity", str(cpu)).stdout
+    _, found = report("--cpu-affinity", str(cpu), "--threads", "2")
+    assert found["cpu"]["thread_cpus"] == []  # two threads share a CPU as the scheduler likes
+    problem = next(p for p in found["problems"] if p["what"].startswith("--threads 2 exceeds the 1 core"))
+    assert problem["severity"] == "warning" and "--threads 1" in problem["fix"]
+    wrong = doctor("--cpu-affinity", "60000")
+    assert wrong.returncode == 2 and "CPU 60000 is not among" in wrong.stderr
+
+
 def test_a_processor_less_is_seen():
     one = sorted(os.sched_getaffinity(0))[:1]
     _, found = report(preexec_fn=lambda: os.sched_setaffinity(0, one))
-    assert found["cpu"]["usable_processors"] == 1
+    assert found["cpu"]["usable_processors"] == found["cpu"]["threads"] == 1
 
 
 def test_few_open_files_are_a_problem_with_a_fix():

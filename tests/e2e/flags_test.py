@@ -66,6 +66,11 @@ def test_launch_command_of_the_guide(start_server):
     (["--limit-mm-per-prompt", "{image: 1}"], ["--limit-mm-per-prompt", '{"image": 100'] ),
     (["--limit-mm-per-prompt", '{"picture": 1}'], ["--limit-mm-per-prompt", "picture", "image"]),
     (["--limit-mm-per-prompt", '{"image": -1}'], ["--limit-mm-per-prompt", "image"]),
+    (["--threads", "1025"], ["--threads 1025", "from 0 to 1024"]),
+    (["--cpu-affinity", "0-"], ["--cpu-affinity 0-: '0-'", "0-7,16", "auto and none"]),
+    (["--cpu-affinity", "all"], ["--cpu-affinity all: 'all'", "0-7,16"]),
+    (["--cpu-affinity", "0,60000"], ["--cpu-affinity 0,60000: CPU 60000 is not among", "may use: "]),
+    (["--cpu-isa", "sse4"], ["--cpu-isa sse4: no such level", "auto, avx2"]),
     (["--header-timeout", "0"], ["--header-timeout 0", "0.01", "86400"]),
     (["one", "word"], ["unexpected word 'one'"]),
 ])
@@ -199,3 +204,15 @@ def test_one_thread_answers_the_same(start_server):
     reply = server.client.chat.completions.create(model="default", messages=ask("Compute 45 + 11."), temperature=0,
                                                   extra_body=thinking(False))
     assert reply.choices[0].message.content == "56"
+
+
+def test_threads_are_pinned_to_the_list(start_server):
+    cpu = max(os.sched_getaffinity(0))
+    server = start_server("--threads", "1", "--cpu-affinity", str(cpu), "--cpu-isa", "avx2")
+    reply = server.client.chat.completions.create(model="default", messages=ask("Compute 45 + 11."), temperature=0,
+                                                  extra_body=thinking(False))
+    assert reply.choices[0].message.content == "56"
+    assert f"1 thread on CPU {cpu}" in server.log_text()
+    masks = [os.sched_getaffinity(int(task)) for task in os.listdir(f"/proc/{server.process.pid}/task")]
+    assert {cpu} in masks  # the engine's thread
+    assert os.sched_getaffinity(server.process.pid) == os.sched_getaffinity(0)  # the sockets' is left alone

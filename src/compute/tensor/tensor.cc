@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/memory_policy.h"
 #include "base/strings.h"
 #include "compute/kernels/cuda/device.h"
 
@@ -84,6 +85,7 @@ std::shared_ptr<void> AllocateHost(int64_t bytes) {
   void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   FD_CHECK(p != MAP_FAILED, "out of memory: ", bytes, " bytes");
   madvise(p, size, MADV_HUGEPAGE);
+  PlacePages(p, size);
   return std::shared_ptr<void>(p, [size](void* q) { munmap(q, size); });
 }
 

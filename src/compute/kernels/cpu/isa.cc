@@ -2,10 +2,10 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <cstring>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/strings.h"
 
 namespace fd::cpu {
 
@@ -36,21 +36,31 @@ Isa BestIsa() {
                                                                                       : Isa::kAvx512;
 }
 
+StatusOr<Isa> ChooseIsa(const std::string& level) {
+  const Isa best = BestIsa();
+  if (level == "auto") return best;
+  std::string here = "auto";
+  bool known = false;
+  for (int i = 0; i < kNumIsas; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    known = known || level == IsaName(isa);
+    if (isa > best) continue;
+    if (level == IsaName(isa)) return isa;
+    here += StrCat(", ", IsaName(isa));
+  }
+  return InvalidArgument(StrCat(known ? "this CPU has no more than " : "no such level; this CPU has up to ",
+                                IsaName(best), ", so allowed are ", here, ", for example avx2"));
+}
+
 namespace {
 
 Isa FromEnvironment() {
-  const Isa best = BestIsa();
   const char* wanted = std::getenv("FASTDEPLOY_ISA");
-  if (wanted == nullptr || *wanted == '\0') return best;
-  for (int i = 0; i < kNumIsas; ++i) {
-    const Isa isa = static_cast<Isa>(i);
-    if (std::strcmp(wanted, IsaName(isa)) != 0) continue;
-    if (isa <= best) return isa;
-    LogWarning("FASTDEPLOY_ISA=", wanted, ": this CPU has no more than ", IsaName(best), "; using that");
-    return best;
-  }
-  LogWarning("FASTDEPLOY_ISA=", wanted, " is none of avx2, avx512, avx512_bf16; using ", IsaName(best));
-  return best;
+  if (wanted == nullptr || *wanted == '\0') return BestIsa();
+  const StatusOr<Isa> isa = ChooseIsa(wanted);
+  if (isa.ok()) return *isa;
+  LogWarning("FASTDEPLOY_ISA=", wanted, ": ", isa.status().message(), "; using ", IsaName(BestIsa()));
+  return BestIsa();
 }
 
 std::atomic<int>& Current() {
