@@ -268,7 +268,7 @@ TEST(LoadModel, QuantizedHead) {
             << family << " " << scheme.bits;
         const double error = SquaredDistance(LogitsOf(host, **model), expected);
         EXPECT_GT(error, 0.0) << "nothing was quantised";
-        EXPECT_LT(std::sqrt(error / size), scheme.bits == 8 ? 0.02 : 0.1) << family << " " << scheme.bits;
+        EXPECT_LT(std::sqrt(error / size), scheme.bits == 8 ? 0.02 : 0.11) << family << " " << scheme.bits;
       }
     }
   }
