@@ -269,7 +269,9 @@ TEST(PackedModel, HostileFiles) {
   EXPECT_TRUE(Contains(with({{"quantization", "wint2"}}), "wint2 is still to come"));
   EXPECT_TRUE(Contains(with({{"quantization", "none"}}), "nothing is quantised"));
   for (bool head : {false, true}) {  // as earlier builds wrote it
-    EXPECT_TRUE(Contains(with({{"lm_head", head}}), "lm_head must be wint8, wint4 or null, not a boolean"));
+    EXPECT_TRUE(Contains(with({{"lm_head", head}}),
+                         "lm_head must be wint8, wint4 or null, not a boolean, as earlier builds wrote it; "
+                         "make the folder anew"));
   }
   EXPECT_TRUE(Contains(with({{"lm_head", "wint2"}}), "lm_head wint2 is still to come"));
   for (const char* head : {"wint8", "wint4"}) {

@@ -19,6 +19,11 @@ StatusOr<Quantization> ParsePacked(const Json& config) {
   for (const auto& [key, value] : config.as_object()) {
     if (key != "quant_method" && key != "format_version") kinds.Set(key, value);
   }
+  if (const Json* head = config.Find("lm_head"); head != nullptr && head->is_bool()) {
+    return InvalidArgument(
+        "lm_head must be wint8, wint4 or null, not a boolean, as earlier builds wrote it; make the folder "
+        "anew with `fastdeploy quantize`");
+  }
   FD_ASSIGN_OR_RETURN(const Quantization out, ParseQuantization(WriteJson(std::move(kinds))));
   if (out == Quantization{}) return InvalidArgument("nothing is quantised");
   return out;
