@@ -224,7 +224,11 @@ StatusOr<bool> FlagSet::Parse(const std::vector<std::string>& args) {
   } catch (const CLI::ArgumentMismatch& error) {
     std::string flag = std::string(error.what());
     flag = flag.substr(0, flag.find(':'));
-    return InvalidArgument(StrCat(flag, " needs a value; see --help"), flag);
+    const CLI::Option* option = impl_->app.get_option_no_throw(flag);
+    std::string allowed = option == nullptr ? std::string() : option->get_type_name();
+    if (allowed.find('|') == std::string::npos)
+      return InvalidArgument(StrCat(flag, " needs a value; see --help"), flag);
+    return InvalidArgument(StrCat(flag, " needs a value, one of ", allowed, "; see --help"), flag);
   } catch (const CLI::ParseError& error) {
     return InvalidArgument(StrCat(error.what(), "; see --help"));
   }

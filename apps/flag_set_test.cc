@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/json.h"
+#include "base/strings.h"
 #include "fastdeploy_flags.h"
 #include "model/weights/quantization_config.h"
 #include "model_flags.h"
@@ -70,7 +72,8 @@ TEST(FlagSet, ErrorsNameValueLimitFlagAndExample) {
             "--gpu-memory-utilization 0.85");
   EXPECT_EQ(ErrorOf({"--dtype", "fp16"}),
             "--dtype fp16: must be one of bfloat16, float32, for example --dtype bfloat16");
-  EXPECT_EQ(ErrorOf({"--dtype"}), "--dtype needs a value; see --help");
+  EXPECT_EQ(ErrorOf({"--threads"}), "--threads needs a value; see --help");
+  EXPECT_EQ(ErrorOf({"--dtype"}), "--dtype needs a value, one of bfloat16|float32; see --help");
   EXPECT_EQ(ErrorOf({"--max-model-lenn", "5"}),
             "unknown flag --max-model-lenn; did you mean --max-model-len?");
   EXPECT_EQ(ErrorOf({"--zzzzzzzzzzzzzzz"}), "unknown flag --zzzzzzzzzzzzzzz; see --help");
@@ -100,11 +103,11 @@ TEST(ModelFlags, Quantization) {
   ASSERT_TRUE(flags.Parse({"--quantization", R"({"quantization": "wint4", "group_size": 128})"}).ok());
   EXPECT_EQ(values.quantization.bits, 4);
   EXPECT_EQ(values.quantization.group_size, 128);
-  EXPECT_FALSE(values.quantization.lm_head);
-  ASSERT_TRUE(flags.Parse({"--quantize-lm-head"}).ok());
-  EXPECT_TRUE(values.quantization.lm_head);
+  EXPECT_EQ(values.quantization.lm_head, ops::QuantScheme{});
+  ASSERT_TRUE(flags.Parse({"--quantize-lm-head", "wint8"}).ok());
+  EXPECT_EQ(values.quantization.lm_head, (ops::QuantScheme{8, 0}));
   ASSERT_TRUE(flags.Parse({"--quantization", "wint8"}).ok());
-  EXPECT_TRUE(values.quantization.lm_head) << "whatever the order of the flags";
+  EXPECT_EQ(values.quantization.lm_head, (ops::QuantScheme{8, 0})) << "whatever the order of the flags";
   EXPECT_EQ(ParseQuantization("wint8").value().bits, 8);
   EXPECT_EQ(ParseQuantization("none").value().bits, 0);
   for (const char* wrong :
@@ -114,6 +117,58 @@ TEST(ModelFlags, Quantization) {
     const auto parsed = ParseQuantization(wrong);
     ASSERT_FALSE(parsed.ok()) << wrong;
     EXPECT_NE(parsed.status().message().find("for example wint8"), std::string::npos) << wrong;
+  }
+}
+
+Quantization QuantizationOf(const std::vector<std::string>& args) {
+  ModelFlags values;
+  FlagSet flags("x", "y");
+  AddModelFlags(flags, &values, true);
+  EXPECT_TRUE(flags.Parse(args).ok());
+  return values.quantization;
+}
+
+TEST(ModelFlags, QuantizedHead) {
+  const Quantization eight = {8, 0, {8, 0}}, four = {8, 0, {4, 32}}, none = {8, 0};
+  const std::string json = R"({"quantization": "wint8", "lm_head": )";
+  EXPECT_EQ(QuantizationOf({"--quantization", "wint8", "--quantize-lm-head", "wint8"}), eight);
+  EXPECT_EQ(QuantizationOf({"--quantize-lm-head=wint4", "--quantization", "wint8"}), four);
+  EXPECT_EQ(QuantizationOf({"--quantize-lm-head", "none", "--quantization", "wint8"}), none);
+  EXPECT_EQ(QuantizationOf({"--quantize-lm-head", "wint4"}), (Quantization{0, 0, {4, 32}}));
+  EXPECT_EQ(QuantizationOf({"--quantization", json + "\"wint8\"}"}), eight);
+  EXPECT_EQ(QuantizationOf({"--quantization", json + "\"wint4\"}"}), four);
+  EXPECT_EQ(QuantizationOf({"--quantization", json + "null}"}), none);
+  EXPECT_EQ(QuantizationOf({"--quantization", json + "\"wint4\"}", "--quantize-lm-head", "wint4"}), four);
+  EXPECT_EQ(QuantizationOf(
+                {"--quantization", R"({"quantization": "wint8", "group_size": 128, "lm_head": "wint4"})"}),
+            (Quantization{8, 128, {4, 32}}))
+      << "the head's groups are its own";
+  EXPECT_EQ(QuantizationName(none), "wint8");
+  EXPECT_EQ(QuantizationName(four), "wint8 --quantize-lm-head wint4");
+  EXPECT_EQ(QuantizationName({4, 64, {8, 0}}),
+            R"({"quantization":"wint4","group_size":64} --quantize-lm-head wint8)");
+  EXPECT_EQ(ParseQuantization(WriteJson(QuantizationJson({4, 64, {4, 32}}))).value(),
+            (Quantization{4, 64, {4, 32}}));
+
+  EXPECT_EQ(ErrorOf({"--quantize-lm-head"}),
+            "--quantize-lm-head needs a value, one of none|wint8|wint4; see --help");
+  for (const char* wrong : {"", "true", "int8", "--threads"}) {
+    EXPECT_EQ(ErrorOf({"--quantize-lm-head", wrong}),
+              StrCat("--quantize-lm-head ", *wrong == 0 ? "''" : wrong,
+                     ": must be one of none, wint8, wint4, for example --quantize-lm-head wint8"));
+  }
+  for (const auto& [key, flag] : std::vector<std::pair<std::string, std::string>>{
+           {"\"wint4\"", "wint8"}, {"\"wint4\"", "none"}, {"null", "wint8"}}) {
+    const std::string words[] = {"--quantization", json + key + "}", "--quantize-lm-head", flag};
+    const std::string text = key == "null" ? key : "wint4";
+    for (const auto& args : {std::vector<std::string>{words[0], words[1], words[2], words[3]},
+                             std::vector<std::string>{words[2], words[3], words[0], words[1]}}) {
+      const std::string e = ErrorOf(args);
+      EXPECT_NE(e.find(StrCat("lm_head ", text, " in --quantization and --quantize-lm-head ", flag,
+                              " contradict each other; give one of them")),
+                std::string::npos)
+          << e;
+    }
   }
 }
 
@@ -152,6 +207,9 @@ TEST(ModelFlags, QuantizationUnderFastDeploysNames) {
        {"moe_quant_type goes with", "mix_quant", ""}},
       {R"({"quantization": "wint8", "kv_cache_quant_type": "int8"})",
        {"kv_cache_quant_type int8 is still to come", "supported now: null", ""}},
+      {R"({"quantization": "wint8", "lm_head": true})",
+       {"lm_head must be wint8, wint4 or null, not a boolean", "for example", ""}},
+      {R"({"quantization": "wint8", "lm_head": "wint2"})", {"lm_head wint2 is still to come", "", ""}},
       {R"({"quantization": "wint8", "layers": {"*.o_proj": "wint2"}})",
        {"layers.*.o_proj wint2 is still to come", "", ""}},
       {R"({"quantization": "wint8", "layers": ["*.o_proj"]})",

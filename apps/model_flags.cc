@@ -1,10 +1,46 @@
 #include "model_flags.h"
 
+#include <memory>
+#include <optional>
+
 #include "base/files.h"
 #include "base/strings.h"
 #include "model/weights/quantization_config.h"
 
 namespace fd {
+
+void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std::string& help,
+                          const std::string& head_help) {
+  // What the key lm_head and the flag say; either may come first.
+  struct Heads {
+    std::optional<ops::QuantScheme> key, flag;
+  };
+  const auto heads = std::make_shared<Heads>();
+  const auto merge = [heads, quantization]() -> Status {
+    const auto& [key, flag] = *heads;
+    if (key && flag && *key != *flag) {
+      return InvalidArgument(StrCat("lm_head ", key->bits == 0 ? "null" : StrCat("wint", key->bits),
+                                    " in --quantization and --quantize-lm-head ",
+                                    flag->bits == 0 ? "none" : StrCat("wint", flag->bits),
+                                    " contradict each other; give one of them"));
+    }
+    quantization->lm_head = flag ? *flag : key.value_or(ops::QuantScheme{});
+    return OkStatus();
+  };
+  flags.Custom("quantization", "KIND", help, "none",
+               [quantization, heads, merge](const std::string& text) -> Status {
+                 bool names_head = false;
+                 FD_ASSIGN_OR_RETURN(*quantization, ParseQuantization(text, &names_head));
+                 heads->key.reset();
+                 if (names_head) heads->key = quantization->lm_head;
+                 return merge();
+               });
+  flags.Custom("quantize-lm-head", "none|wint8|wint4", head_help, "none",
+               [heads, merge](const std::string& text) -> Status {
+                 FD_ASSIGN_OR_RETURN(heads->flag, ParseHeadKind(text));
+                 return merge();
+               });
+}
 
 void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Group("Model");
@@ -12,20 +48,13 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Choice("dtype", &values->dtype, {"bfloat16", "float32"}, "Activations and key/value cache");
   flags.Choice("load-format", &values->load_format, {"auto", "safetensors", "dummy"},
                "dummy: random weights of config.json's shapes, no weight file is read");
-  flags.Custom(
-      "quantization", "KIND",
+  AddQuantizationFlags(
+      flags, &values->quantization,
       "Linear layers' weights while loading: none, wint8, wint4 (of a MoE model the experts, the rest "
       "wint8), or JSON under FastDeploy's names: quantization, group_size, dense_quant_type, moe_quant_type, "
-      "image_moe_quant_type, layers, modules_to_not_convert; a folder that `fastdeploy quantize` wrote needs "
-      "none",
-      "none", [values](const std::string& text) {
-        const bool lm_head = values->quantization.lm_head;
-        FD_ASSIGN_OR_RETURN(values->quantization, ParseQuantization(text));
-        values->quantization.lm_head = lm_head;
-        return OkStatus();
-      });
-  flags.Switch("quantize-lm-head", &values->quantization.lm_head,
-               "The head's weights in 8 bits too, also without --quantization (CPU only)");
+      "image_moe_quant_type, lm_head, layers, modules_to_not_convert; a folder that `fastdeploy quantize` "
+      "wrote needs none",
+      "The head's weights too, also without --quantization; wint4: in groups of 32 inputs (CPU only)");
   flags.Text("device", &values->device, "What computes: auto, cpu or cuda:N", "DEVICE");
   AddCpuFlags(flags, &values->cpu);
   flags.Integer("max-model-len", &values->max_model_len, {16, int64_t{1} << 24, 4096},

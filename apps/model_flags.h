@@ -29,6 +29,10 @@ struct ModelFlags {
   ImageLimits image_limits;
 };
 
+// --quantization and --quantize-lm-head, merged into `quantization`; the key lm_head of the former and the
+// latter may not say different things.
+void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std::string& help,
+                          const std::string& head_help);
 // scheduling: also the flags that only make sense for many requests at once.
 void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling);
 

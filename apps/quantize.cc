@@ -55,16 +55,11 @@ int RunQuantize(const std::vector<std::string>& args) {
   flags.Group("Model");
   flags.Text("model", &model_dir, "The checkpoint's folder, bfloat16 or float32; also the first word", "DIR");
   flags.Text("output", &output, "The folder to make, whole or not at all; also the next word", "DIR");
-  flags.Custom("quantization", "KIND",
-               "wint8, wint4 (of a MoE model the experts, the rest wint8), or JSON with a group_size", "none",
-               [&quantization](const std::string& text) {
-                 const bool lm_head = quantization.lm_head;
-                 FD_ASSIGN_OR_RETURN(quantization, ParseQuantization(text));
-                 quantization.lm_head = lm_head;
-                 return OkStatus();
-               });
-  flags.Switch("quantize-lm-head", &quantization.lm_head,
-               "The head's weights in 8 bits too, also without --quantization; such a folder is for the CPU");
+  AddQuantizationFlags(
+      flags, &quantization,
+      "wint8, wint4 (of a MoE model the experts, the rest wint8), or JSON with a group_size",
+      "The head's weights too, also without --quantization; wint4: in groups of 32 inputs; such a folder is "
+      "for the CPU");
   flags.Integer("threads", &threads, {0, 1024, 2}, "Threads that compute",
                 "one a core, within the cgroup's quota");
   auto parsed = flags.Parse(args);

@@ -60,10 +60,12 @@ TEST(WorkOfStep, QuantisedWeightsAreSmallerAndInt8) {
   EXPECT_NEAR(work.flop, 2 * head, 1e3);
   work = WorkOfStep(dense, 18432, 1, 1, 0, {4, 32});
   EXPECT_NEAR(work.bytes, layers / 2 + layers / 16 + 2 * head + 18432, 1e3);
-  work = WorkOfStep(dense, 18432, 1, 1, 0, {8, 0, true});
+  work = WorkOfStep(dense, 18432, 1, 1, 0, {8, 0, {8, 0}});
   EXPECT_NEAR(work.bytes, layers + 2 * features + head + 2 * 103424 + 18432, 1e3);
   EXPECT_NEAR(work.int8_flop, 2 * (layers + head), 1e3);
-  EXPECT_EQ(WorkOfStep(dense, 18432, 1, 1, 0, {0, 0, true}).int8_flop, 2 * head);
+  work = WorkOfStep(dense, 18432, 1, 1, 0, {0, 0, {4, 32}});
+  EXPECT_NEAR(work.bytes, 2 * layers + head / 2 + head / 16 + 18432, 1e3);
+  EXPECT_EQ(work.int8_flop, 2 * head);
   // wint4 on a MoE model: experts 4 bits, the rest 8.
   const double rest = 440.4e6 + 94.4e6 + 637.0e6, experts = 27 * 6 * 11.7965e6;
   work = WorkOfStep(moe, kKvTokenBytes, 1, 1, 0, {4, 0});

@@ -153,24 +153,24 @@ class Ours:
 
     def __init__(self, args):
         self.args = args
-        self.heads = {}
 
-    def model_flags(self, command, model, bits):
+    def model_flags(self, model, bits):
         kind = QUANTIZATION[bits]
-        packed = f"{model}-{kind}"
-        if kind and (pathlib.Path(self.args.models) / packed).is_dir():
-            return ["--model", os.path.join(self.args.models, packed)]
+        packed = pathlib.Path(self.args.models) / f"{model}-{kind}"
+        if kind and packed.is_dir():
+            head = json.loads((packed / "config.json").read_text())["quantization_config"].get("lm_head")
+            if self.args.head and head != self.args.head:
+                raise RaceError(f"--head {self.args.head}: {packed.name} is packed with its head in {head or 'bf16'}; pack it anew or move it away")
+            return ["--model", str(packed)]
         flags = ["--model", os.path.join(self.args.models, model)]
         if kind:
-            if command not in self.heads:
-                self.heads[command] = "--quantize-lm-head" in execute([self.args.binary, command, "--help"])[0]
             # Both peers' files have the tied embedding in integers too.
-            flags += ["--quantization", kind] + ["--quantize-lm-head"] * self.heads[command]
+            flags += ["--quantization", kind, "--quantize-lm-head", self.args.head or "wint8"]
         return flags
 
     def bench(self, model, bits, test, *flags):
         def measure():
-            text, rss = execute([self.args.binary, "bench", *self.model_flags("bench", model, bits), "--threads", self.args.threads,
+            text, rss = execute([self.args.binary, "bench", *self.model_flags(model, bits), "--threads", self.args.threads,
                                  "--json", *flags, *self.args.binary_flags])
             lines = json_lines(text)
             found = next((line for line in lines if line.get("test") == test), None)
@@ -204,7 +204,7 @@ class Ours:
         return measure
 
     def server(self, bits, length, sequences):
-        return [self.args.binary, "serve", *self.model_flags("serve", DENSE, bits), "--threads", self.args.threads,
+        return [self.args.binary, "serve", *self.model_flags(DENSE, bits), "--threads", self.args.threads,
                 "--max-num-seqs", sequences, "--max-model-len", length, *self.args.binary_flags]
 
     def start(self, bits):
@@ -393,6 +393,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=str(ROOT / "build" / "release" / "fastdeploy"))
     parser.add_argument("--binary-flags", type=str.split, default=[], help="more flags of fastdeploy bench and serve, in one word")
+    parser.add_argument("--head", choices=["wint8", "wint4"],
+                        help="what ours keeps the head in beside quantised weights (wint8, or as a packed checkpoint has it)")
     parser.add_argument("--models", help="folder of checkpoints and GGUFs")
     parser.add_argument("--llama-dir", help="folder of llama.cpp's programs")
     parser.add_argument("--openvino-python", help="a Python interpreter that has openvino-genai")

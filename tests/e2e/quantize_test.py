@@ -28,15 +28,18 @@ def answers(model, *flags):
     return [r.stdout for r in results]
 
 
-@pytest.mark.parametrize("kind", ["wint8", "wint4", '{"quantization": "wint4", "group_size": 32}'])
-def test_packed_model_answers_as_the_one_quantised_while_loading(tmp_path, kind):
+@pytest.mark.parametrize("kind, head", [("wint8", ()), ("wint4", ()), ('{"quantization": "wint4", "group_size": 32}', ()),
+                                        ("wint4", ("--quantize-lm-head", "wint4")), ("wint8", ("--quantize-lm-head", "wint8"))])
+def test_packed_model_answers_as_the_one_quantised_while_loading(tmp_path, kind, head):
     out = tmp_path / "packed"
-    result = command("quantize", MODEL, out, "--quantization", kind)
+    flags = ("--quantization", kind, *head)
+    result = command("quantize", MODEL, out, *flags)
     assert result.returncode == 0, result.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["packed"]
-    assert answers(out) == answers(out, "--quantization", kind) == answers(MODEL, "--quantization", kind)
+    assert answers(out) == answers(out, *flags) == answers(MODEL, *flags)
+    assert json.loads((out / "config.json").read_text())["quantization_config"].get("lm_head") == (head[1] if head else None)
     listing = json.loads(command("inspect", out, "--json").stdout)
-    assert listing["quantization"].endswith(" in panels") and json.loads(command("inspect", MODEL, "--json").stdout)["quantization"] == "none"
+    assert listing["quantization"].endswith(" ".join((*head, "in panels"))) and json.loads(command("inspect", MODEL, "--json").stdout)["quantization"] == "none"
     assert listing["bytes"] < 0.8 * json.loads(command("inspect", MODEL, "--json").stdout)["bytes"]
     assert "quantised  " in command("inspect", out).stdout
     other = command("run", out, QUESTIONS[0], "--quantization", "wint8" if kind != "wint8" else "wint4")
@@ -54,6 +57,11 @@ def test_flags_and_errors(tmp_path):
         ((MODEL, tmp_path / "out"), 2, ["--quantization wint8"]),
         ((MODEL, tmp_path / "out", "--quantization", "none"), 2, ["--quantization wint8"]),
         ((MODEL, tmp_path / "out", "--quantization", "wint2"), 2, ["wint2", "wint8, wint4"]),
+        ((MODEL, tmp_path / "out", "--quantize-lm-head", "none"), 2, ["--quantization wint8"]),
+        ((MODEL, tmp_path / "out", "--quantize-lm-head"), 2, ["--quantize-lm-head needs a value", "none|wint8|wint4"]),
+        ((MODEL, tmp_path / "out", "--quantize-lm-head", "int8"), 2, ["--quantize-lm-head int8", "none, wint8, wint4"]),
+        ((MODEL, tmp_path / "out", "--quantization", '{"quantization": "wint8", "lm_head": "wint4"}', "--quantize-lm-head", "wint8"), 2,
+         ["lm_head wint4 in --quantization", "--quantize-lm-head wint8", "contradict"]),
         ((MODEL, tmp_path / "out", "more", "--quantization", "wint8"), 2, ["'more'"]),
         (("no-such-model", tmp_path / "out", "--quantization", "wint8"), 1, ["no such directory"]),
         ((MODEL, tmp_path / "named", "--quantization", "wint8"), 1, ["is no empty folder"]),

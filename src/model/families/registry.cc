@@ -30,17 +30,18 @@ bool IsIgnored(std::string_view name) {
 }
 
 Status CheckQuantization(const ops::Context& ctx, const Quantization& quantization) {
-  if (quantization.lm_head && ctx.device.type != DeviceType::kCpu) {
+  if (quantization.lm_head.bits != 0 && ctx.device.type != DeviceType::kCpu) {
     return Unimplemented(
-        "--quantize-lm-head is for the CPU: a GPU keeps the head as stored; leave it out, or compute on the "
-        "CPU with --device cpu",
+        StrCat("--quantize-lm-head wint", quantization.lm_head.bits,
+               " is for the CPU: a GPU keeps the head as stored; leave it out, or compute on the CPU with "
+               "--device cpu"),
         "--quantize-lm-head");
   }
-  if (!IsQuantized(quantization)) return OkStatus();
   std::vector<ops::QuantScheme> schemes = {{quantization.bits, quantization.group_size},
                                            quantization.dense,
                                            quantization.experts,
-                                           quantization.vision_experts};
+                                           quantization.vision_experts,
+                                           quantization.lm_head};
   for (const LayerChoice& choice : quantization.layers) schemes.push_back(choice.scheme);
   for (const ops::QuantScheme& scheme : schemes) {
     if (scheme.bits != 0 && scheme.bits != 8 && scheme.bits != 4) {
@@ -105,7 +106,12 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
       LogWarning("--quantization is left aside: quantization_config in ", JoinPath(model_dir, "config.json"),
                  " comes first");
     }
-    own->lm_head = options.quantization.lm_head;
+    if (own->lm_head.bits == 0) {
+      own->lm_head = options.quantization.lm_head;
+    } else if (options.quantization.lm_head.bits != 0 && options.quantization.lm_head != own->lm_head) {
+      LogWarning("--quantize-lm-head is left aside: lm_head of quantization_config in ",
+                 JoinPath(model_dir, "config.json"), " comes first");
+    }
     opened->options.quantization = *own;
   }
   if (Status status = CheckQuantization(ctx, opened->options.quantization); !status.ok()) {

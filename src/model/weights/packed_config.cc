@@ -16,19 +16,15 @@ StatusOr<Quantization> ParsePacked(const Json& config) {
                                   "; this program reads ", kFormatVersion));
   }
   JsonObject kinds;
-  bool lm_head = false;
   for (const auto& [key, value] : config.as_object()) {
-    if (key == "quant_method" || key == "format_version") continue;
-    if (key != "lm_head") {
-      kinds.Set(key, value);
-    } else if (value.is_bool()) {
-      lm_head = value.as_bool();
-    } else {
-      return InvalidArgument("lm_head is no boolean");
-    }
+    if (key != "quant_method" && key != "format_version") kinds.Set(key, value);
   }
-  FD_ASSIGN_OR_RETURN(Quantization out, ParseQuantization(WriteJson(std::move(kinds))));
-  out.lm_head = lm_head;
+  if (const Json* head = config.Find("lm_head"); head != nullptr && head->is_bool()) {
+    return InvalidArgument(
+        "lm_head must be wint8, wint4 or null, not a boolean, as earlier builds wrote it; make the folder "
+        "anew with `fastdeploy quantize`");
+  }
+  FD_ASSIGN_OR_RETURN(const Quantization out, ParseQuantization(WriteJson(std::move(kinds))));
   if (out == Quantization{}) return InvalidArgument("nothing is quantised");
   return out;
 }
@@ -36,8 +32,7 @@ StatusOr<Quantization> ParsePacked(const Json& config) {
 }  // namespace
 
 JsonObject PackedConfig(const Quantization& quantization) {
-  JsonObject out = {
-      {"quant_method", kMethod}, {"format_version", kFormatVersion}, {"lm_head", quantization.lm_head}};
+  JsonObject out = {{"quant_method", kMethod}, {"format_version", kFormatVersion}};
   for (auto& [key, value] : QuantizationJson(quantization)) out.Set(key, value);
   return out;
 }

@@ -28,7 +28,7 @@ bool Matches(std::string_view pattern, std::string_view name) {
 WeightSchemes SchemesFor(const Quantization& q, const ModelConfig& config) {
   WeightSchemes schemes;
   schemes.layers = q.layers;
-  schemes.head = {q.lm_head ? 8 : 0, 0};
+  schemes.head = q.lm_head;
   if (q.mixed) {
     schemes.dense = q.dense;
     schemes.experts = q.experts;

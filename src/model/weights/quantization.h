@@ -25,12 +25,15 @@ struct LayerChoice {
 struct Quantization {
   int bits = 0;            // 0: as stored; 8: wint8; 4: wint4, of a MoE model the experts, the rest has 8
   int64_t group_size = 0;  // a multiple of 32, of the weights of `bits` bits; 0: one scale an output feature
-  bool lm_head = false;    // the head in 8 bits, whatever `bits`; a tied one is a copy of the table's rows
-  bool mixed = false;      // mix_quant: the next three instead of bits and group_size
+  ops::QuantScheme lm_head;  // a HeadScheme, whatever `bits`; a tied head is then a copy of the table's rows
+  bool mixed = false;        // mix_quant: the next three instead of bits and group_size
   ops::QuantScheme dense, experts, vision_experts;
   std::vector<LayerChoice> layers;  // the first whose pattern matches wins over all of the former but lm_head
   bool operator==(const Quantization&) const = default;
 };
+// What a kind of `bits` bits, 0, 8 or 4, means for a head: wint4 has groups of 32 inputs, since one scale a
+// row costs a head too much there (docs/PERFORMANCE.md).
+constexpr ops::QuantScheme HeadScheme(int bits) { return {bits, bits == 4 ? 32 : 0}; }
 // Whether any layer may be quantised, the head aside.
 bool IsQuantized(const Quantization& quantization);
 

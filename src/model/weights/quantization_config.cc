@@ -12,9 +12,10 @@ namespace {
 
 constexpr std::string_view kExample =
     R"(for example wint8, {"quantization": "wint4", "group_size": 128} or {"quantization": "mix_quant", "dense_quant_type": "wint8", "moe_quant_type": "wint4"})";
-constexpr std::string_view kKeys[] = {"quantization",        "algo",           "group_size",
-                                      "dense_quant_type",    "moe_quant_type", "image_moe_quant_type",
-                                      "kv_cache_quant_type", "layers",         "modules_to_not_convert"};
+constexpr std::string_view kKeys[] = {"quantization",          "algo",           "group_size",
+                                      "dense_quant_type",      "moe_quant_type", "image_moe_quant_type",
+                                      "kv_cache_quant_type",   "lm_head",        "layers",
+                                      "modules_to_not_convert"};
 constexpr std::string_view kParts[] = {"dense_quant_type", "moe_quant_type", "image_moe_quant_type"};
 // Only in config.json: switches of FastDeploy, and a number, that change nothing for the kinds that are read.
 constexpr std::string_view kCheckpointSwitches[] = {
@@ -171,6 +172,10 @@ StatusOr<Quantization> Read(const Json& json, bool checkpoint) {
         kExample));
   }
   FD_RETURN_IF_ERROR(ReadLayers(json, &out));
+  if (const Json* head = find("lm_head"); head != nullptr) {
+    FD_ASSIGN_OR_RETURN(const int bits, Bits("lm_head", *head));
+    out.lm_head = HeadScheme(bits);
+  }
   if (const Json* size = find("group_size"); size != nullptr) {
     if (!size->is_int() || size->as_int() < 32 || size->as_int() > 65536 || size->as_int() % 32 != 0) {
       return InvalidArgument(StrCat("group_size must be a multiple of 32 from 32 to 65536, ", kExample));
@@ -208,20 +213,34 @@ JsonObject QuantizationJson(const Quantization& q) {
   if (!layers.empty()) out.Set("layers", std::move(layers));
   if (!kept.empty()) out.Set("modules_to_not_convert", std::move(kept));
   if (group_size != 0) out.Set("group_size", group_size);
+  if (q.lm_head.bits != 0) {
+    FD_CHECK(q.lm_head == HeadScheme(q.lm_head.bits), "a head that no key names");
+    out.Set("lm_head", KindJson(q.lm_head.bits));
+  }
   return out;
 }
 
 std::string QuantizationName(const Quantization& q) {
-  const JsonObject json = QuantizationJson(q);
+  JsonObject json = QuantizationJson(q);
+  json.Erase("lm_head");
   const std::string name = json.size() == 1 ? json.begin()->second.as_string() : WriteJson(json);
-  return q.lm_head ? name + " --quantize-lm-head" : name;
+  return q.lm_head.bits == 0 ? name : StrCat(name, " --quantize-lm-head wint", q.lm_head.bits);
 }
 
-StatusOr<Quantization> ParseQuantization(const std::string& text) {
+StatusOr<ops::QuantScheme> ParseHeadKind(const std::string& text) {
+  if (text == "none") return HeadScheme(0);
+  if (text == "wint8") return HeadScheme(8);
+  if (text == "wint4") return HeadScheme(4);
+  return InvalidArgument("must be one of none, wint8, wint4, for example --quantize-lm-head wint8");
+}
+
+StatusOr<Quantization> ParseQuantization(const std::string& text, bool* names_head) {
+  if (names_head != nullptr) *names_head = false;
   if (text.starts_with("{")) {
     StatusOr<Json> json = ParseJson(text);
     if (!json.ok())
       return InvalidArgument(StrCat("is no JSON object (", json.status().message(), "), ", kExample));
+    if (names_head != nullptr) *names_head = json->Find("lm_head") != nullptr;
     return Read(*json, false);
   }
   Quantization out;

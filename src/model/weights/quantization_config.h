@@ -18,12 +18,16 @@ namespace fd {
 //   moe_quant_type          mix_quant: the same of routed experts
 //   image_moe_quant_type    mix_quant: of vision experts; absent or null: moe_quant_type
 //   kv_cache_quant_type     null; others are still to come
+//   lm_head                 wint8, wint4 (in groups of 32 inputs, whatever group_size) or null, of the head
 //   layers                  {pattern: wint8, wint4 or null}: the first pattern that matches wins
 //   modules_to_not_convert  [pattern]: as stored
 // Patterns match a layer's name (model.layers.0.mlp.down_proj; q_proj, k_proj and v_proj together are also
 // qkv_proj, gate_proj and up_proj are up_gate_proj); * stands for any characters, ? for one. Errors name
-// the field, its value, what is allowed and an example.
-StatusOr<Quantization> ParseQuantization(const std::string& text);
+// the field, its value, what is allowed and an example. names_head, if given: whether the key lm_head is
+// there.
+StatusOr<Quantization> ParseQuantization(const std::string& text, bool* names_head = nullptr);
+// none, wint8 or wint4, the head's kind alone.
+StatusOr<ops::QuantScheme> ParseHeadKind(const std::string& text);
 
 // The same from a parsed config.json, where FastDeploy also writes whether weights are quantised already
 // (is_quantized, is_moe_quantized: the tensors themselves say it) and settings of other kinds. wint4 here
@@ -31,10 +35,11 @@ StatusOr<Quantization> ParseQuantization(const std::string& text);
 // bits.
 StatusOr<Quantization> ReadQuantizationConfig(const Json& quantization_config);
 
-// An object that ParseQuantization reads as the same, but for lm_head, which is a flag of its own.
+// An object that ParseQuantization reads as the same.
 JsonObject QuantizationJson(const Quantization& quantization);
 
-// As flags take it: "wint4", {"quantization":"wint4","group_size":128}, "wint8 --quantize-lm-head", "none".
+// As flags take it: "wint4", {"quantization":"wint4","group_size":128}, "wint8 --quantize-lm-head wint4",
+// "none".
 std::string QuantizationName(const Quantization& quantization);
 
 }  // namespace fd
