@@ -65,15 +65,19 @@ Tensor Dequantized(const TensorView& w, const ops::QuantScheme& scheme) {
   }
   return out;
 }
-// The activations as the kernels round them: values and scale of each row.
-Tensor RoundedRows(const TensorView& in) {
+// The activations as the kernels round them: values and scale of each block of a row.
+Tensor RoundedRows(const TensorView& in, const ops::QuantScheme& scheme) {
+  const int64_t k = in.dim(1), length = scheme.group_size == 0 ? cpu::kQuantRowBlock : scheme.group_size;
   Tensor out(DType::kFloat32, Device{}, in.shape);
   for (int64_t r = 0; r < in.dim(0); ++r) {
-    float most = 0;
-    for (int64_t j = 0; j < in.dim(1); ++j) most = std::max(most, std::abs(Get(in, r * in.row_stride + j)));
-    for (int64_t j = 0; j < in.dim(1); ++j) {
-      const float q = most == 0 ? 0 : std::nearbyint(Get(in, r * in.row_stride + j) * (127.0f / most));
-      out.view().As<float>()[r * in.dim(1) + j] = q * (most / 127.0f);
+    for (int64_t begin = 0; begin < k; begin += length) {
+      const int64_t end = std::min(begin + length, k);
+      float most = 0;
+      for (int64_t j = begin; j < end; ++j) most = std::max(most, std::abs(Get(in, r * in.row_stride + j)));
+      for (int64_t j = begin; j < end; ++j) {
+        const float q = most == 0 ? 0 : std::nearbyint(Get(in, r * in.row_stride + j) * (127.0f / most));
+        out.view().As<float>()[r * k + j] = q * (most / 127.0f);
+      }
     }
   }
   return out;
@@ -131,8 +135,8 @@ TEST_P(QuantParity, ProductsOfBothInputTypes) {
       const Tensor in = Random(rng, act, {m, k}), w = Random(rng, DType::kBFloat16, {n, k}),
                    bias = Random(rng, act, {n});
       Tensor expected(DType::kFloat32, Device{}, {m, n});
-      reference::Linear(expected, act == DType::kBFloat16 ? RoundedRows(in) : in, Dequantized(w, scheme),
-                        bias);
+      reference::Linear(expected, act == DType::kBFloat16 ? RoundedRows(in, scheme) : in,
+                        Dequantized(w, scheme), bias);
       const double absolute = 3e-6 * std::sqrt(static_cast<double>(k)) + 2e-6;
       Tensor first;
       ForEachIsa([&] {
@@ -167,8 +171,8 @@ TEST(QuantLinear, StackedTransposedAndStridedOperands) {
   const TensorView in = wide_in.view().Columns(4, k);
   for (const ops::QuantScheme& scheme : kSchemes) {
     Tensor expected(DType::kFloat32, Device{}, {m, 83});
-    reference::Linear(expected.view().Columns(0, 19), RoundedRows(in), Dequantized(a, scheme), {});
-    reference::Linear(expected.view().Columns(19, 64), RoundedRows(in), Dequantized(b, scheme), {});
+    reference::Linear(expected.view().Columns(0, 19), RoundedRows(in, scheme), Dequantized(a, scheme), {});
+    reference::Linear(expected.view().Columns(19, 64), RoundedRows(in, scheme), Dequantized(b, scheme), {});
     ForEachIsa([&] {
       for (bool transposed : {false, true}) {
         const ops::LinearWeight w = transposed ? ops::QuantizeLinear(cpu.ctx, {a_t, b_t}, true, scheme)
@@ -201,6 +205,26 @@ TEST(QuantLinear, ARowDoesNotDependOnTheOthers) {
         }
       });
     }
+  }
+}
+
+// More than eight rows of so many inputs pass slice by slice, fewer at once.
+TEST(QuantLinear, SlicesAddUpToTheWhole) {
+  Cpu cpu;
+  std::mt19937 rng(5);
+  const int64_t m = 19, n = 50, k = 17000;
+  const Tensor in = Random(rng, DType::kBFloat16, {m, k}), w = Random(rng, DType::kBFloat16, {n, k});
+  for (const ops::QuantScheme& scheme : kSchemes) {
+    ForEachIsa([&] {
+      const ops::LinearWeight packed = ops::QuantizeLinear(cpu.ctx, {w}, false, scheme);
+      Tensor all(DType::kFloat32, Device{}, {m, n});
+      ops::Linear(cpu.ctx, all, in, packed);
+      for (int64_t row = 0; row < m; ++row) {
+        Tensor one(DType::kFloat32, Device{}, {1, n});
+        ops::Linear(cpu.ctx, one, in.view().Rows(row, 1), packed);
+        ExpectSameBits(one, all.view().Rows(row, 1));
+      }
+    });
   }
 }
 
