@@ -319,7 +319,7 @@ def make_rows(args):
         rows.append(Row(name, bar, aim, sides, **more))
 
     add("prefill512-8bit", 1.0, 1.25, [coarse, coarsest], "prefill", DENSE, "8bit", 512, 3)
-    add("prefill2048-8bit", 1.1, 1.4, [coarse], "prefill", DENSE, "8bit", 2048, 2)
+    add("prefill2048-8bit", 1.1, 1.4, [coarse, coarsest], "prefill", DENSE, "8bit", 2048, 2)
     add("prefill512-bf16", 0.95, 1.05, [plain], "prefill", DENSE, "bf16", 512, 3)
     add("prefill2048-bf16", 1.0, 1.2, [plain], "prefill", DENSE, "bf16", 2048, 2)
     for bits in ("8bit", "4bit"):
