@@ -146,7 +146,7 @@ int main(int argc, char** argv) {
     BenchLinear(machine, "o", hidden, heads, scheme);
     BenchLinear(machine, "gate_up", 2 * sizes[1], hidden, scheme);
     BenchLinear(machine, "down", hidden, sizes[1], scheme);
-    if (scheme.bits == 0) BenchLinear(machine, "lm_head", sizes[5], hidden, scheme);  // stays bfloat16
+    if (scheme.bits != 4) BenchLinear(machine, "lm_head", sizes[5], hidden, scheme);
   }
   return 0;
 }
