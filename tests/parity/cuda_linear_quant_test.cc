@@ -6,6 +6,7 @@
 #include "compute/kernels/reference/linear.h"
 #include "compute/ops/elementwise.h"
 #include "compute/ops/linear.h"
+#include "compute/ops/linear_prequantized.h"
 #include "compute/ops/norm.h"
 #include "tests/parity/cuda_parity.h"
 #include "tests/parity/quant.h"
@@ -79,6 +80,27 @@ TEST_P(CudaQuantLinear, EveryTypeOfInputAndOutput) {
 INSTANTIATE_TEST_SUITE_P(OddSizes, CudaQuantLinear, testing::ValuesIn(kCases));
 
 // 16 features x 32 k of distinct values: a wrong place in a fragment shows as a wrong value by itself.
+TEST(CudaQuantLinearCases, WeightsThatComeQuantisedHaveTheCpusBytes) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  Cpu cpu;
+  std::mt19937 rng(3);
+  const int64_t k = 128;
+  for (int bits : {8, 4}) {
+    std::vector<Tensor> data, scales;
+    std::vector<ops::PrequantizedPart> parts;
+    for (int64_t n : {20, 64}) {
+      data.emplace_back(DType::kUInt8, Device{}, Shape{n * bits / 8, k});
+      for (int64_t i = 0; i < data.back().size_bytes(); ++i)
+        data.back().view().As<uint8_t>()[i] = static_cast<uint8_t>(rng());
+      scales.push_back(Random(rng, DType::kBFloat16, {n}));
+    }
+    for (size_t i = 0; i < data.size(); ++i) parts.push_back({data[i].view(), scales[i].view()});
+    const ops::LinearWeight device = ops::PackPrequantized(gpu.ctx, parts, k, bits);
+    ExpectSameQuantized(ToHost(gpu, device), ops::PackPrequantized(cpu.ctx, parts, k, bits));
+  }
+}
+
 TEST(CudaQuantLinearCases, EveryWeightIsInItsPlace) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;

@@ -1,6 +1,7 @@
 #include "compute/ops/linear_prequantized.h"
 
 #include "compute/kernels/cpu/linear_quant.h"
+#include "compute/ops/row_ranges.h"
 
 namespace fd::ops {
 namespace {
@@ -34,22 +35,23 @@ void ReadInt4(int8_t* q, const uint8_t* data, int64_t feature, int64_t k) {
 
 LinearWeight PackPrequantized(const Context& ctx, const std::vector<PrequantizedPart>& parts, int64_t k,
                               int bits) {
-  FD_CHECK(ctx.device.type == DeviceType::kCpu, "weights that were quantised before, on CUDA");
   FD_CHECK(bits == 8 || bits == 4, bits);
   FD_CHECK(k >= 1 && k % kPrequantizedInputs == 0 && k <= kMaxQuantizedFeatures, k);
-  LinearWeight weight;
-  weight.kind = bits == 8 ? WeightKind::kInt8 : WeightKind::kInt4;
-  weight.k = k;
+  int64_t total = 0;
   for (const PrequantizedPart& part : parts) {
     const int64_t n = part.scales.NumElements();
     FD_CHECK_EQ(n % PrequantizedFeatures(bits), 0);
     FD_CHECK_EQ(part.data.NumElements(), n * k * bits / 8);
-    weight.n += n;
+    total += n;
   }
-  const int64_t panels = (weight.n + kPanel - 1) / kPanel;
-  weight.data = NewTensor(ctx, DType::kUInt8, {panels, cpu::QuantPanelBytes(k, bits)});
-  weight.scales = NewTensor(ctx, DType::kBFloat16, {panels, kPanel});
-  uint8_t* packed = weight.data.view().As<uint8_t>();
+  // Panels are made on the host; a GPU gets their bytes.
+  const QuantScheme scheme = {bits, 0};
+  const auto make = [&](DType dtype, const Shape& shape) {
+    return OnCuda(ctx) ? Tensor(dtype, Device{}, shape) : NewTensor(ctx, dtype, shape);
+  };
+  const Tensor panels = make(DType::kUInt8, QuantPanelsShape(total, k, scheme));
+  const Tensor scales = make(DType::kBFloat16, QuantScalesShape(total, k, scheme));
+  uint8_t* packed = panels.view().As<uint8_t>();
   int64_t first = 0;
   for (const PrequantizedPart& part : parts) {
     const uint8_t* data = static_cast<const uint8_t*>(part.data.data);
@@ -63,14 +65,14 @@ LinearWeight PackPrequantized(const Context& ctx, const std::vector<Prequantized
           ReadInt4(q.data(), data, i, k);
         }
         cpu::PackQuantized(packed, first + i, q.data(), k, bits);
-        weight.scales.view().As<BFloat16>()[first + i] = part.scales.dtype == DType::kFloat32
-                                                             ? ToBFloat16(part.scales.As<float>()[i])
-                                                             : part.scales.As<BFloat16>()[i];
+        scales.view().As<BFloat16>()[first + i] = part.scales.dtype == DType::kFloat32
+                                                      ? ToBFloat16(part.scales.As<float>()[i])
+                                                      : part.scales.As<BFloat16>()[i];
       }
     });
     first += rows;
   }
-  return weight;
+  return LinearOfPanels(ctx, panels, scales, total, k, scheme);
 }
 
 }  // namespace fd::ops

@@ -18,7 +18,7 @@ struct PrequantizedPart {
   TensorView scales;  // bfloat16 or float32 [n]
 };
 // Parts stacked as PackLinear does, each n a multiple of PrequantizedFeatures(bits), k of
-// kPrequantizedInputs. CPU only.
+// kPrequantizedInputs.
 LinearWeight PackPrequantized(const Context& ctx, const std::vector<PrequantizedPart>& parts, int64_t k,
                               int bits);
 

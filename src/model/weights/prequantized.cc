@@ -50,18 +50,16 @@ ops::LinearWeight WeightLoader::Prequantized(const std::vector<Part>& parts, int
   }
   if (!Has(StoredName(first, kWeight))) stored = {{FusedName(first), rows}};
   const int64_t bundle = ops::PrequantizedFeatures(scheme.bits);
-  bool good = scheme.group_size == 0 && ctx_.device.type == DeviceType::kCpu &&
-              k % ops::kPrequantizedInputs == 0 && k <= ops::kMaxQuantizedFeatures;
+  bool good = scheme.group_size == 0 && k % ops::kPrequantizedInputs == 0 && k <= ops::kMaxQuantizedFeatures;
   for (const Part& part : stored) good = good && part.rows % bundle == 0;
   if (!good) {
     if (pass_ == Pass::kCheck) {
       taken_.insert(StoredName(stored[0].name, kWeight));
-      Problem(
-          StrCat("tensor ", StoredName(stored[0].name, kWeight),
-                 ": weights that come quantised are read on the CPU, with one scale an output feature, an "
-                 "output size that is a multiple of ",
-                 bundle, " and an input size that is one of ", ops::kPrequantizedInputs, "; here ", rows,
-                 " and ", k));
+      Problem(StrCat("tensor ", StoredName(stored[0].name, kWeight),
+                     ": weights that come quantised are read with one scale an output feature, an output "
+                     "size that is a multiple of ",
+                     bundle, " and an input size that is one of ", ops::kPrequantizedInputs, "; here ", rows,
+                     " and ", k));
     }
     return {};
   }

@@ -7,6 +7,8 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
+#include <cstdint>
 #include <utility>
 
 #include "compute/kernels/cuda/cuda_check.cuh"
@@ -24,6 +26,20 @@ __device__ __forceinline__ void LetNextBegin() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+// Gives a kernel its dynamic shared memory on the current device, once. All take the same split of shared
+// memory and L1, so that blocks of two kernels fit on one multiprocessor.
+template <auto kKernel>
+void PrepareSharedMemory(int bytes) {
+  static std::atomic<uint64_t> prepared{0};  // one bit a device
+  int device = 0;
+  FD_CUDA_CHECK(cudaGetDevice(&device));
+  if (device < 64 && (prepared >> device & 1) != 0) return;
+  FD_CUDA_CHECK(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  FD_CUDA_CHECK(cudaFuncSetAttribute(kKernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                     cudaSharedmemCarveoutMaxShared));
+  if (device < 64) prepared |= uint64_t{1} << device;
 }
 
 // The current device is of Hopper or newer and SetLaunchOverlap has not forbidden it.

@@ -8,8 +8,8 @@
 //
 // With kGateUp a tile is 8 gate features and the 8 up features that belong to them, and what is stored is
 // silu(gate) * up.
-#include <atomic>
 
+#include "compute/kernels/cuda/copy_async.cuh"
 #include "compute/kernels/cuda/launch.cuh"
 #include "compute/kernels/cuda/linear_finish.cuh"
 #include "compute/kernels/cuda/mma.cuh"
@@ -20,16 +20,6 @@ namespace {
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 constexpr int kStepK = 64;
 constexpr int kMaxRows = 16;
-
-__device__ __forceinline__ void CopyAsync16(uint32_t to, const void* from, int bytes) {  // the rest: zeros
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
-               : "memory");
-}
-__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kPending>
-__device__ __forceinline__ void WaitCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
 
 // kTiles x 16 features, kRowTiles x 8 rows.
 template <int kTiles, int kRowTiles, int kStages, bool kGateUp>
@@ -158,18 +148,9 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 template <int kTiles, int kRowTiles, int kStages, bool kGateUp>
 void Launch(const LinearArgs& a, cudaStream_t stream) {
-  const auto kernel = Few<kTiles, kRowTiles, kStages, kGateUp>;
+  constexpr auto kernel = Few<kTiles, kRowTiles, kStages, kGateUp>;
   constexpr int kSharedBytes = kWarps * kStages * kTiles * 2048;
-  // The same split of shared memory and L1 for all, so that blocks of two kernels fit on one multiprocessor.
-  static std::atomic<uint64_t> prepared{0};  // one bit a device
-  int device = 0;
-  FD_CUDA_CHECK(cudaGetDevice(&device));
-  if (device >= 64 || (prepared >> device & 1) == 0) {
-    FD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
-    FD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                       cudaSharedmemCarveoutMaxShared));
-    if (device < 64) prepared |= uint64_t{1} << device;
-  }
+  PrepareSharedMemory<kernel>(kSharedBytes);
   const int64_t outputs = kGateUp ? a.n / 2 : a.n, per_block = (kGateUp ? 8 : 16) * kTiles;
   const unsigned blocks = static_cast<unsigned>((outputs + per_block - 1) / per_block);
   LaunchOverlapped(kernel, dim3(blocks), kThreads, kSharedBytes, stream, LinearFinishOf(a),

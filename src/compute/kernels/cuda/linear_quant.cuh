@@ -6,6 +6,7 @@
 // that a thread takes 8 consecutive bytes of a unit and its results are neighbours in the output.
 #pragma once
 
+#include "compute/kernels/cuda/copy_async.cuh"
 #include "compute/kernels/cuda/linear_finish.cuh"
 #include "compute/kernels/cuda/linear_quant.h"
 
@@ -24,14 +25,15 @@ inline int64_t NumGroups(int64_t k, int64_t group_size) {
   return group_size == 0 ? 1 : (k + group_size - 1) / group_size;
 }
 
-__device__ __forceinline__ void CopyAsync16(uint32_t to, const void* from, int bytes) {  // the rest: zeros
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
-               : "memory");
-}
-__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kPending>
-__device__ __forceinline__ void WaitCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+// run<bits, whether groups have scales of their own>().
+template <typename Run>
+void ByWeight(const QuantLinear& q, const Run& run) {
+  const bool grouped = q.group_size != 0;
+  if (q.bits == 8) {
+    grouped ? run.template operator()<8, true>() : run.template operator()<8, false>();
+  } else {
+    grouped ? run.template operator()<4, true>() : run.template operator()<4, false>();
+  }
 }
 
 // Where chunk i (16 bytes: 4 features of a unit) of a slab lies in shared memory: the 8-byte reads of half a

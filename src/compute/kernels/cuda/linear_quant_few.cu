@@ -2,7 +2,6 @@
 // over all of k, its warps take steps of 64 k in turn; a warp copies its slabs of a step into slots of shared
 // memory of its own, so that no barrier of the block stands in the way. A result's order of summation depends
 // on k and the groups alone.
-#include <atomic>
 
 #include "compute/kernels/cuda/launch.cuh"
 #include "compute/kernels/cuda/linear_quant.cuh"
@@ -176,18 +175,9 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 template <int kBits, bool kGrouped, int kRowTiles, bool kGateUp>
 void Launch(const QuantLinear& q, cudaStream_t stream) {
-  const auto kernel = Few<kBits, kGrouped, kRowTiles, kGateUp>;
+  constexpr auto kernel = Few<kBits, kGrouped, kRowTiles, kGateUp>;
   constexpr int kSharedBytes = kWarps * kWarpBytes<kBits>;
-  // The same split of shared memory and L1 for all, so that blocks of two kernels fit on one multiprocessor.
-  static std::atomic<uint64_t> prepared{0};  // one bit a device
-  int device = 0;
-  FD_CUDA_CHECK(cudaGetDevice(&device));
-  if (device >= 64 || (prepared >> device & 1) == 0) {
-    FD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
-    FD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                       cudaSharedmemCarveoutMaxShared));
-    if (device < 64) prepared |= uint64_t{1} << device;
-  }
+  PrepareSharedMemory<kernel>(kSharedBytes);
   const LinearArgs& a = q.linear;
   Weight weight;
   weight.panels = static_cast<const char*>(a.weight);
@@ -211,16 +201,6 @@ void ByRows(const QuantLinear& q, cudaStream_t stream) {
   }
 }
 
-template <bool kGateUp>
-void ByWeight(const QuantLinear& q, cudaStream_t stream) {
-  const bool grouped = q.group_size != 0;
-  if (q.bits == 8) {
-    grouped ? ByRows<8, true, kGateUp>(q, stream) : ByRows<8, false, kGateUp>(q, stream);
-  } else {
-    grouped ? ByRows<4, true, kGateUp>(q, stream) : ByRows<4, false, kGateUp>(q, stream);
-  }
-}
-
 }  // namespace
 
 bool LinearQuantFew(const QuantLinear& q, bool gate_up, void* stream) {
@@ -230,7 +210,10 @@ bool LinearQuantFew(const QuantLinear& q, bool gate_up, void* stream) {
                      Aligned16<bf16>(a.in, a.m == 1 ? 0 : a.in_stride) && Aligned16<bf16>(a.weight, 0);
   if (!takes || (gate_up && !QuantSwiGluUsable(a.in_type, a.n, a.k))) return false;
   if (a.m == 0 || a.n == 0) return true;
-  gate_up ? ByWeight<true>(q, AsStream(stream)) : ByWeight<false>(q, AsStream(stream));
+  ByWeight(q, [&]<int kBits, bool kGrouped>() {
+    gate_up ? ByRows<kBits, kGrouped, true>(q, AsStream(stream))
+            : ByRows<kBits, kGrouped, false>(q, AsStream(stream));
+  });
   return true;
 }
 

@@ -6,7 +6,6 @@
 // part of the rows. With kGateUp these are a panel
 // of gate features and the one of the up features that belong to them.
 #include <algorithm>
-#include <atomic>
 
 #include "compute/kernels/cuda/launch.cuh"
 #include "compute/kernels/cuda/linear_quant.cuh"
@@ -253,16 +252,8 @@ __global__ void __launch_bounds__(T::kThreads, T::kMinBlocks) Tiled(Args a) {
 template <int kBits, bool kGrouped, int kPanels, int kRows, bool kGateUp>
 void Launch(const QuantLinear& q, cudaStream_t stream) {
   using T = Tile<kBits, kGrouped, kPanels, kRows>;
-  const auto kernel = Tiled<T, kBits, kGrouped, kPanels, kRows, kGateUp>;
-  static std::atomic<uint64_t> prepared{0};  // one bit a device
-  int device = 0;
-  FD_CUDA_CHECK(cudaGetDevice(&device));
-  if (device >= 64 || (prepared >> device & 1) == 0) {
-    FD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::kSharedBytes));
-    FD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                       cudaSharedmemCarveoutMaxShared));
-    if (device < 64) prepared |= uint64_t{1} << device;
-  }
+  constexpr auto kernel = Tiled<T, kBits, kGrouped, kPanels, kRows, kGateUp>;
+  PrepareSharedMemory<kernel>(T::kSharedBytes);
   const LinearArgs& l = q.linear;
   Args a;
   a.finish = LinearFinishOf(l);
@@ -308,16 +299,6 @@ void ByRows(const QuantLinear& q, cudaStream_t stream) {
   }
 }
 
-template <bool kGateUp>
-void ByWeight(const QuantLinear& q, cudaStream_t stream) {
-  const bool grouped = q.group_size != 0;
-  if (q.bits == 8) {
-    grouped ? ByRows<8, true, kGateUp>(q, stream) : ByRows<8, false, kGateUp>(q, stream);
-  } else {
-    grouped ? ByRows<4, true, kGateUp>(q, stream) : ByRows<4, false, kGateUp>(q, stream);
-  }
-}
-
 }  // namespace
 
 bool LinearQuantTiled(const QuantLinear& q, bool gate_up, void* stream) {
@@ -326,7 +307,10 @@ bool LinearQuantTiled(const QuantLinear& q, bool gate_up, void* stream) {
                      a.n <= INT32_MAX - 256 && a.m <= INT32_MAX - 256 && Aligned16<bf16>(a.in, a.in_stride);
   if (!takes || (gate_up && !QuantSwiGluUsable(a.in_type, a.n, a.k))) return false;
   if (a.m == 0 || a.n == 0) return true;
-  gate_up ? ByWeight<true>(q, AsStream(stream)) : ByWeight<false>(q, AsStream(stream));
+  ByWeight(q, [&]<int kBits, bool kGrouped>() {
+    gate_up ? ByRows<kBits, kGrouped, true>(q, AsStream(stream))
+            : ByRows<kBits, kGrouped, false>(q, AsStream(stream));
+  });
   return true;
 }
 
