@@ -6,13 +6,9 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "server/multimodal/source/media_source.h"
 
 namespace fd {
-
-struct MediaBytes {
-  std::string media_type;  // lower case, without parameters: "image/png"; empty when the URL names none
-  std::string bytes;
-};
 
 // Decodes "data:image/png;base64,iVBORw0..." (RFC 2397). Scheme, type and "base64" in any case; parameters
 // are skipped; white space and percent-escapes inside the payload and missing padding are accepted, as

@@ -90,4 +90,9 @@ StatusOr<RgbImage> DecodeImage(std::string_view bytes, const ImageLimits& limits
   }
 }
 
+StatusOr<ImageSize> ReadImageSize(std::string_view bytes, const ImageLimits& limits, bool apply_exif) {
+  FD_ASSIGN_OR_RETURN(RgbImage image, DecodeImage(bytes, limits, apply_exif));
+  return ImageSize{image.height, image.width};
+}
+
 }  // namespace fd

@@ -32,6 +32,10 @@ struct ImageSize {
 // upright.
 StatusOr<RgbImage> DecodeImage(std::string_view bytes, const ImageLimits& limits, bool apply_exif);
 
+// The format and size that the header of `bytes` tells, without decoding; the size is checked against the
+// limits and is the one of DecodeImage (turned upright where apply_exif says so).
+StatusOr<ImageSize> ReadImageSize(std::string_view bytes, const ImageLimits& limits, bool apply_exif);
+
 // The size a picture is resized to: multiples of `factor`, area between min and max pixels
 // (reference/ernie45-architecture 6.1). Error texts are those of transformers.
 StatusOr<ImageSize> SmartResize(int64_t height, int64_t width, int64_t factor, int64_t min_pixels,
