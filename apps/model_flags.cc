@@ -52,7 +52,7 @@ void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std:
     quantization->lm_head = flag ? *flag : key.value_or(ops::QuantScheme{});
     return OkStatus();
   };
-  flags.Custom("quantization", "KIND", help, "none",
+  flags.Custom("quantization", "KIND", help, given != nullptr ? "must be said" : "none",
                [quantization, heads, merge](const std::string& text) -> Status {
                  bool names_head = false;
                  FD_ASSIGN_OR_RETURN(*quantization, ParseQuantization(text, &names_head));
