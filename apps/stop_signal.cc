@@ -36,7 +36,7 @@ StopSignal::StopSignal() {
   FD_CHECK(pipe2(fds, O_CLOEXEC | O_NONBLOCK) == 0, "pipe2");
   g_read_fd = fds[0];
   g_write_fd = fds[1];
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = OnSignal;
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);

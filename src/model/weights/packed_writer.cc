@@ -99,9 +99,10 @@ class Output {
   Status Create(const std::string& path) { return file_.Create(path, total_bytes_); }
   Status Write(int64_t offset, const void* data, int64_t bytes) {
     const char* from = static_cast<const char*>(data);
-    for (int64_t at = 0; at < bytes; at += kPieceBytes) {
+    // Pieces end at multiples of their size in the file: the page cache then keeps them in large folios.
+    for (int64_t at = 0, count = 0; at < bytes; at += count) {
       if (options_.stopped && options_.stopped()) return Unavailable("interrupted; nothing was written");
-      const int64_t count = std::min(kPieceBytes, bytes - at);
+      count = std::min(kPieceBytes - (offset + at) % kPieceBytes, bytes - at);
       FD_RETURN_IF_ERROR(file_.WriteAt(offset + at, from + at, count));
       done_bytes_ += count;
       if (options_.progress) options_.progress(done_bytes_, total_bytes_);

@@ -55,6 +55,17 @@ WeightLoader::WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint
       chosen_(schemes.layers.size()),
       form_(form) {}
 
+void WeightLoader::Begin(Pass pass, int64_t total_bytes) {
+  pass_ = pass;
+  total_bytes_ = total_bytes;
+  device_bytes_ = 0;
+  if (pass == Pass::kCheck || checkpoint_ == nullptr || form_ == PackedForm::kNone ||
+      ctx_.device.type != DeviceType::kCpu) {
+    return;
+  }
+  for (const auto& file : checkpoint_->files()) file->PreferLargePages();  // panels stay in the mapping
+}
+
 bool WeightLoader::Has(const std::string& name) const {
   if (checkpoint_ == nullptr) return false;
   if (checkpoint_->Find(name).info != nullptr) return true;
@@ -361,6 +372,7 @@ Tensor WeightLoader::Table(const std::string& name, int64_t rows, int64_t column
   if (checkpoint_ != nullptr && ctx_.device.type == DeviceType::kCpu &&
       IsAligned(*tensor, DTypeBytes(dtype))) {
     if (pass_ == Pass::kCheck) return {};
+    tensor->file->PreferSmallPages(*tensor->info);  // single rows of it are read
     const TensorView view(const_cast<uint8_t*>(DataOf(*tensor)), dtype, Device{}, {rows, columns});
     Done(tensor->info->size_bytes);
     return Tensor::Over(tensor->file->memory(), view);

@@ -34,11 +34,7 @@ class WeightLoader {
   const ops::Context& context() const { return ctx_; }
 
   // total_bytes: of the checking pass, for the progress of a loading one.
-  void Begin(Pass pass, int64_t total_bytes = 0) {
-    pass_ = pass;
-    total_bytes_ = total_bytes;
-    device_bytes_ = 0;
-  }
+  void Begin(Pass pass, int64_t total_bytes = 0);
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 
   // Whether the checkpoint holds it, in panels or not. False for random weights: what is optional is then
