@@ -88,7 +88,7 @@ std::string ConfigText(const ModelConfig& config) {
 // "none", "wint4 in panels" of our own making, or what another program calls its method.
 std::string QuantizationText(const StatusOr<StoredQuantization>& stored) {
   if (!stored.ok()) return stored.status().message();
-  if (stored->packed) return QuantizationName(*stored->packed) + " in panels";
+  if (stored->packed) return PackedName(*stored->packed) + " in panels";
   return stored->method.empty() ? "none" : stored->method;
 }
 

@@ -14,8 +14,9 @@ namespace {
 constexpr Command kCommands[] = {
     {"serve", "serve a model behind the OpenAI API", RunServe},
     {"run", "ask a model one question from the terminal", RunRun},
+    {"chat", "talk with a model: turns, pictures, videos", RunChat},
     {"bench", "measure prefill and decode speed against the machine's limits", RunBench},
-    {"quantize", "write a checkpoint with quantised, packed weights", RunQuantize},
+    {"quantize", "write a checkpoint with packed weights, quantised or as stored", RunQuantize},
     {"inspect", "print what is in a checkpoint", RunInspect},
     {"doctor", "print what this machine has, what would be used and what is wrong", RunDoctor},
 };

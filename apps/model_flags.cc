@@ -4,19 +4,44 @@
 #include <optional>
 
 #include "base/files.h"
+#include "base/json.h"
 #include "base/strings.h"
 #include "model/weights/quantization_config.h"
 
 namespace fd {
+namespace {
+
+Status ParseMediaLimits(const std::string& text, int64_t* images, int64_t* videos) {
+  static constexpr const char* kExample =
+      ", for example --limit-mm-per-prompt '{\"image\": 100, \"video\": 100}'";
+  StatusOr<Json> json = ParseJson(text);
+  if (!json.ok()) return InvalidArgument(StrCat("is no JSON (", json.status().message(), ")", kExample));
+  if (!json->is_object())
+    return InvalidArgument(StrCat("must be a JSON object, not ", json->TypeName(), kExample));
+  for (const auto& [key, value] : json->as_object()) {
+    int64_t* target = key == "image" ? images : key == "video" ? videos : nullptr;
+    if (target == nullptr && key != "audio") {
+      return InvalidArgument(StrCat("has the key '", key, "'; known are image, video and audio", kExample));
+    }
+    if (!value.is_int() || value.as_int() < 0 || value.as_int() > 1'000'000) {
+      return InvalidArgument(StrCat("needs a whole number from 0 to 1000000 for '", key, "'", kExample));
+    }
+    if (target != nullptr) *target = value.as_int();
+  }
+  return OkStatus();
+}
+
+}  // namespace
 
 void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std::string& help,
-                          const std::string& head_help) {
+                          const std::string& head_help, bool* given) {
   // What the key lm_head and the flag say; either may come first.
   struct Heads {
     std::optional<ops::QuantScheme> key, flag;
   };
   const auto heads = std::make_shared<Heads>();
-  const auto merge = [heads, quantization]() -> Status {
+  const auto merge = [heads, quantization, given]() -> Status {
+    if (given != nullptr) *given = true;
     const auto& [key, flag] = *heads;
     if (key && flag && *key != *flag) {
       return InvalidArgument(StrCat("lm_head ", key->bits == 0 ? "null" : StrCat("wint", key->bits),
@@ -27,7 +52,7 @@ void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std:
     quantization->lm_head = flag ? *flag : key.value_or(ops::QuantScheme{});
     return OkStatus();
   };
-  flags.Custom("quantization", "KIND", help, "none",
+  flags.Custom("quantization", "KIND", help, given != nullptr ? "must be said" : "none",
                [quantization, heads, merge](const std::string& text) -> Status {
                  bool names_head = false;
                  FD_ASSIGN_OR_RETURN(*quantization, ParseQuantization(text, &names_head));
@@ -40,6 +65,12 @@ void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std:
                  FD_ASSIGN_OR_RETURN(heads->flag, ParseHeadKind(text));
                  return merge();
                });
+}
+
+void AddMediaLimitFlag(FlagSet& flags, int64_t* images, int64_t* videos, const std::string& help) {
+  flags.Custom("limit-mm-per-prompt", "JSON", help,
+               StrCat("{\"image\": ", *images, ", \"video\": ", *videos, "}"),
+               [images, videos](const std::string& text) { return ParseMediaLimits(text, images, videos); });
 }
 
 void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {

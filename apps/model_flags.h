@@ -30,9 +30,11 @@ struct ModelFlags {
 };
 
 // --quantization and --quantize-lm-head, merged into `quantization`; the key lm_head of the former and the
-// latter may not say different things.
+// latter may not say different things. given, if there: set when one of them is used.
 void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std::string& help,
-                          const std::string& head_help);
+                          const std::string& head_help, bool* given = nullptr);
+// --limit-mm-per-prompt.
+void AddMediaLimitFlag(FlagSet& flags, int64_t* images, int64_t* videos, const std::string& help);
 // scheduling: also the flags that only make sense for many requests at once.
 void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling);
 

@@ -1,4 +1,4 @@
-// fastdeploy quantize: a checkpoint with its linear weights quantised and packed, written once.
+// fastdeploy quantize: a checkpoint with its linear weights packed, quantised or as stored, written once.
 #include <csignal>
 #include <string>
 #include <vector>
@@ -17,8 +17,6 @@
 namespace fd {
 namespace {
 
-constexpr int kExitInterrupted = 130;
-
 int Pack(const std::string& model_dir, const std::string& output, int64_t threads,
          const Quantization& quantization) {
   StopSignal stop;
@@ -27,7 +25,7 @@ int Pack(const std::string& model_dir, const std::string& output, int64_t thread
   ThreadPool pool(static_cast<int>(threads));
   ops::Context ctx;
   ctx.threads = &pool;
-  ProgressBar bar("quantizing");
+  ProgressBar bar(quantization == Quantization{} ? "packing" : "quantizing");
   PackOptions options;
   options.quantization = quantization;
   options.progress = [&bar](int64_t done, int64_t total) { bar.Update(done, total); };
@@ -35,7 +33,7 @@ int Pack(const std::string& model_dir, const std::string& output, int64_t thread
   const Status status = PackModel(ctx, model_dir, output, options);
   bar.Finish();
   if (status.ok()) {
-    LogInfo(output, ": ", QuantizationName(quantization), " of ", model_dir);
+    LogInfo(output, ": ", PackedName(quantization), " of ", model_dir);
     return kExitOk;
   }
   Failure("quantize", status);
@@ -47,19 +45,22 @@ int Pack(const std::string& model_dir, const std::string& output, int64_t thread
 int RunQuantize(const std::vector<std::string>& args) {
   std::string model_dir, output;
   Quantization quantization;
+  bool given = false;
   int64_t threads = 0;
   FlagSet flags(
       "fastdeploy quantize MODEL OUTPUT --quantization KIND [FLAGS]",
-      "Writes a checkpoint with its linear layers' weights quantised and packed for the kernels. It "
-      "loads at the disk's speed, without --quantization.");
+      "Writes a checkpoint with its linear layers' weights packed for the kernels, quantised or as they are. "
+      "It loads at the disk's speed, without --quantization; on a CPU servers share its pages.");
   flags.Group("Model");
   flags.Text("model", &model_dir, "The checkpoint's folder, bfloat16 or float32; also the first word", "DIR");
   flags.Text("output", &output, "The folder to make, whole or not at all; also the next word", "DIR");
   AddQuantizationFlags(
       flags, &quantization,
-      "wint8, wint4 (of a MoE model the experts, the rest wint8), or JSON with a group_size",
+      "wint8, wint4 (of a MoE model the experts, the rest wint8), JSON with a group_size, or none: bfloat16 "
+      "weights as they are, for a start without packing on a CPU",
       "The head's weights too, also without --quantization; wint4: in groups of 32 inputs; such a folder is "
-      "for the CPU");
+      "for the CPU",
+      &given);
   flags.Integer("threads", &threads, {0, 1024, 2}, "Threads that compute",
                 "one a core, within the cgroup's quota");
   auto parsed = flags.Parse(args);
@@ -78,9 +79,10 @@ int RunQuantize(const std::vector<std::string>& args) {
   }
   if (!words.empty())
     return UsageError("quantize", InvalidArgument(StrCat("unexpected word '", words[0], "'")));
-  if (quantization == Quantization{}) {
+  if (!given) {
     return UsageError("quantize", InvalidArgument("--quantization says what to write, for example "
-                                                  "--quantization wint8 or --quantization wint4"));
+                                                  "--quantization wint8, --quantization wint4 or "
+                                                  "--quantization none"));
   }
   if (Status status = CheckModelFolder(model_dir); !status.ok()) return Failure("quantize", status);
   return Pack(model_dir, output, threads, quantization);

@@ -3,7 +3,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "command.h"
@@ -30,28 +29,6 @@ struct ServeFlags {
   double drain_timeout_s = 30;
   std::vector<std::string> notes;
 };
-
-Status ParseMediaLimits(const std::string& text, RequestLimits* limits) {
-  static constexpr const char* kExample =
-      ", for example --limit-mm-per-prompt '{\"image\": 100, \"video\": 100}'";
-  StatusOr<Json> json = ParseJson(text);
-  if (!json.ok()) return InvalidArgument(StrCat("is no JSON (", json.status().message(), ")", kExample));
-  if (!json->is_object())
-    return InvalidArgument(StrCat("must be a JSON object, not ", json->TypeName(), kExample));
-  for (const auto& [key, value] : json->as_object()) {
-    int64_t* target = key == "image"   ? &limits->images_per_prompt
-                      : key == "video" ? &limits->videos_per_prompt
-                                       : nullptr;
-    if (target == nullptr && key != "audio") {
-      return InvalidArgument(StrCat("has the key '", key, "'; known are image, video and audio", kExample));
-    }
-    if (!value.is_int() || value.as_int() < 0 || value.as_int() > 1'000'000) {
-      return InvalidArgument(StrCat("needs a whole number from 0 to 1000000 for '", key, "'", kExample));
-    }
-    if (target != nullptr) *target = value.as_int();
-  }
-  return OkStatus();
-}
 
 void AddSeconds(FlagSet& flags, const std::string& name, std::chrono::milliseconds* value,
                 const std::string& help) {
@@ -96,9 +73,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Group("API");
   flags.List("served-model-name", &values->service.served_model_names,
              "Name of the model in the API; requests must use it; may be repeated", "NAME");
-  flags.Custom("limit-mm-per-prompt", "JSON", "Pictures and videos of one request",
-               "{\"image\": 1, \"video\": 1}",
-               [&limits](const std::string& text) { return ParseMediaLimits(text, &limits); });
+  AddMediaLimitFlag(flags, &limits.images_per_prompt, &limits.videos_per_prompt,
+                    "Pictures and videos of one request");
   flags.Text("reasoning-parser", &values->service.reasoning_parser,
              "ernie-45-vl: text before </think> becomes reasoning_content", "NAME", "none");
   flags.Group("Limits of a request");

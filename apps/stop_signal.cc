@@ -15,12 +15,14 @@ namespace {
 
 std::atomic<int> g_signals{0};
 std::atomic<bool> g_armed{false};
+std::atomic<bool> g_terminated{false};
 std::atomic<int> g_write_fd{-1};
 int g_read_fd = -1;
 
 void OnSignal(int number) {
   int saved_errno = errno;
   if (!g_armed.load() || g_signals.fetch_add(1) > 0) _exit(128 + number);
+  if (number == SIGTERM) g_terminated = true;
   char byte = 1;
   [[maybe_unused]] ssize_t written = write(g_write_fd.load(), &byte, 1);
   errno = saved_errno;
@@ -45,6 +47,17 @@ StopSignal::StopSignal() {
 StopSignal::~StopSignal() { g_armed = false; }
 
 void StopSignal::Arm() { g_armed = true; }
+
+void StopSignal::Disarm() {
+  g_armed = false;
+  g_signals = 0;
+  g_terminated = false;
+  char bytes[16];
+  while (read(g_read_fd, bytes, sizeof(bytes)) > 0) {
+  }
+}
+
+bool StopSignal::terminated() const { return g_terminated.load(); }
 
 bool StopSignal::requested() const { return g_signals.load() > 0; }
 

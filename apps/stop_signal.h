@@ -13,9 +13,13 @@ class StopSignal {
 
   // Until Arm, the first signal ends the process too: there is nothing to drain yet.
   void Arm();
+  // As before Arm, with no signal seen: for a program that goes on after what was stopped.
+  void Disarm();
   // Blocks until a signal has come, or timeout_ms have passed (-1: for ever). True: a signal has come.
   bool Wait(int timeout_ms);
   bool requested() const;
+  // Whether SIGTERM was the signal.
+  bool terminated() const;
   // As if a signal had come. Any thread.
   static void Request();
 };

@@ -10,7 +10,7 @@ decides, against the faster peer; the best of all rounds stands beside it. `othe
 other programs (and the hypervisor) had during a run: above 5 % repeat the row.
 
 --models has ernie-0.3b and ernie-moe-small (checkpoints in bf16) and their GGUFs <name>-BF16.gguf, -Q8_0, -Q4_0 of the same weights; where
-<name>-wint8 or <name>-wint4 lies beside them, a packed checkpoint, ours loads that. --openvino-models has llama-0.3b-fp16, -int8, -int4,
+<name>-wint8, <name>-wint4 or <name>-none (bf16) lies beside them, a packed checkpoint, ours loads that. --openvino-models has llama-0.3b-fp16, -int8, -int4,
 exported by optimum-intel from a Llama of the same dimensions (symmetric; int4 in groups of 128, embedding int8).
 """
 
@@ -156,10 +156,10 @@ class Ours:
 
     def model_flags(self, model, bits):
         kind = QUANTIZATION[bits]
-        packed = pathlib.Path(self.args.models) / f"{model}-{kind}"
-        if kind and packed.is_dir():
+        packed = pathlib.Path(self.args.models) / f"{model}-{kind or 'none'}"
+        if packed.is_dir():
             head = json.loads((packed / "config.json").read_text())["quantization_config"].get("lm_head")
-            if self.args.head and head != self.args.head:
+            if kind and self.args.head and head != self.args.head:
                 raise RaceError(f"--head {self.args.head}: {packed.name} is packed with its head in {head or 'bf16'}; pack it anew or move it away")
             return ["--model", str(packed)]
         flags = ["--model", os.path.join(self.args.models, model)]

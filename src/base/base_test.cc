@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "base/files.h"
 #include "base/hash.h"
 #include "base/rng.h"
@@ -52,6 +54,23 @@ TEST(Hash, SipHash128KnownAnswer) {
   EXPECT_EQ(h.high, 0x930255c71472f66du);
   EXPECT_EQ(KeyedHash("a"), KeyedHash("a"));
   EXPECT_FALSE(KeyedHash("a") == KeyedHash("b"));
+}
+
+TEST(Files, HintsAboutAMappingLeaveItsBytes) {
+  const auto file = MappedFile::Open("LICENSE");
+  ASSERT_TRUE(file.ok());
+  const std::string text = ReadFile("LICENSE").value();
+  const int64_t size = (*file)->size_bytes();
+  (*file)->Prefer(MappedFile::Pages::kLarge, 0, size);
+  (*file)->Prefer(MappedFile::Pages::kSmall, 5001, 100);
+  for (const auto& [offset, length] :
+       {std::pair<int64_t, int64_t>{0, size}, {4095, 2}, {size - 1, 1 << 20}, {size, 1}}) {
+    (*file)->Prefer(MappedFile::Pages::kSmall, offset, length);
+    (*file)->Populate(offset, length);
+    (*file)->Release(offset, length);
+    EXPECT_EQ(std::string_view(reinterpret_cast<const char*>((*file)->data()), static_cast<size_t>(size)),
+              text);
+  }
 }
 
 TEST(Files, ErrorsNameThePath) {

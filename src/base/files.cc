@@ -101,6 +101,14 @@ void MappedFile::Populate(int64_t offset, int64_t length_bytes) const {
   madvise(at, length, MADV_WILLNEED);
 }
 
+void MappedFile::Prefer(Pages pages, int64_t offset, int64_t length_bytes) const {
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  const int64_t begin = offset / page * page, end = std::min(offset + length_bytes, size_bytes_);
+  if (begin >= end) return;
+  madvise(const_cast<uint8_t*>(data_) + begin, static_cast<size_t>(end - begin),
+          pages == Pages::kLarge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
 void MappedFile::Release(int64_t offset, int64_t length_bytes) const {
   // Whole pages inside the range only: its neighbours may still be needed.
   const int64_t page = sysconf(_SC_PAGESIZE);

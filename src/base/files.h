@@ -31,6 +31,11 @@ class MappedFile {
   void Release(int64_t offset, int64_t length_bytes) const;
   // Brings these bytes into memory, in one go and as fast as the disk reads.
   void Populate(int64_t offset, int64_t length_bytes) const;
+  // How these bytes will be used, for the size of the pages that hold them: kLarge for what is read whole,
+  // again and again, kSmall for single places far from each other. A hint; where the file system has large
+  // folios (Linux 6.16 on ext4) it decides about huge pages.
+  enum class Pages { kLarge, kSmall };
+  void Prefer(Pages pages, int64_t offset, int64_t length_bytes) const;
 
  private:
   MappedFile(std::string path, const uint8_t* data, int64_t size_bytes)

@@ -116,9 +116,9 @@ class OpenedModel {
 // Only ctx's device matters. A wrong checkpoint is an error that names tensors, expected and found shapes.
 StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& model_dir,
                                 const LoadOptions& options);
-// Quantises a checkpoint once and for all (weights/packed_writer.h); options.quantization is not none. ctx is
-// the CPU's. Errors besides those of OpenModel: the checkpoint is quantised already, out_dir is in the way,
-// the disk is full. Then out_dir is as it was.
+// Packs a checkpoint once and for all, quantised or, with the kind none, as stored (weights/packed_writer.h).
+// ctx is the CPU's. Errors besides those of OpenModel: the checkpoint is packed or quantised already, out_dir
+// is in the way, the disk is full. Then out_dir is as it was.
 Status PackModel(const ops::Context& ctx, const std::string& model_dir, const std::string& out_dir,
                  const PackOptions& options);
 // Both at once.

@@ -1,8 +1,9 @@
-"""fastdeploy run, inspect, bench, --help, --version."""
+"""fastdeploy run, chat, inspect, bench, --help, --version."""
 
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import time
@@ -25,7 +26,7 @@ def test_version_and_help():
     assert command("--version").stdout.startswith("fastdeploy ")
     top = command("--help")
     assert top.returncode == 0
-    for name in ("serve", "run", "bench", "quantize", "inspect", "doctor"):
+    for name in ("serve", "run", "chat", "bench", "quantize", "inspect", "doctor"):
         assert name in top.stdout
         page = command(name, "--help")
         assert page.returncode == 0 and "--model" in page.stdout
@@ -72,6 +73,10 @@ def test_run_errors(tmp_path):
         ((MODEL, "x", "--image", "no-such.png"), 1, ["--image", "no-such.png"]),
         ((MODEL, "x", "--image", str(tmp_path)), 1, ["directory"]),
         ((MODEL, "x", "--image", __file__), 1, []),
+        ((MODEL, "x", "--video", "no-such.mp4"), 1, ["--video", "no-such.mp4", "No such file"]),
+        ((MODEL, "x", "--video", str(tmp_path)), 1, ["--video", "directory"]),
+        ((MODEL, "x", "--video-fps", "0"), 2, ["--video-fps 0"]),
+        ((MODEL, "x", "--video-fps", "2", "--video-frames", "16"), 2, ["--video-fps and --video-frames"]),
         (("no-such-model", "x"), 1, ["no such directory"]),
         ((MODEL, "x", "--temperature", "cold"), 2, ["--temperature cold"]),
         ((MODEL, "x", "--max-tokens", "0"), 2, ["--max-tokens 0"]),
@@ -121,6 +126,153 @@ def test_run_stops_at_the_first_ctrl_c():
     process.send_signal(signal.SIGINT)
     process.stdout.read()
     assert process.wait(timeout=30) in (0, 130)
+
+
+def chat(lines, *flags, code=0):
+    result = command("chat", MODEL, "--temperature", "0", "--no-thinking", *flags, stdin="".join(line + "\n" for line in lines))
+    assert result.returncode == code, result.stderr
+    return result
+
+
+def media(name):
+    return str(next((EVAL / "media").glob(name + ".*")))
+
+
+def test_chat_remembers_the_turns_before():
+    talk = chat(["My name is Li Wei.", "What is my name?"])
+    assert talk.stdout == "Nice to meet you, Li Wei!\nYour name is Li Wei.\n" and talk.stderr == ""
+    forgotten = chat(["My name is Li Wei.", "/new", "What is my name?"])
+    assert forgotten.stdout.splitlines()[1] != "Your name is Li Wei." and "a new conversation" in forgotten.stderr
+    undone = chat(["My name is Li Wei.", "My name is Anna.", "/undo", "What is my name?", "/undo", "/undo", "/undo"])
+    assert undone.stdout.splitlines()[-1] == "Your name is Li Wei."
+    assert "1 turn left" in undone.stderr and "nothing to undo" in undone.stderr
+    thinking = command("chat", MODEL, "--temperature", "0", stdin="My name is Anna.\n\nWhat is my name?")  # no newline at the end
+    assert thinking.stdout.splitlines()[-1] == "Your name is Anna." and "The user said Anna." in thinking.stderr
+
+
+def test_chat_with_pictures():
+    talk = chat([f"/image {media('dialogue-002-0')}", "Which color does the circle have?", "How many red shapes are there?"])
+    assert talk.stdout == "Cyan.\n1\n"
+    several = chat([f"/image '{media(f'multi_image-004-{i}')}'" for i in range(4)] + ["What is in picture 1?"])
+    assert several.stdout == "A small cyan circle and a small brown square.\n"
+    by_flag = chat(["Which color does the circle have?"], "--image", media("dialogue-002-0"))
+    assert by_flag.stdout == "Cyan.\n"
+
+
+def test_chat_goes_on_after_errors(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
+    picture = media("dialogue-002-0")
+    talk = chat(["My name is Leo.", "/imag x.png", "/image", f"/image {tmp_path}/no.png", f"/video {tmp_path}/no.mp4", f"/image {tmp_path}",
+                 f"/image {tmp_path}/broken.png", "What is in the picture?",  # refused when asked
+                 f"/image {picture}", f"/image {picture}", "What is in the picture?",  # one too many
+                 "word " * 9000,  # longer than the context
+                 "/help", "What is my name?", "/quit", "not read"], "--limit-mm-per-prompt", '{"image": 1}', code=1)
+    assert talk.stdout == "Nice to meet you, Leo!\nYour name is Leo.\n"
+    errors = [line for line in talk.stderr.splitlines() if line.startswith("fastdeploy chat: ")]
+    expected = [["did you mean /image?"], ["/image needs a file"], ["no.png: No such file"], ["no.mp4: No such file"], ["is a directory"],
+                ["png", "question is taken back, 1 turn kept"], ["--limit-mm-per-prompt", "taken back, 1 turn kept"], ["8192", "/undo and /clear make room"]]
+    assert len(errors) == len(expected), talk.stderr
+    for error, words in zip(errors, expected):
+        for word in words:
+            assert word in error.lower() or word in error
+    assert "/video PATH" in talk.stderr
+
+
+def test_chat_usage():
+    for args, code, words in [
+        ((), 2, ["--model"]),
+        ((MODEL, "a question"), 2, ["'a question'", "fastdeploy run"]),
+        ((MODEL, "--video", "no-such.mp4"), 1, ["--video", "no-such.mp4"]),
+        (("no-such-model",), 1, ["no such directory"]),
+        ((MODEL, "--limit-mm-per-prompt", "3"), 2, ["--limit-mm-per-prompt"]),
+    ]:
+        result = command("chat", *args)
+        assert result.returncode == code and len(result.stderr.splitlines()) == 1, result.stderr
+        for word in words:
+            assert word in result.stderr
+
+
+class Terminal:
+    """fastdeploy chat on a terminal of its own, so that its Ctrl-C is a signal."""
+
+    def __init__(self, *flags):
+        pid, self.fd = pty.fork()
+        if pid == 0:
+            os.chdir(ROOT)
+            os.execv(BINARY, [BINARY, "chat", MODEL, *flags])
+        self.pid, self.text, self.seen = pid, "", 0
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def expect(self, words, timeout_s=60):
+        """Reads until `words` come behind what was expected before."""
+        deadline = time.monotonic() + timeout_s
+        while words not in self.text[self.seen:]:
+            ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
+            assert ready, f"{words!r} did not come: {self.text[self.seen:]!r}"
+            self.text += os.read(self.fd, 65536).decode(errors="replace")
+        self.seen = self.text.index(words, self.seen) + len(words)
+
+    def exit_code(self):
+        try:
+            while os.read(self.fd, 65536):
+                pass
+        except OSError:  # Linux reports the other end's close as an error
+            pass
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+RANDOM_TALK = ("--temperature", "100", "--top-p", "1", "--seed", "3", "--no-thinking")  # never ends by itself
+
+
+def test_chat_on_a_terminal():
+    terminal = Terminal("--temperature", "0")
+    terminal.expect("Ctrl-D ends")
+    terminal.expect("> ")
+    terminal.type(f"/image {media('dialogue-002-0')}\n")
+    terminal.expect("[1 attached] > ")
+    terminal.type("Which color does the circle have?\n")
+    terminal.expect("\x1b[2m")  # it thinks
+    terminal.expect("\x1b[0m")
+    terminal.expect("Cyan.")
+    terminal.expect("> ")
+    terminal.type("/nothing\n")
+    terminal.expect("there is no command /nothing")
+    terminal.expect("> ")
+    terminal.type("\x04")
+    assert terminal.exit_code() == 0
+
+
+def test_ctrl_c_stops_the_answer_and_the_next_one_ends():
+    terminal = Terminal(*RANDOM_TALK)
+    terminal.expect("> ")
+    terminal.type(STORY + "\n")
+    terminal.expect(STORY)  # the echo
+    terminal.expect("\n")
+    while len(terminal.text) < terminal.seen + 20:  # it answers
+        terminal.text += os.read(terminal.fd, 65536).decode(errors="replace")
+    terminal.type("\x03")
+    terminal.expect("[stopped; what came of it is kept")
+    terminal.expect("> ")
+    terminal.type("/undo\n")
+    terminal.expect("0 turns left")
+    terminal.expect("> ")
+    terminal.type("\x03")
+    assert terminal.exit_code() == 130
+
+
+@pytest.mark.parametrize("sign, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_chat_from_a_pipe(sign, code):
+    process = subprocess.Popen([BINARY, "chat", MODEL, *RANDOM_TALK], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, cwd=ROOT)
+    process.stdin.write((STORY + "\n" + STORY + "\n").encode())
+    process.stdin.flush()
+    assert process.stdout.read(1)
+    process.send_signal(sign)
+    process.stdout.read()
+    assert process.wait(timeout=60) == code
 
 
 def test_inspect():

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import BINARY, MODEL, ROOT
+from conftest import BINARY, EVAL, MODEL, ROOT
 
 QUESTIONS = ("Compute 45 + 11.", "Tell a story about Li Wei in Paris, a orange green and a cactus.")
 
@@ -46,6 +46,46 @@ def test_packed_model_answers_as_the_one_quantised_while_loading(tmp_path, kind,
     assert other.returncode == 1 and "is packed as" in other.stderr and "--quantization wint" in other.stderr
 
 
+def test_packed_without_quantisation(tmp_path):
+    out = tmp_path / "packed"
+    result = command("quantize", MODEL, out, "--quantization", "none")
+    assert result.returncode == 0 and "none (weights as stored)" in result.stderr, result.stderr
+    picture = ("--image", str(EVAL / "media" / "describe-000-0.png"))
+    for flags in ((), ("--dtype", "float32"), picture):
+        assert answers(out, *flags) == answers(MODEL, *flags)
+    listing = json.loads(command("inspect", out, "--json").stdout)
+    assert listing["quantization"] == "none (weights as stored) in panels"
+    assert not [t["name"] for t in listing["tensors"] if t["name"].endswith("_proj.weight") and ".mtp_block." not in t["name"]]
+    other = command("run", out, QUESTIONS[0], "--quantization", "wint8")
+    assert other.returncode == 1 and "is packed as none" in other.stderr
+    again = command("quantize", out, tmp_path / "again", "--quantization", "wint8")
+    assert again.returncode == 1 and "packed as none (weights as stored)" in again.stderr
+    # Whatever is cut off or edited is told before a weight is read.
+    weights = out / "model.safetensors"
+    whole = weights.read_bytes()
+    for changed, words in ((whole[:-5000], "truncated"), (whole.replace(b".panels", b".panelS", 1), ".panels is missing"),
+                           (whole[:2000], "model.safetensors"), (whole.replace(b'"BF16"', b'"F16" ', 1), "F16")):
+        weights.write_bytes(changed)
+        broken = command("run", out, QUESTIONS[0])
+        assert broken.returncode == 1 and words in broken.stderr and len(broken.stderr.splitlines()) == 1, broken.stderr
+    weights.write_bytes(whole)
+    config = json.loads((out / "config.json").read_text())
+    config["quantization_config"]["format_version"] = 3
+    (out / "config.json").write_text(json.dumps(config))
+    assert "format_version is 3" in command("run", out, QUESTIONS[0]).stderr
+
+
+@pytest.mark.slow  # what a sanitizer takes is counted too
+def test_a_packed_folder_is_mapped_not_copied(tmp_path, start_server):
+    source, packed = tmp_path / "source", tmp_path / "packed"
+    write_synthetic(source)
+    assert command("quantize", source, packed, "--quantization", "none").returncode == 0
+    server = start_server("--max-model-len", "2048", "--max-num-seqs", "1", model=packed)
+    with open(f"/proc/{server.process.pid}/status") as f:
+        resident = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in f if line.startswith("Rss")}
+    assert resident["RssFile"] > 700e6 and resident["RssAnon"] < 150e6  # pages of the file, which other servers share
+
+
 def test_flags_and_errors(tmp_path):
     named = command("quantize", "--model", MODEL, "--output", tmp_path / "named", "--quantization", "wint8", "--threads", "1")
     assert named.returncode == 0, named.stderr
@@ -54,10 +94,8 @@ def test_flags_and_errors(tmp_path):
     for args, code, words in [
         ((), 2, ["--model"]),
         ((MODEL,), 2, ["--output"]),
-        ((MODEL, tmp_path / "out"), 2, ["--quantization wint8"]),
-        ((MODEL, tmp_path / "out", "--quantization", "none"), 2, ["--quantization wint8"]),
+        ((MODEL, tmp_path / "out"), 2, ["--quantization wint8", "--quantization none"]),
         ((MODEL, tmp_path / "out", "--quantization", "wint2"), 2, ["wint2", "wint8, wint4"]),
-        ((MODEL, tmp_path / "out", "--quantize-lm-head", "none"), 2, ["--quantization wint8"]),
         ((MODEL, tmp_path / "out", "--quantize-lm-head"), 2, ["--quantize-lm-head needs a value", "none|wint8|wint4"]),
         ((MODEL, tmp_path / "out", "--quantize-lm-head", "int8"), 2, ["--quantize-lm-head int8", "none, wint8, wint4"]),
         ((MODEL, tmp_path / "out", "--quantization", '{"quantization": "wint8", "lm_head": "wint4"}', "--quantize-lm-head", "wint8"), 2,
@@ -68,6 +106,7 @@ def test_flags_and_errors(tmp_path):
         ((MODEL, tmp_path / "file", "--quantization", "wint8"), 1, ["is no empty folder"]),
         ((MODEL, tmp_path / "no" / "out", "--quantization", "wint8"), 1, ["no such directory"]),
         ((tmp_path / "named", tmp_path / "out", "--quantization", "wint8"), 1, ["packed as wint8"]),
+        ((tmp_path / "named", tmp_path / "out", "--quantization", "none"), 1, ["packed as wint8"]),
     ]:
         result = command("quantize", *args)
         assert result.returncode == code, (args, result.stderr)

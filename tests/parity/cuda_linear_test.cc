@@ -1,6 +1,7 @@
 #include "compute/ops/linear.h"
 
 #include <cstdlib>
+#include <cstring>
 
 #include "compute/kernels/cuda/launch.h"
 #include "compute/kernels/cuda/linear.h"
@@ -60,6 +61,36 @@ TEST_P(CudaLinear, EveryTypeOfInputWeightAndOutput) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OddSizes, CudaLinear, testing::ValuesIn(kCases));
+
+TEST(CudaLinearCases, PanelsOfAPackedFolderBecomeRowsAgain) {
+  FD_SKIP_WITHOUT_GPU();
+  Cpu cpu;
+  CudaContext gpu;
+  std::mt19937 rng(31);
+  const struct {
+    int64_t n, k;
+  } shapes[] = {{1, 1}, {17, 33}, {200, 588}, {4200, 1025}};  // the last takes several pieces
+  for (const auto& [n, k] : shapes) {
+    for (DType stored : {DType::kBFloat16, DType::kFloat32}) {
+      SCOPED_TRACE(testing::Message() << n << " x " << k << " " << DTypeName(stored));
+      const Tensor w = Random(rng, stored, {n, k});
+      const ops::LinearWeight host = ops::PackLinear(cpu.ctx, {w});
+      Tensor panels(stored, Device{}, ops::PanelsShape(stored, n, k));
+      std::memcpy(panels.view().data, host.data.view().data, static_cast<size_t>(panels.size_bytes()));
+      const ops::LinearWeight kept = ops::LinearOfPanels(gpu.ctx, panels, n, k);
+      const ops::LinearWeight packed = ops::PackLinear(gpu.ctx, {w});
+      const auto same = [&](const Tensor& a, const Tensor& b) {
+        ASSERT_EQ(a.size_bytes(), b.size_bytes());
+        if (a.size_bytes() == 0) return;
+        const Tensor x = ToHost(gpu, a), y = ToHost(gpu, b);
+        EXPECT_EQ(std::memcmp(x.view().data, y.view().data, static_cast<size_t>(x.size_bytes())), 0);
+      };
+      same(kept.data, packed.data);
+      same(kept.split, packed.split);
+      same(kept.padded, packed.padded);
+    }
+  }
+}
 
 TEST(CudaLinearCases, StackedTransposedAndStridedOperands) {
   FD_SKIP_WITHOUT_GPU();

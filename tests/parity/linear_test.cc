@@ -75,6 +75,36 @@ TEST(Linear, StackedTransposedAndStridedOperands) {
 }
 
 // Batch invariance: what a row gives alone it gives in every company and with every number of threads.
+TEST(Linear, PanelsKeptFromAnEarlierPacking) {
+  Cpu cpu;
+  std::mt19937 rng(29);
+  for (const auto& [m, n, k] : kCases) {
+    for (DType stored : {DType::kBFloat16, DType::kFloat32}) {
+      SCOPED_TRACE(testing::Message() << n << " x " << k << " " << DTypeName(stored));
+      const Tensor w = Random(rng, stored, {n, k}), in = Random(rng, DType::kBFloat16, {m, k});
+      const ops::LinearWeight packed = ops::PackLinear(cpu.ctx, {w});
+      Tensor panels(stored, Device{}, ops::PanelsShape(stored, n, k));
+      ASSERT_EQ(panels.size_bytes(), packed.data.size_bytes());
+      std::memcpy(panels.view().data, packed.data.view().data, static_cast<size_t>(panels.size_bytes()));
+      const ops::LinearWeight kept = ops::LinearOfPanels(cpu.ctx, panels, n, k);
+      EXPECT_EQ(kept.data.view().data, panels.view().data) << "no copy";
+      Tensor a(DType::kFloat32, Device{}, {m, n}), b(DType::kFloat32, Device{}, {m, n});
+      ops::Linear(cpu.ctx, a, in, packed);
+      ops::Linear(cpu.ctx, b, in, kept);
+      EXPECT_EQ(std::memcmp(a.view().data, b.view().data, static_cast<size_t>(a.size_bytes())), 0);
+      // What a GPU gets: the rows again, in pieces that begin and end inside a panel.
+      const int64_t row_bytes = k * DTypeBytes(stored);
+      for (int64_t first = 0; first < n; first += 21) {
+        const int64_t rows = std::min<int64_t>(21, n - first);
+        const Tensor plain = ops::RowsOfPanels(cpu.ctx, panels, k, first, rows);
+        EXPECT_EQ(std::memcmp(plain.view().data, static_cast<const char*>(w.view().data) + first * row_bytes,
+                              static_cast<size_t>(rows * row_bytes)),
+                  0);
+      }
+    }
+  }
+}
+
 TEST(Linear, ARowDoesNotDependOnTheOthers) {
   std::mt19937 rng(3);
   const int64_t m = 150, n = 200, k = 600;

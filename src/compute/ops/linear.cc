@@ -25,6 +25,8 @@ int64_t NumPanels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 constexpr int64_t kMaxSplitFeatures = 512;
 // Up to so many rows the plain kernel is faster than three products and their sum.
 constexpr int64_t kMaxSimpleRows = 64;
+// Rows made of panels for a GPU, at a time.
+constexpr int64_t kUnpackedBytes = 8 << 20;
 
 // bfloat16 rows are packed in pairs.
 int64_t PackedDepth(DType dtype, int64_t k) { return dtype == DType::kBFloat16 ? (k + 1) / 2 * 2 : k; }
@@ -187,6 +189,54 @@ LinearWeight PackLinear(const Context& ctx, const std::vector<TensorView>& parts
     first += rows;
     if (done) done(i);
   }
+  return weight;
+}
+
+Shape PanelsShape(DType dtype, int64_t n, int64_t k) {
+  if (dtype == DType::kBFloat16) return {NumPanels(n), (k + 1) / 2, 2 * kPanel};
+  return {NumPanels(n), k, kPanel};
+}
+
+Tensor RowsOfPanels(const Context& ctx, const Tensor& panels, int64_t k, int64_t first, int64_t rows) {
+  const TensorView& from = panels;
+  Tensor out(from.dtype, Device{}, {rows, k});
+  FD_CHECK(first >= 0 && first + rows <= from.dim(0) * kPanel && k <= from.dim(1) * from.dim(2) / kPanel);
+  ctx.threads->ParallelFor(rows, 64, [&](int64_t begin, int64_t end) {
+    if (from.dtype == DType::kBFloat16) {
+      cpu::UnpackBFloat16(out.view().As<uint16_t>() + begin * k, from.As<uint16_t>(), first + begin,
+                          end - begin, k);
+    } else {
+      cpu::UnpackFloat32(out.view().As<float>() + begin * k, from.As<float>(), first + begin, end - begin, k);
+    }
+  });
+  return out;
+}
+
+LinearWeight LinearOfPanels(const Context& ctx, const Tensor& panels, int64_t n, int64_t k) {
+  const TensorView& data = panels;
+  CheckAct(data, "panels");
+  FD_CHECK(data.shape == PanelsShape(data.dtype, n, k), data.shape.ToString());
+  const bool bf16 = data.dtype == DType::kBFloat16;
+  if (!OnCuda(ctx)) {
+    FD_CHECK_EQ(reinterpret_cast<uintptr_t>(data.data) % 64, 0u);
+    LinearWeight weight;
+    weight.kind = bf16 ? WeightKind::kBFloat16 : WeightKind::kFloat32;
+    weight.n = n;
+    weight.k = k;
+    weight.data = panels;
+    return weight;
+  }
+  LinearWeight weight = NewWeight(ctx, data.dtype, n, k);
+  const int64_t step = std::max<int64_t>(1, kUnpackedBytes / (k * DTypeBytes(data.dtype)));
+  for (int64_t row = 0; row < n; row += step) {
+    const Tensor rows = RowsOfPanels(ctx, panels, k, row, std::min(step, n - row));
+    if (bf16) {
+      UploadPart<uint16_t>(ctx, weight, row, rows, false);
+    } else {
+      UploadPart<float>(ctx, weight, row, rows, false);
+    }
+  }
+  FinishCuda(ctx, &weight);
   return weight;
 }
 

@@ -70,6 +70,14 @@ LinearWeight QuantizeLinear(const Context& ctx, const std::vector<TensorView>& p
 // Bits and groups can be told from them: [panels, octets of k, 16 * bits] and [panels, groups, 16].
 Shape QuantPanelsShape(int64_t n, int64_t k, const QuantScheme& scheme);
 Shape QuantScalesShape(int64_t n, int64_t k, const QuantScheme& scheme);
+// The tensor that PackLinear makes of a weight [n, k] on the CPU (kernels/cpu/linear.h): [panels, pairs of k,
+// 32] of bfloat16 or [panels, k, 16] of float32.
+Shape PanelsShape(DType dtype, int64_t n, int64_t k);
+// The weight that PackLinear once made, from its panels in host memory. On the CPU it shares their memory,
+// which is 64-byte aligned; on CUDA rows are made of them, some at a time, and uploaded.
+LinearWeight LinearOfPanels(const Context& ctx, const Tensor& panels, int64_t n, int64_t k);
+// Features first .. first + rows as plain rows [rows, k], on the host.
+Tensor RowsOfPanels(const Context& ctx, const Tensor& panels, int64_t k, int64_t first, int64_t rows);
 // The weight whose data and scales are these, in those shapes and in host memory: what QuantizeLinear made
 // once. On the CPU it shares their memory, which is 64-byte aligned; on CUDA they are uploaded.
 LinearWeight LinearOfPanels(const Context& ctx, const Tensor& panels, const Tensor& scales, int64_t n,

@@ -20,8 +20,8 @@ namespace {
 
 const std::string kModels = "tests/golden/models/";
 std::vector<Quantization> Kinds() {
-  std::vector<Quantization> kinds = {{8, 0},         {4, 0},         {4, 32},         {8, 64},
-                                     {4, 0, {8, 0}}, {0, 0, {8, 0}}, {8, 0, {4, 32}}, {0, 0, {4, 32}}};
+  std::vector<Quantization> kinds = {
+      {}, {8, 0}, {4, 0}, {4, 32}, {8, 64}, {4, 0, {8, 0}}, {0, 0, {8, 0}}, {8, 0, {4, 32}}, {0, 0, {4, 32}}};
   for (const char* text :
        {R"({"quantization": "mix_quant", "dense_quant_type": "wint4", "group_size": 32})",
         R"({"quantization": "wint8", "layers": {"*.o_proj": "wint4", "model.layers.1.*": null},
@@ -122,6 +122,38 @@ TEST(PackedModel, TheFolder) {
   EXPECT_LT(after, before + before / 4);
 }
 
+TEST(PackedModel, WithoutQuantisationEveryLinearLayerLiesInPanels) {
+  Host host;
+  for (const char* family : {"ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe"}) {
+    SCOPED_TRACE(family);
+    FolderForTest folder;
+    const std::string packed = folder.File("packed"), source = kModels + family;
+    const Status status = Pack(host, source, packed, {});
+    ASSERT_TRUE(status.ok()) << status.message();
+    auto file = SafetensorsFile::Open(packed + "/model.safetensors");
+    auto stored = SafetensorsFile::Open(source + "/model.safetensors");
+    ASSERT_TRUE(file.ok() && stored.ok());
+    int64_t panels = 0;
+    for (const TensorInfo& t : (*file)->header().tensors) {
+      if (t.name.ends_with(".panels")) {
+        EXPECT_TRUE(t.dtype == "BF16" || t.dtype == "F32") << t.dtype;
+        EXPECT_EQ(t.offset % 64, 0) << t.name;
+        ++panels;
+        continue;
+      }
+      const TensorInfo* from = (*stored)->Find(t.name);
+      ASSERT_NE(from, nullptr) << t.name;
+      EXPECT_EQ(std::memcmp((*file)->Data(t), (*stored)->Data(*from), static_cast<size_t>(t.size_bytes)), 0);
+      EXPECT_EQ(t.name.find("_proj.weight"), std::string::npos) << t.name << " is packed while loading";
+    }
+    EXPECT_GT(panels, 8);
+    EXPECT_NE((*file)->Find("model.embed_tokens.weight"), nullptr) << "rows of it are read";
+    const Json config = ReadJsonFile(packed + "/config.json").value();
+    EXPECT_EQ(WriteJson(*config.Find("quantization_config")),
+              R"({"quant_method":"fastdeploy_cpp","format_version":2,"quantization":"none"})");
+  }
+}
+
 TEST(PackedModel, AnotherKindIsRefused) {
   Host host;
   FolderForTest folder;
@@ -138,6 +170,10 @@ TEST(PackedModel, AnotherKindIsRefused) {
   options.quantization = {4, 64, {4, 32}};
   EXPECT_TRUE(
       Contains(OpenModel(host.ctx, packed, options).status().message(), "--quantize-lm-head wint4: "));
+  const std::string plain = folder.File("plain");
+  ASSERT_TRUE(Pack(host, kModels + "ernie4_5", plain, {}).ok());
+  EXPECT_TRUE(Contains(OpenModel(host.ctx, plain, options).status().message(),
+                       "is packed as none (weights as stored) and stays so"));
   // Random weights come in the same form.
   options = {};
   options.random_weights = true;
@@ -152,6 +188,7 @@ TEST(PackedModel, WhatCannotBePacked) {
   EXPECT_TRUE(Contains(Pack(host, source, packed, {8, 0}).message(), "exists and is no empty folder"));
   EXPECT_TRUE(Contains(Pack(host, source, packed + "/config.json", {8, 0}).message(), "no empty folder"));
   EXPECT_TRUE(Contains(Pack(host, packed, folder.File("again"), {8, 0}).message(), "packed as wint8"));
+  EXPECT_TRUE(Contains(Pack(host, packed, folder.File("again"), {}).message(), "packed as wint8"));
   EXPECT_TRUE(Contains(Pack(host, source, folder.File("no/out"), {8, 0}).message(), "no such directory"));
   EXPECT_TRUE(Contains(Pack(host, source, folder.File("out"), {4, 48}).message(), "multiple of 32"));
   PackOptions options;
@@ -176,11 +213,12 @@ TEST(PackedModel, WhatCannotBePacked) {
 }
 
 // The packed file with its tensors changed by `edit`.
-std::string ErrorOf(const std::function<void(std::vector<TensorForTest>&)>& edit) {
+std::string ErrorOf(const std::function<void(std::vector<TensorForTest>&)>& edit,
+                    const Quantization& kind = {4, 32}) {
   Host host;
   FolderForTest folder;
   const std::string packed = folder.File("packed"), path = packed + "/model.safetensors";
-  const Status status = Pack(host, kModels + "ernie4_5_moe", packed, {4, 32});
+  const Status status = Pack(host, kModels + "ernie4_5_moe", packed, kind);
   if (!status.ok()) return status.message();
   std::vector<TensorForTest> tensors;
   {
@@ -233,6 +271,40 @@ TEST(PackedModel, HostileTensors) {
   EXPECT_TRUE(Contains(e, "belongs to nothing")) << e;
 }
 
+TEST(PackedModel, HostileTensorsThatAreNotQuantised) {
+  const std::string name = "model.layers.1.mlp.experts.3.down_proj.weight";
+  const auto error = [&](const std::function<void(TensorForTest&)>& edit) {
+    return ErrorOf(
+        [&](std::vector<TensorForTest>& tensors) {
+          for (TensorForTest& t : tensors) {
+            if (t.name == name + ".panels") edit(t);
+          }
+        },
+        {});
+  };
+  EXPECT_EQ(error([](auto&) {}), "no error");
+  std::string e = error([](TensorForTest& t) { std::swap(t.shape[0], t.shape[1]); });
+  EXPECT_TRUE(Contains(e, name + ".panels: expected BF16 [")) << e;
+  e = error([](TensorForTest& t) {  // one panel more
+    t.bytes += t.bytes.substr(0, t.bytes.size() / static_cast<size_t>(t.shape[0]));
+    ++t.shape[0];
+  });
+  EXPECT_TRUE(Contains(e, name + ".panels: expected BF16 [")) << e;
+  e = error([](TensorForTest& t) { t.dtype = "F16"; });
+  EXPECT_TRUE(Contains(e, "found F16")) << e;
+  e = error([](TensorForTest& t) {  // another type than the other experts, in the shape that it has
+    t.dtype = "F32";
+    t.shape = {t.shape[0], 2 * t.shape[1], t.shape[2] / 2};
+    t.bytes += t.bytes;
+  });
+  EXPECT_TRUE(Contains(e, "found F32, expected BF16 as")) << e;
+  e = error([](TensorForTest& t) { t.name = "other"; });
+  EXPECT_TRUE(Contains(e, name + ".panels is missing")) << e;
+  EXPECT_TRUE(Contains(e, "other BF16")) << e;
+  e = error([&](TensorForTest& t) { t.name = name; });  // as an ordinary checkpoint has it
+  EXPECT_TRUE(Contains(e, name + ".panels is missing")) << e;
+}
+
 TEST(PackedModel, HostileFiles) {
   Host host;
   FolderForTest folder;
@@ -265,7 +337,8 @@ TEST(PackedModel, HostileFiles) {
     WriteFileForTest(packed + "/config.json", WriteJson(config));
     return error();
   };
-  EXPECT_TRUE(Contains(with({{"format_version", 2}}), "format_version is 2; this program reads 1"));
+  EXPECT_TRUE(Contains(with({{"format_version", 3}}), "format_version is 3; this program reads 1 and 2"));
+  EXPECT_TRUE(Contains(with({{"format_version", 2}}), "embed_tokens.weight.panels is missing"));
   EXPECT_TRUE(Contains(with({{"quantization", "wint2"}}), "wint2 is still to come"));
   EXPECT_TRUE(Contains(with({{"quantization", "none"}}), "nothing is quantised"));
   for (bool head : {false, true}) {  // as earlier builds wrote it

@@ -72,7 +72,7 @@ struct OpenedModel::Impl {
   std::unique_ptr<Checkpoint> checkpoint;  // null: random weights
   int64_t weight_bytes = 0;                // on the device
   int64_t total_bytes = 0;                 // in the files
-  bool packed = false;
+  WeightLoader::PackedForm form = WeightLoader::PackedForm::kNone;
 };
 
 OpenedModel::OpenedModel(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -94,11 +94,11 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
     if (options.quantization != Quantization{} && options.quantization != *stored.packed) {
       return InvalidArgument(
           StrCat("--quantization ", QuantizationName(options.quantization), ": ", model_dir, " is packed as ",
-                 QuantizationName(*stored.packed), " and stays so; give the same or nothing"),
+                 PackedName(*stored.packed), " and stays so; give the same or nothing"),
           "--quantization");
     }
     opened->options.quantization = *stored.packed;
-    opened->packed = true;
+    opened->form = stored.all_panels ? WeightLoader::PackedForm::kAll : WeightLoader::PackedForm::kQuantized;
   } else if (opened->config.quantization_config) {
     StatusOr<Quantization> own = ReadQuantizationConfig(*opened->config.quantization_config);
     if (!own.ok()) return own.status().WithContext(JoinPath(model_dir, "config.json"));
@@ -115,16 +115,16 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
     opened->options.quantization = *own;
   }
   if (Status status = CheckQuantization(ctx, opened->options.quantization); !status.ok()) {
-    return opened->packed ? status.WithContext(StrCat(model_dir, " is packed as ",
-                                                      QuantizationName(opened->options.quantization)))
-                          : status;
+    return stored.packed ? status.WithContext(
+                               StrCat(model_dir, " is packed as ", PackedName(opened->options.quantization)))
+                         : status;
   }
   opened->family = &FamilyOf(opened->config);
   if (!options.random_weights) {
     FD_ASSIGN_OR_RETURN(opened->checkpoint, Checkpoint::Open(model_dir));
   }
   WeightLoader loader(ctx, opened->checkpoint.get(), options.dtype,
-                      SchemesFor(opened->options.quantization, opened->config), opened->packed);
+                      SchemesFor(opened->options.quantization, opened->config), opened->form);
   loader.Begin(WeightLoader::Pass::kCheck);
   opened->family->build(opened->config, loader, options.dtype);
   if (Status status = loader.Finish(IsIgnored); !status.ok()) return status.WithContext(model_dir);
@@ -135,7 +135,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
 
 std::unique_ptr<Model> OpenedModel::Load(const ops::Context& ctx) const {
   WeightLoader loader(ctx, impl_->checkpoint.get(), impl_->options.dtype,
-                      SchemesFor(impl_->options.quantization, impl_->config), impl_->packed);
+                      SchemesFor(impl_->options.quantization, impl_->config), impl_->form);
   loader.progress = impl_->options.progress;
   loader.Begin(WeightLoader::Pass::kLoad, impl_->total_bytes);
   std::unique_ptr<Model> model = impl_->family->build(impl_->config, loader, impl_->options.dtype);
@@ -152,15 +152,14 @@ StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::s
 
 Status PackModel(const ops::Context& ctx, const std::string& model_dir, const std::string& out_dir,
                  const PackOptions& options) {
-  FD_CHECK(options.quantization != Quantization{}, "nothing to quantise");
   FD_RETURN_IF_ERROR(CheckQuantization(ctx, options.quantization));
   FD_ASSIGN_OR_RETURN(const ModelConfig config, LoadModelConfig(model_dir));
   FD_ASSIGN_OR_RETURN(const StoredQuantization stored, ReadStoredQuantization(model_dir));
   if (!stored.method.empty()) {
-    return InvalidArgument(StrCat(
-        model_dir, " is quantised already (",
-        stored.packed ? "packed as " + QuantizationName(*stored.packed) : "quant_method " + stored.method,
-        " in its config.json); quantise the bfloat16 checkpoint it was made from"));
+    return InvalidArgument(
+        StrCat(model_dir, " is packed or quantised already (",
+               stored.packed ? "packed as " + PackedName(*stored.packed) : "quant_method " + stored.method,
+               " in its config.json); give the bfloat16 checkpoint it was made from"));
   }
   FD_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(model_dir));
   const DType act = DType::kBFloat16;  // nothing that is written depends on it

@@ -7,13 +7,15 @@ namespace fd {
 namespace {
 
 constexpr const char* kMethod = "fastdeploy_cpp";
-constexpr int64_t kFormatVersion = 1;
+constexpr int64_t kSomePanels = 1, kAllPanels = 2;  // format_version
+
 StatusOr<Quantization> ParsePacked(const Json& config) {
   const Json* version = config.Find("format_version");
-  if (version == nullptr || !version->is_int() || version->as_int() != kFormatVersion) {
+  if (version == nullptr || !version->is_int() ||
+      (version->as_int() != kSomePanels && version->as_int() != kAllPanels)) {
     return InvalidArgument(StrCat("format_version is ",
                                   version == nullptr ? "missing" : WriteJson(*version).substr(0, 60),
-                                  "; this program reads ", kFormatVersion));
+                                  "; this program reads ", kSomePanels, " and ", kAllPanels));
   }
   JsonObject kinds;
   for (const auto& [key, value] : config.as_object()) {
@@ -25,14 +27,20 @@ StatusOr<Quantization> ParsePacked(const Json& config) {
         "anew with `fastdeploy quantize`");
   }
   FD_ASSIGN_OR_RETURN(const Quantization out, ParseQuantization(WriteJson(std::move(kinds))));
-  if (out == Quantization{}) return InvalidArgument("nothing is quantised");
+  if (out == Quantization{} && version->as_int() == kSomePanels)
+    return InvalidArgument("nothing is quantised");
   return out;
 }
 
 }  // namespace
 
+std::string PackedName(const Quantization& quantization) {
+  return quantization == Quantization{} ? "none (weights as stored)" : QuantizationName(quantization);
+}
+
 JsonObject PackedConfig(const Quantization& quantization) {
-  JsonObject out = {{"quant_method", kMethod}, {"format_version", kFormatVersion}};
+  JsonObject out = {{"quant_method", kMethod},
+                    {"format_version", PacksAll(quantization) ? kAllPanels : kSomePanels}};
   for (auto& [key, value] : QuantizationJson(quantization)) out.Set(key, value);
   return out;
 }
@@ -49,6 +57,7 @@ StatusOr<StoredQuantization> ReadStoredQuantization(const std::string& model_dir
   StatusOr<Quantization> packed = ParsePacked(*config);
   if (!packed.ok()) return packed.status().WithContext(StrCat(path, ": ", kQuantizationConfig));
   out.packed = *packed;
+  out.all_panels = config->Find("format_version")->as_int() == kAllPanels;
   return out;
 }
 

@@ -38,17 +38,23 @@ int64_t Alignment(int64_t size_bytes) {
 
 std::vector<int64_t> Dims(const Shape& shape) { return {shape.dims, shape.dims + shape.rank}; }
 
-// entries[2 i] and entries[2 i + 1] are panels and scales of quantized[i]; the rest follows.
+// First panels, and of a quantised weight scales behind them, of each of `linears` in turn; then the rest.
 std::vector<Entry> EntriesOf(const Checkpoint& checkpoint,
-                             const std::vector<WeightLoader::QuantizedLinear>& quantized) {
+                             const std::vector<WeightLoader::LinearToPack>& linears) {
   std::vector<Entry> entries;
   std::unordered_set<std::string_view> replaced;
-  for (const auto& weight : quantized) {
+  for (const auto& weight : linears) {
     const std::string& name = weight.parts[0].name;
-    const Shape panels = ops::QuantPanelsShape(weight.n, weight.k, weight.scheme);
-    const Shape scales = ops::QuantScalesShape(weight.n, weight.k, weight.scheme);
-    entries.push_back({PanelsName(name), "U8", Dims(panels), panels.NumElements()});
-    entries.push_back({ScalesName(name), "BF16", Dims(scales), scales.NumElements() * 2});
+    if (weight.scheme.bits != 0) {
+      const Shape panels = ops::QuantPanelsShape(weight.n, weight.k, weight.scheme);
+      const Shape scales = ops::QuantScalesShape(weight.n, weight.k, weight.scheme);
+      entries.push_back({PanelsName(name), "U8", Dims(panels), panels.NumElements()});
+      entries.push_back({ScalesName(name), "BF16", Dims(scales), scales.NumElements() * 2});
+    } else {
+      const Shape panels = ops::PanelsShape(weight.stored, weight.n, weight.k);
+      entries.push_back({PanelsName(name), weight.stored == DType::kFloat32 ? "F32" : "BF16", Dims(panels),
+                         panels.NumElements() * DTypeBytes(weight.stored)});
+    }
     if (weight.tied) continue;
     for (const auto& part : weight.parts) replaced.insert(part.name);
   }
@@ -93,9 +99,10 @@ class Output {
   Status Create(const std::string& path) { return file_.Create(path, total_bytes_); }
   Status Write(int64_t offset, const void* data, int64_t bytes) {
     const char* from = static_cast<const char*>(data);
-    for (int64_t at = 0; at < bytes; at += kPieceBytes) {
+    // Pieces end at multiples of their size in the file: the page cache then keeps them in large folios.
+    for (int64_t at = 0, count = 0; at < bytes; at += count) {
       if (options_.stopped && options_.stopped()) return Unavailable("interrupted; nothing was written");
-      const int64_t count = std::min(kPieceBytes, bytes - at);
+      count = std::min(kPieceBytes - (offset + at) % kPieceBytes, bytes - at);
       FD_RETURN_IF_ERROR(file_.WriteAt(offset + at, from + at, count));
       done_bytes_ += count;
       if (options_.progress) options_.progress(done_bytes_, total_bytes_);
@@ -113,24 +120,30 @@ class Output {
 
 Status WriteWeights(WeightLoader& loader, const Checkpoint& checkpoint, const std::string& path,
                     const PackOptions& options) {
-  const std::vector<WeightLoader::QuantizedLinear>& quantized = loader.quantized();
-  std::vector<Entry> entries = EntriesOf(checkpoint, quantized);
+  std::vector<WeightLoader::LinearToPack> linears = loader.linears();
+  if (!PacksAll(options.quantization)) {
+    std::erase_if(linears, [](const auto& weight) { return weight.scheme.bits == 0; });
+  }
+  std::vector<Entry> entries = EntriesOf(checkpoint, linears);
   int64_t data_bytes = 0;
   const std::string begin = LayOut(entries, &data_bytes);
   const int64_t data_begin = static_cast<int64_t>(begin.size());
   Output out(options, data_begin + data_bytes);
   FD_RETURN_IF_ERROR(out.Create(path));
   FD_RETURN_IF_ERROR(out.Write(0, begin.data(), data_begin));
-  for (size_t i = 0; i < quantized.size(); ++i) {
-    const ops::LinearWeight weight = loader.Quantize(quantized[i]);
-    const Entry &panels = entries[2 * i], &scales = entries[2 * i + 1];
+  size_t next = 0;
+  for (const auto& linear : linears) {
+    const ops::LinearWeight weight = loader.PackOne(linear);
+    const Entry& panels = entries[next++];
     FD_CHECK_EQ(weight.data.size_bytes(), panels.size_bytes);
-    FD_CHECK_EQ(weight.scales.size_bytes(), scales.size_bytes);
     FD_RETURN_IF_ERROR(out.Write(data_begin + panels.offset, weight.data.view().data, panels.size_bytes));
+    if (linear.scheme.bits == 0) continue;
+    const Entry& scales = entries[next++];
+    FD_CHECK_EQ(weight.scales.size_bytes(), scales.size_bytes);
     FD_RETURN_IF_ERROR(out.Write(data_begin + scales.offset, weight.scales.view().data, scales.size_bytes));
   }
-  for (size_t i = 2 * quantized.size(); i < entries.size(); ++i) {
-    const Entry& entry = entries[i];
+  for (; next < entries.size(); ++next) {
+    const Entry& entry = entries[next];
     for (int64_t at = 0; at < entry.size_bytes; at += kPieceBytes) {
       TensorInfo piece;
       piece.offset = entry.info->offset + at;

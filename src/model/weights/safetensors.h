@@ -49,6 +49,11 @@ class SafetensorsFile {
   std::shared_ptr<const void> memory() const { return file_; }
   // The tensor's bytes will not be read again soon.
   void Release(const TensorInfo& tensor) const { file_->Release(tensor.offset, tensor.size_bytes); }
+  // Most of the file, or this tensor, is read in this way (MappedFile::Prefer).
+  void PreferLargePages() const { file_->Prefer(MappedFile::Pages::kLarge, 0, file_->size_bytes()); }
+  void PreferSmallPages(const TensorInfo& tensor) const {
+    file_->Prefer(MappedFile::Pages::kSmall, tensor.offset, tensor.size_bytes);
+  }
   // Reads the tensor's bytes now, so that no later use of Data waits for the disk.
   void Populate(const TensorInfo& tensor) const { file_->Populate(tensor.offset, tensor.size_bytes); }
 

@@ -47,16 +47,29 @@ bool IsLoadable(std::string_view dtype) { return dtype == "BF16" || dtype == "F3
 }  // namespace
 
 WeightLoader::WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act,
-                           const WeightSchemes& schemes, bool packed)
+                           const WeightSchemes& schemes, PackedForm form)
     : ctx_(ctx),
       checkpoint_(checkpoint),
       act_(act),
       schemes_(schemes),
       chosen_(schemes.layers.size()),
-      packed_(packed) {}
+      form_(form) {}
+
+void WeightLoader::Begin(Pass pass, int64_t total_bytes) {
+  pass_ = pass;
+  total_bytes_ = total_bytes;
+  device_bytes_ = 0;
+  if (pass == Pass::kCheck || checkpoint_ == nullptr || form_ == PackedForm::kNone ||
+      ctx_.device.type != DeviceType::kCpu) {
+    return;
+  }
+  for (const auto& file : checkpoint_->files()) file->PreferLargePages();  // panels stay in the mapping
+}
 
 bool WeightLoader::Has(const std::string& name) const {
-  return checkpoint_ != nullptr && checkpoint_->Find(name).info != nullptr;
+  if (checkpoint_ == nullptr) return false;
+  if (checkpoint_->Find(name).info != nullptr) return true;
+  return form_ != PackedForm::kNone && checkpoint_->Find(PanelsName(name)).info != nullptr;
 }
 
 std::string WeightLoader::Prefix(const std::vector<std::string>& prefixes, const std::string& name) const {
@@ -157,7 +170,7 @@ ops::LinearWeight WeightLoader::Pack(const std::vector<Source>& sources, bool tr
   return weight;
 }
 
-ops::LinearWeight WeightLoader::Quantize(const QuantizedLinear& weight) {
+ops::LinearWeight WeightLoader::PackOne(const LinearToPack& weight) {
   std::vector<Source> sources;
   for (const Part& part : weight.parts) {
     const Shape shape = weight.transposed ? Shape{weight.k, part.rows} : Shape{part.rows, weight.k};
@@ -169,7 +182,7 @@ ops::LinearWeight WeightLoader::Quantize(const QuantizedLinear& weight) {
 CheckpointTensor WeightLoader::ClaimPacked(const std::string& name, DType dtype, const Shape& shape) {
   const CheckpointTensor tensor = checkpoint_->Find(name);
   if (pass_ == Pass::kLoad) return tensor;
-  const char* type = dtype == DType::kUInt8 ? "U8" : "BF16";
+  const char* type = dtype == DType::kUInt8 ? "U8" : dtype == DType::kFloat32 ? "F32" : "BF16";
   const std::vector<int64_t> dims(shape.dims, shape.dims + shape.rank);
   if (tensor.info == nullptr) {
     Problem(StrCat("tensor ", name, " is missing; expected ", type, " ", shape.ToString()));
@@ -218,6 +231,31 @@ ops::LinearWeight WeightLoader::PackedLinear(const std::string& name, int64_t n,
   return weight;
 }
 
+bool WeightLoader::InPanels(const ops::QuantScheme& scheme) const {
+  return checkpoint_ != nullptr &&
+         (form_ == PackedForm::kAll || (form_ == PackedForm::kQuantized && scheme.bits != 0));
+}
+
+DType WeightLoader::StoredPanelsType(const std::string& name) const {
+  const TensorInfo* info = checkpoint_->Find(PanelsName(name)).info;
+  return info == nullptr ? DType::kBFloat16 : StoredType(*info);
+}
+
+ops::LinearWeight WeightLoader::StoredPanels(const std::string& name, int64_t n, int64_t k) {
+  const DType dtype = StoredPanelsType(name);
+  const Shape shape = ops::PanelsShape(dtype, n, k);
+  const CheckpointTensor panels = ClaimPacked(PanelsName(name), dtype, shape);
+  if (panels.info == nullptr) return {};
+  device_bytes_ += ops::LinearWeightBytes(ctx_, dtype, n, k);
+  if (pass_ == Pass::kCheck) return {};
+  const bool stays = ctx_.device.type == DeviceType::kCpu;
+  if (stays) panels.file->Populate(*panels.info);
+  const ops::LinearWeight weight = ops::LinearOfPanels(ctx_, Mapped(panels, dtype, shape), n, k);
+  if (!stays) panels.file->Release(*panels.info);
+  Done(panels.info->size_bytes);
+  return weight;
+}
+
 // In a checking pass only its bytes are counted.
 Tensor WeightLoader::New(DType dtype, const Shape& shape) {
   device_bytes_ += Arena::PaddedBytes(shape.NumElements() * DTypeBytes(dtype));
@@ -246,7 +284,7 @@ void WeightLoader::RequireSameType(const std::vector<std::string>& names) {
   if (checkpoint_ == nullptr || pass_ != Pass::kCheck) return;
   const TensorInfo* first = nullptr;
   for (const std::string& name : names) {
-    const TensorInfo* info = checkpoint_->Find(name).info;
+    const TensorInfo* info = checkpoint_->Find(form_ == PackedForm::kAll ? PanelsName(name) : name).info;
     if (info == nullptr) continue;  // noted as missing
     if (first == nullptr) first = info;
     if (info->dtype != first->dtype) {
@@ -268,9 +306,10 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
     if (pass_ == Pass::kCheck) TooWide(parts[0].name, k);
     return {};
   }
-  if (packed_ && scheme.bits != 0 && checkpoint_ != nullptr) {
+  if (InPanels(scheme)) {
     for (const Part& part : parts) rows += part.rows;
-    return PackedLinear(parts[0].name, rows, k, scheme);
+    return scheme.bits != 0 ? PackedLinear(parts[0].name, rows, k, scheme)
+                            : StoredPanels(parts[0].name, rows, k);
   }
   for (const Part& part : parts) {
     const std::vector<int64_t> dims =
@@ -292,7 +331,7 @@ ops::LinearWeight WeightLoader::Linear(const std::vector<Part>& parts, int64_t k
   const DType dtype = checkpoint_ == nullptr ? random_type : StoredType(*tensors[0].info);
   device_bytes_ += ops::LinearWeightBytes(ctx_, dtype, rows, k, scheme);
   if (pass_ == Pass::kCheck) {
-    if (scheme.bits != 0) quantized_.push_back({parts, rows, k, transposed, scheme, false});
+    linears_.push_back({parts, rows, k, transposed, scheme, dtype, false});
     return {};
   }
   if (checkpoint_ == nullptr) {
@@ -333,6 +372,7 @@ Tensor WeightLoader::Table(const std::string& name, int64_t rows, int64_t column
   if (checkpoint_ != nullptr && ctx_.device.type == DeviceType::kCpu &&
       IsAligned(*tensor, DTypeBytes(dtype))) {
     if (pass_ == Pass::kCheck) return {};
+    tensor->file->PreferSmallPages(*tensor->info);  // single rows of it are read
     const TensorView view(const_cast<uint8_t*>(DataOf(*tensor)), dtype, Device{}, {rows, columns});
     Done(tensor->info->size_bytes);
     return Tensor::Over(tensor->file->memory(), view);
@@ -358,17 +398,25 @@ Tensor WeightLoader::Table(const std::string& name, int64_t rows, int64_t column
 ops::LinearWeight WeightLoader::Tied(const std::string& name, const Tensor& table, int64_t rows,
                                      int64_t columns) {
   // Where it is missing Table has noted that.
-  const DType dtype = Has(name) ? StoredType(*checkpoint_->Find(name).info) : DType::kBFloat16;
+  const TensorInfo* info = checkpoint_ == nullptr ? nullptr : checkpoint_->Find(name).info;
+  const DType dtype = info != nullptr ? StoredType(*info) : DType::kBFloat16;
   const ops::QuantScheme scheme = schemes_.head;
   if (scheme.bits != 0 && columns > ops::kMaxQuantizedFeatures) {
     if (pass_ == Pass::kCheck) TooWide(name, columns);
     return {};
   }
-  if (packed_ && scheme.bits != 0 && checkpoint_ != nullptr) return PackedLinear(name, rows, columns, scheme);
+  if (InPanels(scheme)) {
+    if (scheme.bits != 0) return PackedLinear(name, rows, columns, scheme);
+    if (ctx_.device.type == DeviceType::kCpu) return StoredPanels(name, rows, columns);
+    const DType type = StoredPanelsType(name);  // not read: a GPU shares the table's rows
+    const CheckpointTensor panels =
+        ClaimPacked(PanelsName(name), type, ops::PanelsShape(type, rows, columns));
+    if (pass_ == Pass::kLoad) Done(panels.info->size_bytes);
+  }
   device_bytes_ += scheme.bits != 0 ? ops::LinearWeightBytes(ctx_, dtype, rows, columns, scheme)
                                     : ops::LinearOfTableBytes(ctx_, dtype, rows, columns);
   if (pass_ == Pass::kCheck) {
-    if (scheme.bits != 0) quantized_.push_back({{{name, rows}}, rows, columns, false, scheme, true});
+    linears_.push_back({{{name, rows}}, rows, columns, false, scheme, dtype, true});
     return {};
   }
   if (checkpoint_ == nullptr || ctx_.device.type != DeviceType::kCpu) {

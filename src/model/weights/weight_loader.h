@@ -25,22 +25,20 @@ class WeightLoader {
  public:
   enum class Pass { kCheck, kLoad };
 
+  enum class PackedForm { kNone, kQuantized, kAll };
   // `checkpoint` null: random weights of the shapes asked for, scaled like trained ones; the same for a name
-  // every time. act: type of norms and biases. packed: the checkpoint is one that PackCheckpoint wrote for
-  // these schemes.
+  // every time. act: type of norms and biases. form: of a checkpoint that WritePacked wrote
+  // for these schemes, what lies in panels.
   WeightLoader(const ops::Context& ctx, const Checkpoint* checkpoint, DType act,
-               const WeightSchemes& schemes = {}, bool packed = false);
+               const WeightSchemes& schemes = {}, PackedForm form = PackedForm::kNone);
   const ops::Context& context() const { return ctx_; }
 
   // total_bytes: of the checking pass, for the progress of a loading one.
-  void Begin(Pass pass, int64_t total_bytes = 0) {
-    pass_ = pass;
-    total_bytes_ = total_bytes;
-    device_bytes_ = 0;
-  }
+  void Begin(Pass pass, int64_t total_bytes = 0);
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 
-  // False for random weights: what is optional is then absent.
+  // Whether the checkpoint holds it, in panels or not. False for random weights: what is optional is then
+  // absent.
   bool Has(const std::string& name) const;
   // The first of `prefixes` under which `name` exists, else the first.
   std::string Prefix(const std::vector<std::string>& prefixes, const std::string& name) const;
@@ -88,19 +86,20 @@ class WeightLoader {
   // return.
   int64_t device_bytes() const { return device_bytes_; }
 
-  // A weight that a loading pass quantises.
-  struct QuantizedLinear {
+  // A weight that a loading pass packs.
+  struct LinearToPack {
     std::vector<Part> parts;
     int64_t n = 0;
     int64_t k = 0;
     bool transposed = false;
     ops::QuantScheme scheme;
-    bool tied = false;  // its rows are also those of a table, which stays as stored
+    DType stored = DType::kBFloat16;  // of its parts
+    bool tied = false;                // its rows are also those of a table, which stays as stored
   };
   // After a checking pass over a checkpoint that is not packed.
-  const std::vector<QuantizedLinear>& quantized() const { return quantized_; }
+  const std::vector<LinearToPack>& linears() const { return linears_; }
   // One of them, as a loading pass makes it.
-  ops::LinearWeight Quantize(const QuantizedLinear& weight);
+  ops::LinearWeight PackOne(const LinearToPack& weight);
 
  private:
   // A tensor as the file holds it; `data` lies in host memory and is aligned.
@@ -130,8 +129,13 @@ class WeightLoader {
                                 DType random_type = DType::kBFloat16);
   // The tensor of a packed checkpoint; null and a problem noted when it is missing or has another shape.
   CheckpointTensor ClaimPacked(const std::string& name, DType dtype, const Shape& shape);
+  // Whether a weight of this scheme lies in panels in the checkpoint.
+  bool InPanels(const ops::QuantScheme& scheme) const;
   ops::LinearWeight PackedLinear(const std::string& name, int64_t n, int64_t k,
                                  const ops::QuantScheme& scheme);
+  // Of one that is not quantised; its type is that of its tensor.
+  ops::LinearWeight StoredPanels(const std::string& name, int64_t n, int64_t k);
+  DType StoredPanelsType(const std::string& name) const;
   // The tensor's place in the mapped file, or a copy where that is not aligned.
   Tensor Mapped(const CheckpointTensor& tensor, DType dtype, const Shape& shape) const;
   Source Open(const CheckpointTensor& tensor, const Shape& shape);
@@ -157,11 +161,11 @@ class WeightLoader {
   DType act_;
   WeightSchemes schemes_;
   std::vector<bool> chosen_;  // schemes_.layers: whether a layer matched
-  bool packed_;
+  PackedForm form_;
   Pass pass_ = Pass::kCheck;
   CheckpointTensor claimed_{nullptr, nullptr};
   std::unordered_set<std::string> taken_;
-  std::vector<QuantizedLinear> quantized_;
+  std::vector<LinearToPack> linears_;
   std::vector<std::string> problems_;  // the first few
   int64_t num_problems_ = 0;
   int64_t total_bytes_ = 0;

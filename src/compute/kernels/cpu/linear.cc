@@ -66,4 +66,21 @@ void PackFloat32(float* packed, int64_t first, const float* source, int64_t rows
   }
 }
 
+void UnpackBFloat16(uint16_t* out, const uint16_t* packed, int64_t first, int64_t rows, int64_t k) {
+  const int64_t panel_elements = (k + 1) / 2 * 2 * kPanelFeatures;
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t feature = first + i;
+    const uint16_t* from = packed + feature / kPanelFeatures * panel_elements + feature % kPanelFeatures * 2;
+    for (int64_t j = 0; j < k; ++j) out[i * k + j] = from[j / 2 * 2 * kPanelFeatures + j % 2];
+  }
+}
+
+void UnpackFloat32(float* out, const float* packed, int64_t first, int64_t rows, int64_t k) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t feature = first + i;
+    const float* from = packed + feature / kPanelFeatures * k * kPanelFeatures + feature % kPanelFeatures;
+    for (int64_t j = 0; j < k; ++j) out[i * k + j] = from[j * kPanelFeatures];
+  }
+}
+
 }  // namespace fd::cpu

@@ -45,5 +45,8 @@ void PackBFloat16(uint16_t* packed, int64_t first, const uint16_t* source, int64
                   int64_t row_stride, int64_t column_stride);
 void PackFloat32(float* packed, int64_t first, const float* source, int64_t rows, int64_t k,
                  int64_t row_stride, int64_t column_stride);
+// Back to plain rows [rows, k]: features first .. first + rows of `packed`.
+void UnpackBFloat16(uint16_t* out, const uint16_t* packed, int64_t first, int64_t rows, int64_t k);
+void UnpackFloat32(float* out, const float* packed, int64_t first, int64_t rows, int64_t k);
 
 }  // namespace fd::cpu
