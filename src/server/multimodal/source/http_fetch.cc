@@ -274,7 +274,8 @@ Status Transfer::ErrorOf(CURL* easy, CURLcode code) {
       // The same words: a client must not learn which names a private network knows.
       return InvalidArgument(kNoAddress);
     case CURLE_OPERATION_TIMEDOUT: {
-      if (SteadyClock::now() >= fetch_.deadline) return OutOfTime(fetch_);
+      // The library's clock may be ahead of ours by its rounding.
+      if (SteadyClock::now() + std::chrono::milliseconds(10) >= fetch_.deadline) return OutOfTime(fetch_);
       curl_off_t connect_us = 0;
       curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &connect_us);
       if (connect_us == 0) curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connect_us);
