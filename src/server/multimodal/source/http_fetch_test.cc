@@ -1,12 +1,25 @@
 #include "server/multimodal/source/http_fetch.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <netdb.h>
 
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 
 #include "base/strings.h"
 #include "server/multimodal/source/http_server_for_tests.h"
+
+// The system's resolver, for one name as slow as a name server that is down. Found before libc's by libcurl.
+extern "C" int getaddrinfo(const char* node, const char* service, const addrinfo* hints, addrinfo** result) {
+  if (node != nullptr && std::strcmp(node, "slow.example") == 0) {
+    std::this_thread::sleep_for(std::chrono::seconds(8));
+    return EAI_AGAIN;
+  }
+  static const auto next = reinterpret_cast<decltype(&getaddrinfo)>(dlsym(RTLD_NEXT, "getaddrinfo"));
+  return next(node, service, hints, result);
+}
 
 namespace fd {
 namespace {
@@ -317,6 +330,24 @@ TEST(HttpFetch, SlowConnect) {
   EXPECT_LT(SecondsSince(start), 10);
   for (int fd : fillers) close(fd);
   close(listener);
+}
+
+TEST(HttpFetch, SlowResolver) {
+  MediaPolicy policy = Open();
+  policy.connect_timeout_s = 0.3;
+  auto start = SteadyClock::now();
+  EXPECT_EQ(Fetch("http://slow.example/", policy),
+            "error: the media URL's host took no connection within 0.30 s (--media-connect-timeout)");
+  EXPECT_LT(SecondsSince(start), 5);
+  std::stop_source source;
+  std::jthread stopper([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    source.request_stop();
+  });
+  start = SteadyClock::now();
+  EXPECT_EQ(FetchHttp("http://slow.example/", Open(), 10, "", source.get_token()).status().code(),
+            StatusCode::kUnavailable);
+  EXPECT_LT(SecondsSince(start), 4);
 }
 
 TEST(HttpFetch, StopEndsATransferAtOnce) {
