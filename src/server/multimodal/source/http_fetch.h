@@ -24,8 +24,8 @@ struct FetchHooks {
 // Each hop is parsed by http_url.h, held against allowed_domains, and dialled only if address_policy.h calls
 // the very address public. Nothing of the environment (proxy, .netrc) and no cookie, credential or
 // compression is used. Three attempts, after 0.2 and 0.4 s, where a connection fails or breaks or a server
-// answers 500, 502, 503 or 504; all of it within the total time. A transfer below 1000 bytes a second for 10
-// s is given up.
+// answers 500, 502, 503 or 504; all of it within the total time. A transfer below 1000 bytes a second for
+// 10 s is given up. The program must ignore SIGPIPE (apps/stop_signal.h does).
 StatusOr<MediaBytes> FetchHttp(std::string_view url, const MediaPolicy& policy, int64_t max_bytes,
                                std::string_view limit_flag, std::stop_token stop,
                                const FetchHooks& hooks = {});
