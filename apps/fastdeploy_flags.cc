@@ -149,8 +149,6 @@ constexpr KnownFlag kFlags[] = {
     {"scheduler-reader-batch-size", Kind::kRefuseValue, "", kScheduler},
     {"scheduler-writer-batch-size", Kind::kRefuseValue, "", kScheduler},
     {"config", Kind::kRefuseValue, "", "a file of flags is still to come; give them on the command line"},
-    {"allowed-local-media-path", Kind::kRefuseValue, "",
-     "pictures arrive as data URLs; reading files for clients is still to come"},
 };
 
 }  // namespace

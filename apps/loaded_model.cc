@@ -93,6 +93,7 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
   service->vocab_size = config.vocab_size;
   service->defaults = DefaultsOf(config);
   service->limits = service_flags.limits;
+  service->media_policy = service_flags.media_policy;
   service->metrics = std::make_shared<Metrics>();
   return service;
 }

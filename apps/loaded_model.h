@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/plan/memory_plan.h"
 #include "model_flags.h"
+#include "server/multimodal/source/media_source.h"
 #include "server/openai/service.h"
 
 namespace fd {
@@ -23,6 +24,7 @@ struct ServiceFlags {
   std::vector<std::string> served_model_names;  // empty: the folder's name, and requests may say any
   std::string reasoning_parser;
   RequestLimits limits;
+  MediaPolicy media_policy;
   int64_t max_waiting_requests = 1024;
 };
 

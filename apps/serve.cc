@@ -9,6 +9,7 @@
 #include "fastdeploy_flags.h"
 #include "flag_set.h"
 #include "loaded_model.h"
+#include "media_flags.h"
 #include "model_flags.h"
 #include "progress_bar.h"
 #include "server/http/http_server.h"
@@ -77,6 +78,7 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
                     "Pictures and videos of one request");
   flags.Text("reasoning-parser", &values->service.reasoning_parser,
              "ernie-45-vl: text before </think> becomes reasoning_content", "NAME", "none");
+  AddMediaPolicyFlags(flags, &values->service.media_policy);
   flags.Group("Limits of a request");
   flags.Integer("max-choices", &limits.max_choices, {1, 4096, 128}, "Prompts times n");
   flags.Integer("max-messages", &limits.max_messages, {1, 1 << 20, 4096}, "Messages of a conversation");

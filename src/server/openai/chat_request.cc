@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/strings.h"
-#include "server/multimodal/data_url.h"
+#include "server/multimodal/source/media_source.h"
 #include "server/openai/errors.h"
 #include "server/openai/fields.h"
 #include "server/openai/request.h"
@@ -306,7 +306,8 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
       const auto at_fault = [&](const Status& s) {
         return Status(s.code(), StrCat(image.where, ": ", s.message()), "messages");
       };
-      auto media = ReadMediaUrl(image.url, service.media->limits.max_file_bytes);
+      auto media = ReadMedia(image.url, service.media_policy, service.media->limits.max_file_bytes,
+                             "--max-image-bytes", {});
       if (!media.ok()) return at_fault(media.status());
       image.url = std::string();  // megabytes that are no longer needed
       auto item = MakeImageItem(media->bytes, *service.media);

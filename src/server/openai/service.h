@@ -11,6 +11,7 @@
 #include "server/chat/chat_template.h"
 #include "server/metrics/metrics.h"
 #include "server/multimodal/processor.h"
+#include "server/multimodal/source/media_source.h"
 #include "server/text/tokenizer.h"
 
 namespace fd {
@@ -75,6 +76,7 @@ struct Service {
   int64_t vocab_size = 0;        // of the model's logits: ids in requests must lie below it
   GenerationDefaults defaults;
   RequestLimits limits;
+  MediaPolicy media_policy;
   EngineDoor engine;
   std::shared_ptr<Metrics> metrics;  // never null
 };
