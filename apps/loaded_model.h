@@ -11,6 +11,7 @@
 #include "compute/ops/upload.h"
 #include "engine/engine.h"
 #include "engine/plan/memory_plan.h"
+#include "media_work_flags.h"
 #include "model_flags.h"
 #include "server/openai/service.h"
 
@@ -23,6 +24,8 @@ struct ServiceFlags {
   std::vector<std::string> served_model_names;  // empty: the folder's name, and requests may say any
   std::string reasoning_parser;
   RequestLimits limits;
+  MediaPolicy media_policy;
+  MediaWorkFlags media;
   int64_t max_waiting_requests = 1024;
 };
 

@@ -164,6 +164,7 @@ int Ask(const RunFlags& flags) {
   ServiceFlags service_flags;
   service_flags.reasoning_parser = kReasoningParserIfKnown;
   service_flags.limits.images_per_prompt = std::max<int64_t>(1, static_cast<int64_t>(flags.images.size()));
+  service_flags.media.loader.max_cache_bytes = 0;  // there is one request
   ProgressBar bar("loading weights");
   if (!flags.verbose) SetLogLevel(LogLevel::kWarning);
   auto loaded = LoadService(flags.model, service_flags,
