@@ -265,7 +265,7 @@ TEST_F(MediaLoaderTest, MemoryIsBoundedAndNobodyWaitsForEver) {
   for (int i = 0; i < 6; ++i) {
     results.push_back(Start(Many(10, i % 2 ? "data" : "http", 280, StrCat("r", i, "-"))));
   }
-  results.push_back(Start({Image("data:2800 larger than all")}));
+  results.push_back(Start({Image("data:1400 larger than all")}));
   results.push_back(Start({Video("data:560 vx40"), Video("http:560 wx40")}));
   for (auto& r : results) {
     auto media = r->Wait();

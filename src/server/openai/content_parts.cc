@@ -61,7 +61,7 @@ Status ReadMediaPart(const Service& service, const MediaOptions& options, MediaK
   const char* const long_name = image ? "image_url" : "video_url";
   const char* const short_name = image ? "image" : "video";
   Json* holder = part.Find(long_name);
-  const bool has_short = holder == nullptr && part.Find(short_name) != nullptr;
+  const bool has_short = (holder == nullptr || holder->is_null()) && part.Find(short_name) != nullptr;
   if (has_short) holder = part.Find(short_name);
   const std::string where = StrCat(part_where, ".", has_short ? short_name : long_name);
   if (!service.media || (!image && service.media->video_placeholder_id < 0)) {
