@@ -108,10 +108,10 @@ class Session : public std::enable_shared_from_this<Session> {
   awaitable<bool> Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint);
   // Null without an error: the client has left. The peer is watched from the first picture on.
   awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request, ApiEndpoint endpoint);
-  awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest request);
+  awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
   // Runs `work` on the worker pool.
   template <typename T>
-  awaitable<StatusOr<T>> OnWorker(std::function<StatusOr<T>()> work);
+  awaitable<StatusOr<T>> OnWorker(const std::function<StatusOr<T>()>& work);
   // response is a named object, never a temporary: GCC 12 destroys aggregates inside a co_await expression
   // twice.
   awaitable<bool> Reply(const HttpRequest& request, const char* route, const HttpResponse& response);
@@ -485,7 +485,7 @@ void Session::PollPeer() {
 }
 
 template <typename T>
-awaitable<StatusOr<T>> Session::OnWorker(std::function<StatusOr<T>()> work) {
+awaitable<StatusOr<T>> Session::OnWorker(const std::function<StatusOr<T>()>& work) {
   StatusOr<T> result = Internal("not done");
   co_await asio::co_spawn(
       state_.workers,
@@ -503,7 +503,7 @@ awaitable<StatusOr<T>> Session::OnWorker(std::function<StatusOr<T>()> work) {
 }
 
 // Waits on the loop, not on a worker: pictures hold up nobody's text.
-awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest request) {
+awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
   const auto result = std::make_shared<std::optional<StatusOr<LoadedMedia>>>();
   media_load_ = state_.service->media_loader->Start(
       std::move(request), [weak = weak_from_this(), &context = loop_.context, result](StatusOr<LoadedMedia> loaded) {
@@ -539,7 +539,8 @@ awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(Http
   if (!draft.ok()) co_return draft.status();
   LoadedMedia media;
   if ((*draft)->has_media()) {
-    StatusOr<LoadedMedia> loaded = co_await LoadMedia((*draft)->TakeMedia());
+    MediaRequest wanted = (*draft)->TakeMedia();
+    StatusOr<LoadedMedia> loaded = co_await LoadMedia(wanted);
     if (peer_gone_) co_return Ready();
     if (!loaded.ok()) co_return loaded.status();
     media = std::move(loaded).value();

@@ -261,7 +261,9 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
                                   prompt.media.size() - num_images);
     if (!sections.ok()) return Status(sections.status().code(), sections.status().message(), "messages");
     prompt.sections = std::move(sections).value();
-    FD_RETURN_IF_ERROR(CheckLength(service, prompt.sections.text_tokens, "messages"));
+    // Each picture brings at least one token.
+    const int64_t tokens = prompt.sections.text_tokens + std::ssize(prompt.media);
+    FD_RETURN_IF_ERROR(CheckLength(service, tokens, "messages"));
     if (prompt.media.empty()) prompt.expanded = FillPrompt(prompt.sections, *service.media, {}, {});
     return prompt;
   } else {
