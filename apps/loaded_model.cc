@@ -101,7 +101,8 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
   service->defaults = DefaultsOf(config);
   service->limits = service_flags.limits;
   service->metrics = std::make_shared<Metrics>();
-  if (service->media) StartMediaLoader(*service, service_flags.media_policy, LoaderOptions(service_flags.media));
+  if (service->media)
+    StartMediaLoader(*service, service_flags.media_policy, LoaderOptions(service_flags.media));
   return service;
 }
 

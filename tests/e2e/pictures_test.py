@@ -47,9 +47,9 @@ def refused(server, body, *words):
     return error
 
 
-def many(count, side, first_level, tokens=4):
-    """A question with many heavy pictures that become few tokens."""
-    parts = [{**image_part(grey_png(side, first_level + i)), "max_pixels": tokens * 28 * 28} for i in range(count)]
+def many(count, side, first_level):
+    """A question with many heavy pictures that become four tokens each."""
+    parts = [{**image_part(grey_png(side, first_level + i)), "max_pixels": 60 * 60} for i in range(count)]
     return [{"role": "user", "content": parts + [{"type": "text", "text": "What?"}]}]
 
 
@@ -146,15 +146,15 @@ def test_detail_and_pixel_limits(start_server):
         _, usage = answer(server, [{"role": "user", "content": [content]}], max_tokens=1, **body)
         return usage["prompt_tokens_details"]["image_tokens"]
 
-    full = 32 * 32  # 896 x 896
+    full = 31 * 31  # rounded down to multiples of 28
     assert tokens() == full
     assert tokens(inside={"detail": "auto"}) == full
     assert tokens(inside={"detail": "high"}) == full
     assert tokens(inside={"detail": "low"}) == 18 * 18  # 504 x 504, the most that 512 x 512 pixels hold
-    assert tokens(part={"max_pixels": 4 * 784}) == 4
-    assert tokens(inside={"max_pixels": 9 * 784}) == 9
-    assert tokens(mm_processor_kwargs={"image_max_pixels": 16 * 784}) == 16
-    assert tokens(part={"max_pixels": 4 * 784}, mm_processor_kwargs={"image_max_pixels": 16 * 784}) == 4
+    assert tokens(part={"max_pixels": 60 * 60}) == 4
+    assert tokens(inside={"max_pixels": 90 * 90}) == 9
+    assert tokens(mm_processor_kwargs={"image_max_pixels": 120 * 120}) == 16
+    assert tokens(part={"max_pixels": 60 * 60}, mm_processor_kwargs={"image_max_pixels": 120 * 120}) == 4
 
     def refuse(inside, *words, **body):
         content = image_part(picture)

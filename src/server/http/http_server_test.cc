@@ -558,8 +558,9 @@ class HttpMediaTest : public HttpTest {
     service_->media_loader.reset();
   }
   static std::string Picture(const std::string& url) {
-    return Post("/v1/chat/completions",
-                R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":")" + url + R"("}]}]})");
+    return Post(
+        "/v1/chat/completions",
+        R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":")" + url + R"("}]}]})");
   }
   bool WaitFor(const std::function<bool()>& condition) {
     for (int i = 0; i < kPatienceMs && !condition(); ++i) std::this_thread::sleep_for(milliseconds(1));
@@ -607,9 +608,8 @@ TEST_F(HttpMediaTest, AClientThatLeavesEndsItsLoading) {
   ASSERT_TRUE(WaitFor([&] { return service_->media_loader->jobs_in_flight() == 0; }));
   EXPECT_EQ(service_->media_loader->bytes_in_flight(), 0);
   EXPECT_TRUE(engine_.seen().empty());
-  ASSERT_TRUE(WaitFor([&] {
-    return Ask(Get("/metrics")).body.find("status_code=\"499\"") != std::string::npos;
-  }));
+  ASSERT_TRUE(
+      WaitFor([&] { return Ask(Get("/metrics")).body.find("status_code=\"499\"") != std::string::npos; }));
 }
 
 TEST_F(HttpMediaTest, StopEndsLoading) {

@@ -107,7 +107,8 @@ class Session : public std::enable_shared_from_this<Session> {
   awaitable<bool> Handle(HttpRequest& request, const Route& route);
   awaitable<bool> Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint);
   // Null without an error: the client has left. The peer is watched from the first picture on.
-  awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request, ApiEndpoint endpoint);
+  awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
+                                                                     ApiEndpoint endpoint);
   awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
   // Runs `work` on the worker pool.
   template <typename T>
@@ -165,7 +166,7 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::beast::flat_buffer buffer_;
   std::shared_ptr<StreamInbox> inbox_;
   std::shared_ptr<MediaLoad> media_load_;  // while a request's media are on their way
-  bool idle_ = true;  // between requests
+  bool idle_ = true;                       // between requests
   bool generating_ = false;
   bool served_ = false;  // at least one request
   bool timed_out_ = false;
@@ -506,7 +507,8 @@ awaitable<StatusOr<T>> Session::OnWorker(const std::function<StatusOr<T>()>& wor
 awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
   const auto result = std::make_shared<std::optional<StatusOr<LoadedMedia>>>();
   media_load_ = state_.service->media_loader->Start(
-      std::move(request), [weak = weak_from_this(), &context = loop_.context, result](StatusOr<LoadedMedia> loaded) {
+      std::move(request),
+      [weak = weak_from_this(), &context = loop_.context, result](StatusOr<LoadedMedia> loaded) {
         const auto moved = std::make_shared<StatusOr<LoadedMedia>>(std::move(loaded));
         asio::post(context, [weak, result, moved] {
           result->emplace(std::move(*moved));

@@ -89,12 +89,12 @@ struct Metrics::Impl {
       Counter("fastdeploy:mm_videos_prepared_total", "Videos sampled, resized and cut into patches");
   prometheus::Counter& processor_hits =
       Counter("fastdeploy:mm_processor_cache_hits_total", "Media found prepared in the processor cache");
-  prometheus::Counter& processor_misses =
-      Counter("fastdeploy:mm_processor_cache_misses_total", "Media looked for in vain in the processor cache");
+  prometheus::Counter& processor_misses = Counter("fastdeploy:mm_processor_cache_misses_total",
+                                                  "Media looked for in vain in the processor cache");
   prometheus::Histogram& media_fetch = Histogram(
       "fastdeploy:mm_fetch_time_seconds", "Reading a picture or video from an http(s) or file URL", kMedia);
-  prometheus::Histogram& image_prepare =
-      Histogram("fastdeploy:mm_image_prepare_time_seconds", "Decoding, resizing and cutting a picture", kMedia);
+  prometheus::Histogram& image_prepare = Histogram("fastdeploy:mm_image_prepare_time_seconds",
+                                                   "Decoding, resizing and cutting a picture", kMedia);
   prometheus::Histogram& video_prepare =
       Histogram("fastdeploy:mm_video_prepare_time_seconds", "Sampling, resizing and cutting a video", kMedia);
   prometheus::Gauge& media_jobs = Gauge("fastdeploy:mm_jobs_in_flight",

@@ -51,7 +51,8 @@ Status CheckCounts(const std::vector<TextSection>& sections, MediaKind kind, siz
                    int32_t placeholder_id) {
   const char* name = kind == MediaKind::kImage ? "picture" : "video";
   size_t placeholders = 0;
-  for (const TextSection& s : sections) placeholders += s.placeholder != nullptr && s.placeholder->kind == kind;
+  for (const TextSection& s : sections)
+    placeholders += s.placeholder != nullptr && s.placeholder->kind == kind;
   if (items > 0 && placeholder_id < 0) {
     return InvalidArgument(
         StrCat("this model takes no ", name, "s: the request has ", items, ", the limit is 0"), "messages");
@@ -128,7 +129,8 @@ ExpandedPrompt FillPrompt(const SectionedPrompt& sectioned, const MediaConfig& c
   std::vector<PatchRun> runs;
   size_t next_image = 0, next_video = 0;
   const auto add_run = [&](int64_t times, int64_t grid_h, int64_t grid_w) {
-    runs.push_back({std::ssize(prompt.token_ids), times, grid_h / config.merge_size, grid_w / config.merge_size});
+    runs.push_back(
+        {std::ssize(prompt.token_ids), times, grid_h / config.merge_size, grid_w / config.merge_size});
   };
   for (const SectionedPrompt::Section& section : sectioned.sections) {
     prompt.token_ids.insert(prompt.token_ids.end(), section.token_ids.begin(), section.token_ids.end());

@@ -58,7 +58,8 @@ std::shared_ptr<const PreparedMedia> MediaCache::FindUuid(const Hash128& uuid_ke
   return name == by_uuid_.end() ? nullptr : Touch(by_key_.at(name->second));
 }
 
-void MediaCache::Add(const Hash128& key, std::shared_ptr<const PreparedMedia> media, const Hash128* uuid_key) {
+void MediaCache::Add(const Hash128& key, std::shared_ptr<const PreparedMedia> media,
+                     const Hash128* uuid_key) {
   if (!enabled() || media->num_bytes() > max_bytes_) return;
   std::lock_guard lock(mutex_);
   auto found = by_key_.find(key);

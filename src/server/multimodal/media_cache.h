@@ -45,7 +45,7 @@ class MediaCache {
   struct Entry {
     Hash128 key;
     std::shared_ptr<const PreparedMedia> media;
-    int64_t bytes = 0;                // with its names
+    int64_t bytes = 0;               // with its names
     std::vector<Hash128> uuid_keys;  // some may have gone to another entry since
   };
   using Position = std::list<Entry>::iterator;

@@ -149,8 +149,7 @@ Status ReadVideoProcessor(const Source& source, const std::string& model_dir, Me
   FD_RETURN_IF_ERROR(ReadBool(source, "draw_on_frames", &config->draw_on_frames));
   std::string font = "Roboto-Regular.ttf";
   if (const Json* name = source.Given("font")) {
-    if (!name->is_string() || name->as_string().empty() ||
-        name->as_string().find('/') != std::string::npos) {
+    if (!name->is_string() || name->as_string().empty() || name->as_string().find('/') != std::string::npos) {
       return source.Bad("font", *name, "the name of a file in the checkpoint's folder");
     }
     font = name->as_string();

@@ -53,9 +53,9 @@ int64_t MaxItemPatches(const MediaConfig& config) {
 
 StatusOr<ImageSize> FittedSize(ImageSize size, int64_t frames, const MediaConfig& config, int64_t min_pixels,
                                int64_t max_pixels) {
-  FD_ASSIGN_OR_RETURN(const ImageSize fitted,
-                      SmartResize(size.height, size.width, config.patch_size * config.merge_size, min_pixels,
-                                  max_pixels));
+  FD_ASSIGN_OR_RETURN(
+      const ImageSize fitted,
+      SmartResize(size.height, size.width, config.patch_size * config.merge_size, min_pixels, max_pixels));
   if (frames * PatchesOf(fitted, config) > MaxItemPatches(config)) {
     return InvalidArgument(StrCat(size.width, " x ", size.height, " pixels become ", fitted.width, " x ",
                                   fitted.height, " to have the smallest area of ", min_pixels,

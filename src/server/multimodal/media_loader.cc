@@ -111,8 +111,13 @@ class MediaLoader::Impl : public std::enable_shared_from_this<MediaLoader::Impl>
   void Work(Pool& pool);
   // All below with the lock held.
   std::map<Key, std::shared_ptr<Load>>::iterator Pick(Pool& pool);
-  bool MayFetch(const Load& load, int64_t bytes) const;
-  bool MayHoldPixels(const Load& load, int64_t bytes) const;
+  bool MayFetch(const Load& load, const Item& item) const;
+  bool MayHoldPixels(const Load& load, const Item& item, int64_t bytes) const;
+  // Beyond the budget the oldest request goes on one item at a time.
+  static bool RunsNoOther(const Load& load, const Item& item) {
+    return std::none_of(load.items.begin(), load.items.end(),
+                        [&](const Item& other) { return &other != &item && other.running; });
+  }
   void Enqueue(const std::shared_ptr<Load>& load, size_t index);
   // Items of equal content point at the first of them, what the cache has is ready; the tokens of all.
   int64_t FindEquals(std::vector<Item>& items);
@@ -157,18 +162,20 @@ class MediaLoader::Impl : public std::enable_shared_from_this<MediaLoader::Impl>
   std::vector<std::thread> threads_;
 };
 
-bool MediaLoader::Impl::MayFetch(const Load& load, int64_t bytes) const {
+bool MediaLoader::Impl::MayFetch(const Load& load, const Item& item) const {
+  const int64_t bytes = MaxFileBytes(item.spec.kind);
   if (fetched_bytes_ == 0 || fetched_bytes_ + bytes <= max_fetched_bytes_) return true;
   // The oldest of those that still read.
   for (const auto& [arrival, other] : loads_) {
-    if (!other->preparing) return arrival == load.arrival;
+    if (!other->preparing) return arrival == load.arrival && RunsNoOther(load, item);
   }
   return false;
 }
 
-bool MediaLoader::Impl::MayHoldPixels(const Load& load, int64_t bytes) const {
-  return pixel_bytes_ == 0 || pixel_bytes_ + bytes <= max_pixel_bytes_ ||
-         (!preparing_.empty() && *preparing_.begin() == load.arrival);
+bool MediaLoader::Impl::MayHoldPixels(const Load& load, const Item& item, int64_t bytes) const {
+  const int64_t others = pixel_bytes_ - item.pixel_bytes;
+  return others == 0 || others + bytes <= max_pixel_bytes_ ||
+         (!preparing_.empty() && *preparing_.begin() == load.arrival && RunsNoOther(load, item));
 }
 
 std::map<MediaLoader::Impl::Key, std::shared_ptr<MediaLoader::Impl::Load>>::iterator MediaLoader::Impl::Pick(
@@ -179,12 +186,12 @@ std::map<MediaLoader::Impl::Key, std::shared_ptr<MediaLoader::Impl::Load>>::iter
     const Load& load = *it->second;
     const Item& item = load.items[it->first.first];
     if (pool.fetches) {
-      if (MayFetch(load, MaxFileBytes(item.spec.kind))) return it;
+      if (MayFetch(load, item)) return it;
       continue;
     }
     if (!load.preparing) return it;  // reads a data URL
     const bool oldest = *preparing_.begin() == load.arrival;
-    if ((oldest || !waiting) && MayHoldPixels(load, item.needed_bytes)) return it;
+    if ((oldest || !waiting) && MayHoldPixels(load, item, item.needed_bytes)) return it;
     waiting = true;
   }
   return pool.queue.end();
@@ -262,6 +269,7 @@ void MediaLoader::Impl::RunJob(const std::shared_ptr<Load>& load, size_t index, 
     if (load->ended || !status.ok()) {
       Release(item);
     } else if (again) {
+      pixel_bytes_ -= std::exchange(item.pixel_bytes, 0);
       Enqueue(load, index);
     } else {
       if (!preparing) {
@@ -290,10 +298,9 @@ void MediaLoader::Impl::RunJob(const std::shared_ptr<Load>& load, size_t index, 
 Status MediaLoader::Impl::Read(Load& load, Item& item, bool fetch) {
   const bool image = item.spec.kind == MediaKind::kImage;
   const auto begin = SteadyClock::now();
-  FD_ASSIGN_OR_RETURN(MediaBytes media,
-                      readers_.read_media(item.spec.url, MaxFileBytes(item.spec.kind),
-                                          image ? "--max-image-bytes" : "--max-video-bytes",
-                                          load.stop.get_token()));
+  FD_ASSIGN_OR_RETURN(MediaBytes media, readers_.read_media(item.spec.url, MaxFileBytes(item.spec.kind),
+                                                            image ? "--max-image-bytes" : "--max-video-bytes",
+                                                            load.stop.get_token()));
   if (fetch && events_.fetched) events_.fetched(SecondsSince(begin));
   item.spec.url = std::string();  // megabytes that are no longer needed
   item.encoded = std::move(media.bytes);
@@ -397,13 +404,13 @@ StatusOr<bool> MediaLoader::Impl::PrepareVideo(Load& load, Item& item, PreparedM
         const int64_t bytes = 6 * pairs * fitted.height * fitted.width + 7 * info.height * info.width +
                               6 * fitted.height * fitted.width;
         std::lock_guard lock(mutex_);
-        pixel_bytes_ -= std::exchange(item.pixel_bytes, 0);
         item.needed_bytes = bytes;
-        if (!MayHoldPixels(load, bytes)) {
+        // What was held for it when it was picked stays enough.
+        if (bytes > item.pixel_bytes && !MayHoldPixels(load, item, bytes)) {
           no_room = true;
           return Unavailable("no room");
         }
-        pixel_bytes_ += item.pixel_bytes = bytes;
+        pixel_bytes_ += bytes - std::exchange(item.pixel_bytes, bytes);
         return OkStatus();
       },
       [&](VideoFrame&& frame) -> Status {

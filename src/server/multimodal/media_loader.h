@@ -1,17 +1,18 @@
 // The media of requests, from URL to prepared pixels, on threads of its own.
 //
 // Two pools: fetching threads wait for other machines and disks, preparing threads compute; so a slow web
-// server holds up no decoder, and neither pool is the one that parses and tokenises. Within a pool the order is
-// (index of the item inside its request, arrival): a client's only picture goes before the 37th of a hundred.
+// server holds up no decoder, and neither pool is the one that parses and tokenises. Within a pool the order
+// is (index of the item inside its request, arrival): a client's only picture goes before the 37th of a
+// hundred.
 //
 // A request's media are first read, all of them, and their sizes taken from the headers; when all are known,
 // `check_tokens` says whether they fit, and only then pixels are decoded. (A video's size is known when its
 // decoder has opened it; it is checked then, before its first frame.)
 //
 // Memory: half of max_bytes for encoded bytes that were fetched, half for pixels. What does not fit waits, in
-// order. The oldest request always goes on, even beyond the budget, or two that hold half of what they need
-// would wait for each other for ever. Bytes of data URLs are not counted: they replace a longer text that the
-// limit on a request's body bounds.
+// order. The oldest request always goes on, beyond the budget one item at a time, or two that hold half of
+// what they need would wait for each other for ever. Bytes of data URLs are not counted: they replace a
+// longer text that the limit on a request's body bounds.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +59,8 @@ struct MediaReaders {
                                      std::stop_token stop)>
       read_media;
   std::function<StatusOr<ImageSize>(std::string_view encoded)> image_size;
-  std::function<StatusOr<std::shared_ptr<MediaItem>>(std::string_view encoded, const MediaOptions&)> make_image;
+  std::function<StatusOr<std::shared_ptr<MediaItem>>(std::string_view encoded, const MediaOptions&)>
+      make_image;
   std::function<Status(const VideoSampling&)> check_sampling;
   std::function<Status(std::string_view encoded, const VideoSampling&, std::stop_token,
                        const std::function<Status(const VideoInfo&)>&,
@@ -79,8 +81,8 @@ struct MediaEvents {
 };
 
 struct MediaLoaderOptions {
-  int fetch_threads = 8;      // --media-fetches
-  int prepare_threads = 2;    // --media-workers
+  int fetch_threads = 8;                         // --media-fetches
+  int prepare_threads = 2;                       // --media-workers
   int64_t max_bytes = int64_t{1} << 30;          // --media-memory
   int64_t max_cache_bytes = int64_t{256} << 20;  // --max-processor-cache; 0: off
 };

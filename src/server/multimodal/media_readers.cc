@@ -29,7 +29,7 @@ MediaReaders ReadersFor(const MediaConfig& given, const MediaPolicy& policy) {
   StatusOr<std::unique_ptr<TimestampFont>> font = TimestampFont::Load(config->font_path);
   if (font.ok()) {
     readers.draw_time = [font = std::shared_ptr<const TimestampFont>(std::move(*font))](double seconds,
-                                                                                       RgbImage* frame) {
+                                                                                        RgbImage* frame) {
       font->Draw(seconds, frame);
       return OkStatus();
     };

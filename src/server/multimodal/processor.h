@@ -54,8 +54,8 @@ StatusOr<MediaConfig> LoadMediaConfig(const std::string& model_dir, const Tokeni
 // Patches of the largest picture or pair of frames that these limits let through.
 int64_t MaxItemPatches(const MediaConfig& config);
 
-// The size that a picture (or a frame of a pair: frames = 2) is resized to under these limits: SmartResize, and
-// an error where rounding an extreme shape would lead beyond MaxItemPatches.
+// The size that a picture (or a frame of a pair: frames = 2) is resized to under these limits: SmartResize,
+// and an error where rounding an extreme shape would lead beyond MaxItemPatches.
 StatusOr<ImageSize> FittedSize(ImageSize size, int64_t frames, const MediaConfig& config, int64_t min_pixels,
                                int64_t max_pixels);
 // Tokens of a picture or of a pair of frames of that fitted size.
@@ -74,7 +74,8 @@ struct PreparedVideo {
   int64_t num_tokens() const { return pairs.empty() ? 0 : std::ssize(pairs) * pairs[0]->num_tokens; }
 };
 
-// Frames, one after another and of one size, already sampled and drawn -> a PreparedVideo. Holds the rows alone.
+// Frames, one after another and of one size, already sampled and drawn -> a PreparedVideo. Holds the rows
+// alone.
 class VideoBuilder {
  public:
   VideoBuilder(const MediaConfig& config, int64_t min_pixels, int64_t max_pixels)
@@ -114,8 +115,8 @@ struct SectionedPrompt {
   std::vector<Section> sections;
   int64_t text_tokens = 0;
 };
-// Cuts template-made pieces at the placeholders (<|image@placeholder|> or <|IMAGE_PLACEHOLDER|>, and the video
-// ones). An error if the counts of placeholders differ from those that the request brings.
+// Cuts template-made pieces at the placeholders (<|image@placeholder|> or <|IMAGE_PLACEHOLDER|>, and the
+// video ones). An error if the counts of placeholders differ from those that the request brings.
 StatusOr<SectionedPrompt> SectionPrompt(const std::vector<PromptPiece>& pieces, const Tokenizer& tokenizer,
                                         const MediaConfig& config, size_t num_images, size_t num_videos);
 // Puts as many ids as each item has tokens into the places, in order of appearance. Positions follow

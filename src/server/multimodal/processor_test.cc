@@ -99,7 +99,8 @@ StatusOr<PreparedVideo> MakeVideo(const std::vector<RgbImage>& frames, const Med
 
 std::vector<uint8_t> RowsOf(const PreparedVideo& video) {
   std::vector<uint8_t> rows;
-  for (const auto& pair : video.pairs) rows.insert(rows.end(), pair->patch_rows.begin(), pair->patch_rows.end());
+  for (const auto& pair : video.pairs)
+    rows.insert(rows.end(), pair->patch_rows.begin(), pair->patch_rows.end());
   return rows;
 }
 
@@ -123,7 +124,8 @@ TEST(ExpandPromptGolden, AllVisionLanguageCases) {
       auto item = MakeImageItem(MustRead(kMedia + image.Find("file")->as_string()), config);
       ASSERT_TRUE(item.ok()) << item.status().message();
       ExpectGrid(**item, image);
-      EXPECT_TRUE((*item)->patch_rows == tensors.Get<uint8_t>(StrCat(name, ".image", images.size(), ".rows")));
+      EXPECT_TRUE((*item)->patch_rows ==
+                  tensors.Get<uint8_t>(StrCat(name, ".image", images.size(), ".rows")));
       images.push_back(*item);
     }
     for (const Json& video : c.Find("videos")->as_array()) {
@@ -147,8 +149,10 @@ TEST(ExpandPromptGolden, AllVisionLanguageCases) {
     size_t items = images.size();
     for (const PreparedVideo& video : videos) items += video.pairs.size();
     ASSERT_EQ(expanded->media.size(), items);
-    EXPECT_EQ(expanded->image_tokens, std::count(expanded->media_type.begin(), expanded->media_type.end(), 1));
-    EXPECT_EQ(expanded->video_tokens, std::count(expanded->media_type.begin(), expanded->media_type.end(), 2));
+    EXPECT_EQ(expanded->image_tokens,
+              std::count(expanded->media_type.begin(), expanded->media_type.end(), 1));
+    EXPECT_EQ(expanded->video_tokens,
+              std::count(expanded->media_type.begin(), expanded->media_type.end(), 2));
     if (expanded->media.empty()) {
       EXPECT_TRUE(expanded->positions.empty());
       EXPECT_TRUE(expanded->vision_expert.empty());
@@ -309,8 +313,8 @@ TEST(ExpandPrompt, PositionsAfterAVideoFollowAllAxes) {
   std::vector<RgbImage> frames(9, RgbImage{28, 56, std::vector<uint8_t>(3 * 28 * 56, 9)});
   auto video = MakeVideo(frames, config, 1, 12544);
   ASSERT_TRUE(video.ok()) << video.status().message();
-  auto expanded = ExpandPrompt({{"0<|VIDEO_START|><|video@placeholder|><|VIDEO_END|>0", false}}, GoldenTokenizer(),
-                               config, {}, {*video});
+  auto expanded = ExpandPrompt({{"0<|VIDEO_START|><|video@placeholder|><|VIDEO_END|>0", false}},
+                               GoldenTokenizer(), config, {}, {*video});
   ASSERT_TRUE(expanded.ok()) << expanded.status().message();
   const size_t n = expanded->token_ids.size();
   ASSERT_EQ(expanded->video_tokens, 5 * 2);
@@ -318,7 +322,8 @@ TEST(ExpandPrompt, PositionsAfterAVideoFollowAllAxes) {
   const auto first = static_cast<size_t>(expanded->media[0]->first_token);
   const int32_t start = expanded->positions[first];
   for (size_t pair = 0; pair < 5; ++pair) {
-    EXPECT_EQ(expanded->media[pair]->first_token, expanded->media[0]->first_token + static_cast<int64_t>(2 * pair));
+    EXPECT_EQ(expanded->media[pair]->first_token,
+              expanded->media[0]->first_token + static_cast<int64_t>(2 * pair));
     for (size_t column = 0; column < 2; ++column) {
       const size_t at = first + 2 * pair + column;
       EXPECT_EQ(expanded->positions[at], start + static_cast<int32_t>(pair));
@@ -450,7 +455,8 @@ TEST_F(MediaConfigFiles, ErrorsNameFileKeyAndValue) {
             std::string::npos);
   EXPECT_NE(video_error(R"({"font": "../x.ttf"})").find("the name of a file"), std::string::npos);
   EXPECT_NE(video_error(R"({"draw_on_frames": 1})").find("true or false"), std::string::npos);
-  EXPECT_NE(video_error(R"({"do_sample_frames": false})").find("do_sample_frames is false"), std::string::npos);
+  EXPECT_NE(video_error(R"({"do_sample_frames": false})").find("do_sample_frames is false"),
+            std::string::npos);
   Write("video_preprocessor_config.json", "{}");
   Write("processor_config.json", R"({"image_processor": {"merge_size": 99}})");
   EXPECT_EQ(Error(),

@@ -60,8 +60,8 @@ Status ReadToolCalls(Json& calls, const std::string& where) {
   return OkStatus();
 }
 
-Status ReadMessage(const Service& service, const MediaOptions& options, Json& message, const std::string& where,
-                   std::vector<MediaSpec>* media) {
+Status ReadMessage(const Service& service, const MediaOptions& options, Json& message,
+                   const std::string& where, std::vector<MediaSpec>* media) {
   if (!message.is_object()) {
     return InvalidArgument(
         StrCat(where, " must be an object such as {\"role\": \"user\", \"content\": \"Hello\"}; got ",
@@ -103,7 +103,8 @@ Status ReadMessage(const Service& service, const MediaOptions& options, Json& me
   }
   JsonArray& parts = content->as_array();
   for (size_t i = 0; i < parts.size(); ++i) {
-    FD_RETURN_IF_ERROR(ReadContentPart(service, options, parts[i], StrCat(where, ".content[", i, "]"), media));
+    FD_RETURN_IF_ERROR(
+        ReadContentPart(service, options, parts[i], StrCat(where, ".content[", i, "]"), media));
   }
   if (!service.media) JoinTextParts(*content);
   return OkStatus();

@@ -96,8 +96,8 @@ Status ReadMediaPart(const Service& service, const MediaOptions& options, MediaK
     spec.options.image_min_pixels = std::min(spec.options.image_min_pixels, spec.options.image_max_pixels);
   }
   const bool inside = holder != nullptr && holder->is_object();
-  FD_RETURN_IF_ERROR(SetRequestOptions(overrides, *service.media,
-                                       {StrCat(inside ? where : part_where, "."), "messages"}, &spec.options));
+  FD_RETURN_IF_ERROR(SetRequestOptions(
+      overrides, *service.media, {StrCat(inside ? where : part_where, "."), "messages"}, &spec.options));
   part.Erase("image");
   part.Erase("video");
   part.Set("type", Json(long_name));
@@ -121,13 +121,14 @@ Status CheckMediaCounts(const Service& service, const JsonArray& messages) {
     }
   }
   const RequestLimits& limits = service.limits;
-  if (images > limits.images_per_prompt) return TooMany(images, limits.images_per_prompt, "image", "pictures");
+  if (images > limits.images_per_prompt)
+    return TooMany(images, limits.images_per_prompt, "image", "pictures");
   if (videos > limits.videos_per_prompt) return TooMany(videos, limits.videos_per_prompt, "video", "videos");
   return OkStatus();
 }
 
-Status ReadContentPart(const Service& service, const MediaOptions& options, Json& part, const std::string& where,
-                       std::vector<MediaSpec>* media) {
+Status ReadContentPart(const Service& service, const MediaOptions& options, Json& part,
+                       const std::string& where, std::vector<MediaSpec>* media) {
   if (!part.is_object()) return Wrong(StrCat(where, " must be an object; got ", Shown(part)));
   JsonObject& object = part.as_object();
   const Json* type = object.Find("type");
@@ -146,7 +147,8 @@ Status ReadContentPart(const Service& service, const MediaOptions& options, Json
   }
   if (const auto kind = KindOf(name)) return ReadMediaPart(service, options, *kind, object, where, media);
   if (IsAudioPart(name)) {
-    return Unimplemented(StrCat(where, ": ", name, ": this server does not take audio; send ", kKnown), "messages");
+    return Unimplemented(StrCat(where, ": ", name, ": this server does not take audio; send ", kKnown),
+                         "messages");
   }
   return Wrong(StrCat(where, ".type must be one of ", kKnown, "; got ", Shown(*type)));
 }

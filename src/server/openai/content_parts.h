@@ -19,7 +19,7 @@ Status CheckMediaCounts(const Service& service, const JsonArray& messages);
 // Checks one part and gives it the type that templates know (text, image_url, video_url). A picture or video
 // goes to `media` and its URL leaves the part, so that megabytes of base64 never reach the template.
 // options: the request's own.
-Status ReadContentPart(const Service& service, const MediaOptions& options, Json& part, const std::string& where,
-                       std::vector<MediaSpec>* media);
+Status ReadContentPart(const Service& service, const MediaOptions& options, Json& part,
+                       const std::string& where, std::vector<MediaSpec>* media);
 
 }  // namespace fd

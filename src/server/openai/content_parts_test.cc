@@ -13,9 +13,12 @@ namespace {
 
 constexpr char kNumbering[] =
     "{%- set seen = namespace(p=0, v=0) -%}"
-    "{%- for m in messages -%}{%- if m.content is string -%}{{ m.content }}{%- else -%}{%- for part in m.content -%}"
-    "{%- if part.type == 'image_url' -%}{%- set seen.p = seen.p + 1 -%}Picture {{ seen.p }}:<|image@placeholder|>"
-    "{%- elif part.type == 'video_url' -%}{%- set seen.v = seen.v + 1 -%}Video {{ seen.v }}:<|video@placeholder|>"
+    "{%- for m in messages -%}{%- if m.content is string -%}{{ m.content }}{%- else -%}{%- for part in "
+    "m.content -%}"
+    "{%- if part.type == 'image_url' -%}{%- set seen.p = seen.p + 1 -%}Picture {{ seen.p "
+    "}}:<|image@placeholder|>"
+    "{%- elif part.type == 'video_url' -%}{%- set seen.v = seen.v + 1 -%}Video {{ seen.v "
+    "}}:<|video@placeholder|>"
     "{%- else -%}{{ part.text }}{%- endif -%}{%- endfor -%}{%- endif -%};{%- endfor -%}";
 constexpr int32_t kImageToken = 'I', kVideoToken = 'V';
 
@@ -50,7 +53,8 @@ class ContentPartsTest : public ::testing::Test {
       sampling_.push_back(sampling);
       FD_RETURN_IF_ERROR(on_info({28, 28, 5, 5, 5}));
       for (int i = 0; i < 5; ++i) {
-        FD_RETURN_IF_ERROR(on_frame({{28, 28, std::vector<uint8_t>(3 * 784, static_cast<uint8_t>(i))}, i, 1.0 * i}));
+        FD_RETURN_IF_ERROR(
+            on_frame({{28, 28, std::vector<uint8_t>(3 * 784, static_cast<uint8_t>(i))}, i, 1.0 * i}));
       }
       return OkStatus();
     };
@@ -93,10 +97,11 @@ class ContentPartsTest : public ::testing::Test {
 };
 
 TEST_F(ContentPartsTest, EverySpelling) {
-  for (const char* part : {R"({"type":"image_url","image_url":{"url":"data:x"}})",
-                           R"({"type":"image_url","image_url":"data:x"})", R"({"type":"image","image":"data:x"})",
-                           R"({"type":"image","image":{"url":"data:x"}})", R"({"type":"image","image_url":"data:x"})",
-                           R"({"type":"input_image","image_url":"data:x"})"}) {
+  for (const char* part :
+       {R"({"type":"image_url","image_url":{"url":"data:x"}})",
+        R"({"type":"image_url","image_url":"data:x"})", R"({"type":"image","image":"data:x"})",
+        R"({"type":"image","image":{"url":"data:x"}})", R"({"type":"image","image_url":"data:x"})",
+        R"({"type":"input_image","image_url":"data:x"})"}) {
     auto spec = Spec(part);
     ASSERT_TRUE(spec.ok()) << part << spec.status().message();
     EXPECT_EQ(spec->kind, MediaKind::kImage);
@@ -105,9 +110,10 @@ TEST_F(ContentPartsTest, EverySpelling) {
     EXPECT_EQ(left_.find("data:x"), std::string::npos) << left_;
     EXPECT_TRUE(spec->where.starts_with("messages[0].content[0].image")) << spec->where;
   }
-  for (const char* part : {R"({"type":"video_url","video_url":{"url":"data:x"}})",
-                           R"({"type":"video_url","video_url":"data:x"})", R"({"type":"video","video":"data:x"})",
-                           R"({"type":"video","video":{"url":"data:x"}})"}) {
+  for (const char* part :
+       {R"({"type":"video_url","video_url":{"url":"data:x"}})",
+        R"({"type":"video_url","video_url":"data:x"})", R"({"type":"video","video":"data:x"})",
+        R"({"type":"video","video":{"url":"data:x"}})"}) {
     auto spec = Spec(part);
     ASSERT_TRUE(spec.ok()) << part << spec.status().message();
     EXPECT_EQ(spec->kind, MediaKind::kVideo);
@@ -115,8 +121,9 @@ TEST_F(ContentPartsTest, EverySpelling) {
     EXPECT_NE(left_.find(R"("type":"video_url")"), std::string::npos) << left_;
   }
   for (const char* part :
-       {R"({"type":"image_url","image_url":{"url":null,"uuid":"cat"}})", R"({"type":"image_url","uuid":"cat"})",
-        R"({"type":"image_url","image_url":null,"uuid":"cat"})", R"({"type":"image_url","image_url":{},"uuid":"cat"})"}) {
+       {R"({"type":"image_url","image_url":{"url":null,"uuid":"cat"}})",
+        R"({"type":"image_url","uuid":"cat"})", R"({"type":"image_url","image_url":null,"uuid":"cat"})",
+        R"({"type":"image_url","image_url":{},"uuid":"cat"})"}) {
     auto spec = Spec(part);
     ASSERT_TRUE(spec.ok()) << part << spec.status().message();
     EXPECT_EQ(spec->url, "");
@@ -133,7 +140,8 @@ TEST_F(ContentPartsTest, OptionsInsideAndBesideTheUrl) {
   EXPECT_EQ(spec->options.sampling.min_frames, 2);
   EXPECT_EQ(spec->options.sampling.max_frames, 9);
   EXPECT_EQ(spec->options.sampling.frames_sample, FramesSample::kMiddle);
-  spec = Spec(R"({"type":"video_url","video_url":{"url":"data:x","fps":-1,"target_frames":7,"max_pixels":5000},
+  spec =
+      Spec(R"({"type":"video_url","video_url":{"url":"data:x","fps":-1,"target_frames":7,"max_pixels":5000},
                   "fps":1,"min_pixels":900})");
   ASSERT_TRUE(spec.ok()) << spec.status().message();
   EXPECT_EQ(spec->options.sampling.fps, -1);  // inside goes first
@@ -170,7 +178,8 @@ TEST_F(ContentPartsTest, RefusalsNameTheField) {
       {R"({"type":"image_url","image_url":{"url":7}})", "needs a URL"},
       {R"({"type":"image_url","image_url":["data:x"]})", "needs a URL"},
       {R"({"type":"image_url","image_url":{"url":null}})", "needs a URL"},
-      {R"({"type":"image_url","image_url":"data:x","uuid":7})", "messages[0].content[0].uuid must be a string"},
+      {R"({"type":"image_url","image_url":"data:x","uuid":7})",
+       "messages[0].content[0].uuid must be a string"},
       {R"({"type":"image_url","image_url":{"url":"data:x","uuid":""}})", "image_url.uuid is empty"},
       {R"({"type":"image_url","image_url":{"url":"data:x","detail":"tiny"}})",
        "messages[0].content[0].image_url.detail must be \"low\", \"high\" or \"auto\"; got \"tiny\""},
@@ -180,8 +189,10 @@ TEST_F(ContentPartsTest, RefusalsNameTheField) {
        "messages[0].content[0].image_url.max_pixels is 99999999; this server allows at most 4842768"},
       {R"({"type":"image_url","image_url":{"url":"data:x","min_pixels":2000,"max_pixels":1000}})",
        "messages[0].content[0].image_url.min_pixels is 2000"},
-      {R"({"type":"video_url","video_url":{"url":"data:x"},"fps":"two"})", "messages[0].content[0].fps must be"},
-      {R"({"type":"video_url","video_url":{"url":"data:x","frames_sample":"all"}})", "video_url.frames_sample"},
+      {R"({"type":"video_url","video_url":{"url":"data:x"},"fps":"two"})",
+       "messages[0].content[0].fps must be"},
+      {R"({"type":"video_url","video_url":{"url":"data:x","frames_sample":"all"}})",
+       "video_url.frames_sample"},
       {R"({"type":"video_url"})", "messages[0].content[0].video_url needs a URL"},
       {R"({"type":"input_audio","input_audio":{}})", "does not take audio"},
       {R"({"type":"audio_url","audio_url":{}})", "does not take audio"},
@@ -195,8 +206,10 @@ TEST_F(ContentPartsTest, RefusalsNameTheField) {
     EXPECT_EQ(e.param, "messages") << part;
     EXPECT_NE(e.message.find(message), std::string::npos) << part << "\n" << e.message;
   }
-  EXPECT_EQ(Refused(Body(R"({"type":"text","text":"a"})", R"(,"mm_processor_kwargs":{"image_max_pixels":true})")).param,
-            "mm_processor_kwargs");
+  EXPECT_EQ(
+      Refused(Body(R"({"type":"text","text":"a"})", R"(,"mm_processor_kwargs":{"image_max_pixels":true})"))
+          .param,
+      "mm_processor_kwargs");
   EXPECT_EQ(Refused(Body(R"({"type":"text","text":"a"})", R"(,"mm_processor_kwargs":7)")).http_status, 400);
   EXPECT_EQ(reads_, 0);
 }
@@ -209,12 +222,14 @@ TEST_F(ContentPartsTest, LimitsCountEveryTurnBeforeAnythingIsRead) {
   for (int i = 0; i < 6; ++i) turns += Message(i == 0 ? broken : image) + ",";
   ApiError e = Refused("{\"messages\":[" + turns + Message(video) + "]}");
   EXPECT_EQ(e.http_status, 400);
-  EXPECT_EQ(e.message,
-            "messages hold 6 pictures; at most 4 are allowed in a prompt (--limit-mm-per-prompt '{\"image\": 4}')");
+  EXPECT_EQ(
+      e.message,
+      "messages hold 6 pictures; at most 4 are allowed in a prompt (--limit-mm-per-prompt '{\"image\": 4}')");
   service_->limits.videos_per_prompt = 1;
   e = Refused("{\"messages\":[" + Message(video) + "," + Message(image + "," + video) + "]}");
-  EXPECT_EQ(e.message,
-            "messages hold 2 videos; at most 1 are allowed in a prompt (--limit-mm-per-prompt '{\"video\": 1}')");
+  EXPECT_EQ(
+      e.message,
+      "messages hold 2 videos; at most 1 are allowed in a prompt (--limit-mm-per-prompt '{\"video\": 1}')");
   EXPECT_EQ(reads_, 0);
 }
 
@@ -222,8 +237,9 @@ TEST_F(ContentPartsTest, NumbersRunOverTheConversationAndUsageKnowsBothKinds) {
   const std::string image = R"({"type":"image_url","image_url":{"url":"data:x"}})";
   const std::string image2 = R"({"type":"image_url","image_url":{"url":"data:y"}})";
   const std::string video = R"({"type":"video_url","video_url":{"url":"data:x"}})";
-  auto g = Send("{\"messages\":[" + Message(image + "," + video) + R"(,{"role":"assistant","content":"ok"},)" +
-                Message(video + R"(,{"type":"input_text","text":"and"},)" + image2) + "]}");
+  auto g =
+      Send("{\"messages\":[" + Message(image + "," + video) + R"(,{"role":"assistant","content":"ok"},)" +
+           Message(video + R"(,{"type":"input_text","text":"and"},)" + image2) + "]}");
   ASSERT_TRUE(g.ok()) << g.status().message();
   ASSERT_TRUE((*g)->Submit([](int, TokenEvent&&) {}).ok());
   const GenerateRequest request = engine_.seen().back();
@@ -248,10 +264,11 @@ TEST_F(ContentPartsTest, NumbersRunOverTheConversationAndUsageKnowsBothKinds) {
 }
 
 TEST_F(ContentPartsTest, RequestOptionsReachThePreparation) {
-  auto g = Send(Body(R"({"type":"image_url","image_url":{"url":"data:x"}},
+  auto g =
+      Send(Body(R"({"type":"image_url","image_url":{"url":"data:x"}},
                         {"type":"image_url","image_url":{"url":"data:y","max_pixels":3000}},
                         {"type":"video_url","video_url":{"url":"data:z"},"fps":3})",
-                     R"(,"mm_processor_kwargs":{"image_max_pixels":2000,"video_fps":1,"video_max_frames":11})"));
+                R"(,"mm_processor_kwargs":{"image_max_pixels":2000,"video_fps":1,"video_max_frames":11})"));
   ASSERT_TRUE(g.ok()) << g.status().message();
   ASSERT_EQ(seen_.size(), 2u);
   EXPECT_EQ(seen_[0].image_max_pixels, 2000);

@@ -45,12 +45,12 @@ void AppendIds(std::string& out, const std::vector<int32_t>& ids) {
 }
 
 void AppendUsage(std::string& out, const Usage& u) {
-  out += StrCat(
-      "{\"prompt_tokens\":", u.prompt_tokens, ",\"completion_tokens\":", u.completion_tokens,
-      ",\"total_tokens\":", u.prompt_tokens + u.completion_tokens,
-      ",\"prompt_tokens_details\":{\"cached_tokens\":", u.cached_tokens, ",\"image_tokens\":", u.image_tokens,
-      ",\"video_tokens\":", u.video_tokens, "},\"completion_tokens_details\":{\"reasoning_tokens\":", u.reasoning_tokens,
-      ",\"image_tokens\":0}}");
+  out += StrCat("{\"prompt_tokens\":", u.prompt_tokens, ",\"completion_tokens\":", u.completion_tokens,
+                ",\"total_tokens\":", u.prompt_tokens + u.completion_tokens,
+                ",\"prompt_tokens_details\":{\"cached_tokens\":", u.cached_tokens,
+                ",\"image_tokens\":", u.image_tokens, ",\"video_tokens\":", u.video_tokens,
+                "},\"completion_tokens_details\":{\"reasoning_tokens\":", u.reasoning_tokens,
+                ",\"image_tokens\":0}}");
 }
 
 }  // namespace
@@ -155,9 +155,8 @@ StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& serv
         "n");
   }
   const bool has_media = !prompts.front().media.empty();
-  auto impl = std::unique_ptr<GenerationDraft::Impl>(
-      new GenerationDraft::Impl{service, endpoint, std::move(fields), std::move(prompts), std::move(scope),
-                                arrived_at, has_media});
+  auto impl = std::unique_ptr<GenerationDraft::Impl>(new GenerationDraft::Impl{
+      service, endpoint, std::move(fields), std::move(prompts), std::move(scope), arrived_at, has_media});
   return std::unique_ptr<GenerationDraft>(new GenerationDraft(std::move(impl)));
 }
 
@@ -191,7 +190,8 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
     Prompt& prompt = prompts.front();
     prompt.expanded = FillPrompt(prompt.sections, *service.media, media.images, media.videos);
     const int64_t tokens = std::ssize(prompt.expanded.token_ids);
-    if (tokens >= service.max_model_len) return ContextLengthExceeded(tokens, service.max_model_len, "messages");
+    if (tokens >= service.max_model_len)
+      return ContextLengthExceeded(tokens, service.max_model_len, "messages");
   }
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
   g->id_ = ReplyId(endpoint, fields);

@@ -3,9 +3,9 @@
 // server and `fastdeploy run` use it alike. Who must not wait while pictures are fetched and decoded calls
 // Parse, gives the media to Service::media_loader, and then Finish, instead of Prepare.
 //
-//   auto generation = Generation::Prepare(service, ApiEndpoint::kChat, json_text);   // slow: waits for pictures
-//   generation->Submit([&](int choice, TokenEvent&& event) { queue.Add(choice, std::move(event)); });
-//   while (!generation->finished()) {                                                // one thread
+//   auto generation = Generation::Prepare(service, ApiEndpoint::kChat, json_text);   // slow: waits for
+//   pictures generation->Submit([&](int choice, TokenEvent&& event) { queue.Add(choice, std::move(event));
+//   }); while (!generation->finished()) {                                                // one thread
 //     auto [choice, event] = queue.Take();
 //     Delta delta = generation->Push(choice, std::move(event));
 //     ... print delta.content, or send generation->ChunksJson(choice, delta)
@@ -68,15 +68,17 @@ class GenerationDraft {
 class Generation {
  public:
   // JSON, fields, template, tokens; on a worker thread. scope: whose uuids of media these are (an API key;
-  // empty for everyone without one). The service must outlive the generation. arrived_at: when the request was
-  // read, for the metrics.
-  static StatusOr<std::unique_ptr<GenerationDraft>> Parse(const Service& service, ApiEndpoint endpoint, Json body,
-                                                          std::string scope, Clock::time_point arrived_at);
+  // empty for everyone without one). The service must outlive the generation. arrived_at: when the request
+  // was read, for the metrics.
+  static StatusOr<std::unique_ptr<GenerationDraft>> Parse(const Service& service, ApiEndpoint endpoint,
+                                                          Json body, std::string scope,
+                                                          Clock::time_point arrived_at);
   static StatusOr<std::unique_ptr<GenerationDraft>> Parse(const Service& service, ApiEndpoint endpoint,
                                                           std::string_view body, std::string scope,
                                                           Clock::time_point arrived_at);
   // media: what the loader made of TakeMedia(); nothing for a draft without media.
-  static StatusOr<std::unique_ptr<Generation>> Finish(std::unique_ptr<GenerationDraft> draft, LoadedMedia media);
+  static StatusOr<std::unique_ptr<Generation>> Finish(std::unique_ptr<GenerationDraft> draft,
+                                                      LoadedMedia media);
 
   // Parse, load and Finish in one; the thread waits while media are loaded.
   static StatusOr<std::unique_ptr<Generation>> Prepare(const Service& service, ApiEndpoint endpoint,

@@ -14,11 +14,15 @@ constexpr int64_t kMaxPixels = int64_t{1} << 31;
 constexpr int64_t kMaxFrames = 1'000'000;
 constexpr double kMaxFps = 1000;
 
-constexpr std::array<std::string_view, 18> kKwargs = {
-    "spatial_conv_size", "temporal_conv_size",  "image_min_pixels", "image_max_pixels", "video_min_pixels",
-    "video_max_pixels",  "video_target_frames", "video_min_frames", "video_max_frames", "video_frames_sample",
-    "video_fps",         "min_pixels",          "max_pixels",       "fps",              "min_frames",
-    "max_frames",        "target_frames",       "frames_sample"};
+constexpr std::array<std::string_view, 18> kKwargs = {"spatial_conv_size",   "temporal_conv_size",
+                                                      "image_min_pixels",    "image_max_pixels",
+                                                      "video_min_pixels",    "video_max_pixels",
+                                                      "video_target_frames", "video_min_frames",
+                                                      "video_max_frames",    "video_frames_sample",
+                                                      "video_fps",           "min_pixels",
+                                                      "max_pixels",          "fps",
+                                                      "min_frames",          "max_frames",
+                                                      "target_frames",       "frames_sample"};
 
 // An error of fields.h, which names the key alone, with the place before it.
 Status At(const OptionPlace& place, const Status& status) {
@@ -43,7 +47,8 @@ class Reader {
   }
   void TargetFrames(const char* key, std::optional<int64_t>* out) {
     Integer(key, -1, kMaxFrames, out);
-    if (*out && **out == 0) Fail(BadField(key, "an integer of at least 1, or -1 for none", *object_.Find(key)));
+    if (*out && **out == 0)
+      Fail(BadField(key, "an integer of at least 1, or -1 for none", *object_.Find(key)));
   }
   void Sample(const char* key, std::optional<FramesSample>* out) {
     const Json* value = object_.Find(key);
@@ -94,21 +99,21 @@ struct PixelRange {
 Status SetPixels(const PixelRange& range, int64_t limit, const OptionPlace& place) {
   if (range.given_max) {
     if (limit > 0 && *range.given_max > limit) {
-      return InvalidArgument(StrCat(place.prefix, "max_pixels is ", *range.given_max,
-                                    "; this server allows at most ", limit, " for ",
-                                    std::string_view(range.kind) == "image" ? "a picture" : "a frame of a video",
-                                    " (--mm-processor-kwargs '{\"", range.kind, "_max_pixels\": ", limit, "}')"),
-                             place.param);
+      return InvalidArgument(
+          StrCat(place.prefix, "max_pixels is ", *range.given_max, "; this server allows at most ", limit,
+                 " for ", std::string_view(range.kind) == "image" ? "a picture" : "a frame of a video",
+                 " (--mm-processor-kwargs '{\"", range.kind, "_max_pixels\": ", limit, "}')"),
+          place.param);
     }
     *range.max_pixels = *range.given_max;
     if (!range.given_min) *range.min_pixels = std::min(*range.min_pixels, *range.max_pixels);
   }
   if (range.given_min) *range.min_pixels = *range.given_min;
   if (*range.min_pixels > *range.max_pixels) {
-    return InvalidArgument(StrCat(place.prefix, "min_pixels is ", *range.min_pixels, " for ", range.kind,
-                                  "s and the largest area is ", *range.max_pixels,
-                                  "; min_pixels must be at most max_pixels"),
-                           place.param);
+    return InvalidArgument(
+        StrCat(place.prefix, "min_pixels is ", *range.min_pixels, " for ", range.kind,
+               "s and the largest area is ", *range.max_pixels, "; min_pixels must be at most max_pixels"),
+        place.param);
   }
   return OkStatus();
 }
@@ -150,7 +155,8 @@ StatusOr<MediaOverrides> ReadProcessorKwargs(const JsonObject& kwargs, const Opt
   return out;
 }
 
-Status ReadPartOptions(const JsonObject& object, MediaKind kind, const OptionPlace& place, MediaOverrides* out) {
+Status ReadPartOptions(const JsonObject& object, MediaKind kind, const OptionPlace& place,
+                       MediaOverrides* out) {
   Reader reader(object, place);
   if (kind == MediaKind::kImage) {
     reader.Pixels("min_pixels", &out->image_min_pixels);
@@ -168,7 +174,8 @@ Status ReadPartOptions(const JsonObject& object, MediaKind kind, const OptionPla
 }
 
 Status SetServerOptions(const MediaOverrides& o, MediaConfig* config) {
-  const auto set = [](const char* kind, const auto& min, const auto& max, int64_t* min_pixels, int64_t* max_pixels) {
+  const auto set = [](const char* kind, const auto& min, const auto& max, int64_t* min_pixels,
+                      int64_t* max_pixels) {
     const OptionPlace place{StrCat(kind, "_"), "--mm-processor-kwargs"};
     return SetPixels({min, max, kind, min_pixels, max_pixels}, 0, place);
   };
@@ -179,8 +186,8 @@ Status SetServerOptions(const MediaOverrides& o, MediaConfig* config) {
   SetSampling(o, &config->sampling);
   const VideoSampling& s = config->sampling;
   if (s.min_frames > s.max_frames) {
-    return InvalidArgument(StrCat("video_min_frames is ", s.min_frames, " and video_max_frames ", s.max_frames,
-                                  "; the former must be at most the latter"),
+    return InvalidArgument(StrCat("video_min_frames is ", s.min_frames, " and video_max_frames ",
+                                  s.max_frames, "; the former must be at most the latter"),
                            "--mm-processor-kwargs");
   }
   if (s.target_frames > 0 && s.fps > 0) {

@@ -1,5 +1,5 @@
-// How media are to be prepared: the keys of --mm-processor-kwargs, of a request's mm_processor_kwargs and of a
-// content part, laid over each other. Pure functions.
+// How media are to be prepared: the keys of --mm-processor-kwargs, of a request's mm_processor_kwargs and of
+// a content part, laid over each other. Pure functions.
 #pragma once
 
 #include <optional>
@@ -27,15 +27,16 @@ struct OptionPlace {
   std::string param;
 };
 
-// FastDeploy's keys (image_min_pixels, ..., video_frames_sample, spatial_conv_size, temporal_conv_size), those
-// of videos also without "video_", and min_pixels and max_pixels for pictures. An unknown key is an error. The
-// conv sizes can only be the model's.
+// FastDeploy's keys (image_min_pixels, ..., video_frames_sample, spatial_conv_size, temporal_conv_size),
+// those of videos also without "video_", and min_pixels and max_pixels for pictures. An unknown key is an
+// error. The conv sizes can only be the model's.
 StatusOr<MediaOverrides> ReadProcessorKwargs(const JsonObject& kwargs, const OptionPlace& place,
                                              const MediaConfig& model);
 // Keys of an image part: min_pixels, max_pixels; of a video part also fps, min_frames, max_frames,
-// target_frames, frames_sample. Other keys are not looked at. What `out` has already stays where `object` says
-// nothing.
-Status ReadPartOptions(const JsonObject& object, MediaKind kind, const OptionPlace& place, MediaOverrides* out);
+// target_frames, frames_sample. Other keys are not looked at. What `out` has already stays where `object`
+// says nothing.
+Status ReadPartOptions(const JsonObject& object, MediaKind kind, const OptionPlace& place,
+                       MediaOverrides* out);
 
 // --mm-processor-kwargs over the checkpoint's own values.
 Status SetServerOptions(const MediaOverrides& overrides, MediaConfig* config);

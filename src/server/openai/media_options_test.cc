@@ -75,7 +75,7 @@ TEST(MediaOptionsTest, ErrorsOfTheServerNameKeyValueAndWhatIsAllowed) {
     auto config = Server(text);
     ASSERT_FALSE(config.ok()) << text;
     EXPECT_NE(config.status().message().find(message), std::string::npos) << text << "\n"
-                                                                        << config.status().message();
+                                                                          << config.status().message();
     EXPECT_EQ(config.status().param(), "--mm-processor-kwargs") << text;
   }
 }
@@ -117,8 +117,8 @@ TEST(MediaOptionsTest, APartStandsOverTheRequest) {
   MediaConfig server;
   MediaOptions options = *Request(server, R"({"image_max_pixels": 20000, "video_fps": 1})");
   MediaOverrides overrides;
-  ASSERT_TRUE(ReadPartOptions(Object(R"({"min_pixels": 800, "max_pixels": 30000, "fps": "x"})"), MediaKind::kImage,
-                              kPart, &overrides)
+  ASSERT_TRUE(ReadPartOptions(Object(R"({"min_pixels": 800, "max_pixels": 30000, "fps": "x"})"),
+                              MediaKind::kImage, kPart, &overrides)
                   .ok());  // what a picture does not know is not looked at
   ASSERT_TRUE(SetRequestOptions(overrides, server, kPart, &options).ok());
   EXPECT_EQ(options.image_min_pixels, 800);

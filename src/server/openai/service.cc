@@ -22,8 +22,8 @@ void StartMediaLoader(Service& service, const MediaPolicy& policy, const MediaLo
     metrics->MediaPrepared(kind == MediaKind::kVideo, seconds);
   };
   events.looked_up = [metrics](bool hit) { metrics->ProcessorCacheLookup(hit); };
-  service.media_loader = std::make_shared<MediaLoader>(*service.media, ReadersFor(*service.media, policy), options,
-                                                       std::move(events));
+  service.media_loader = std::make_shared<MediaLoader>(*service.media, ReadersFor(*service.media, policy),
+                                                       options, std::move(events));
 }
 
 Status SetReasoningParser(Service& service, const std::string& name) {
