@@ -9,23 +9,8 @@
 
 #include "base/files.h"
 #include "base/strings.h"
-#include "server/openai/media_url.h"
 
 namespace fd {
-namespace {
-
-StatusOr<std::string> DataUrl(const std::string& path) {
-  const StatusOr<std::string> bytes = ReadFile(path);
-  if (!bytes.ok()) return bytes.status();
-  const char* type = bytes->starts_with("\x89PNG")    ? "image/png"
-                     : bytes->starts_with("\xff\xd8") ? "image/jpeg"
-                     : bytes->starts_with("GIF8")     ? "image/gif"
-                                                      : "image/webp";
-  return StrCat("data:", type, ";base64,", EncodeBase64(*bytes));
-}
-
-}  // namespace
-
 Status CheckAttachment(const Attachment& attachment) {
   const std::string& path = attachment.path;
   const bool image = attachment.kind == Attachment::Kind::kImage;
@@ -55,8 +40,6 @@ std::string FileUrl(std::string_view absolute_path) {
 
 StatusOr<std::string> MediaUrl(const Attachment& attachment) {
   FD_RETURN_IF_ERROR(CheckAttachment(attachment));
-  // Until the service reads file: URLs of this user, pictures go as data.
-  if (attachment.kind == Attachment::Kind::kImage) return DataUrl(attachment.path);
   std::error_code error;
   const std::filesystem::path whole = std::filesystem::canonical(attachment.path, error);
   if (error) return InvalidArgument(StrCat(attachment.path, ": ", error.message()));

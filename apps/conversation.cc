@@ -160,6 +160,10 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadForTerminal(const ModelFlags& flags, 
   ServiceFlags service_flags;
   service_flags.reasoning_parser = kReasoningParserIfKnown;
   service_flags.limits = limits;
+  // Who sits at the terminal may read what this program may, and wait for it.
+  service_flags.media_policy.local_path = "/";
+  service_flags.media.video_limits.max_file_bytes = int64_t{8} << 30;
+  service_flags.media.video_limits.timeout_s = 3600;
   ProgressBar bar("loading weights");
   if (!verbose) SetLogLevel(LogLevel::kWarning);
   auto loaded =

@@ -36,7 +36,6 @@ constexpr const char* kScheduler = "a scheduler shared over Redis is still to co
 constexpr const char* kExpertParallel = "expert parallelism is still to come";
 constexpr const char* kReinforcement = "exchanging weights at run time is not offered";
 constexpr const char* kLogprobs = "log-probabilities in replies are still to come";
-constexpr const char* kProcessor = "the picture limits come from the checkpoint's preprocessor_config.json";
 constexpr const char* kPrefills =
     "the scheduler packs as many prefills into a step as --max-num-batched-tokens allows";
 constexpr const char* kRouter = "the router is still to come";
@@ -81,11 +80,8 @@ constexpr KnownFlag kFlags[] = {
     {"override-pooler-config", Kind::kRefuseValue, "", kPooling},
     {"pooler-config", Kind::kRefuseValue, "", kPooling},
     {"use-warmup", Kind::kOnly, "0", "nothing needs a warm-up run"},
-    {"mm-processor-kwargs", Kind::kRefuseValue, "", kProcessor},
     {"max-encoder-cache", Kind::kRefuseValue, "",
      "a cache of encoded pictures across requests is still to come"},
-    {"max-processor-cache", Kind::kOnly, "-1|0",
-     "a cache of prepared pictures across requests is still to come"},
     {"enable-mm", Kind::kNoteSwitch, "", "whether a model sees pictures is read from its config.json"},
     {"tool-call-parser", Kind::kRefuseValue, "", kTools},
     {"tool-parser-plugin", Kind::kRefuseValue, "", kPlugin},

@@ -10,6 +10,7 @@
 #include "compute/ops/sample.h"
 #include "device_flag.h"
 #include "engine/executor/executor.h"
+#include "server/openai/media_options.h"
 
 namespace fd {
 namespace {
@@ -32,11 +33,7 @@ StatusOr<int64_t> MaxModelLen(const ModelFlags& flags, const ModelConfig& config
   return flags.max_model_len;
 }
 
-int64_t MaxPatches(const ModelConfig& config, const MediaConfig& media) {
-  return media.image_max_pixels / (config.vision->patch_size * config.vision->patch_size);
-}
-
-// Scratch of the largest step and of the largest picture; they never run at the same time.
+// Scratch of the largest step and of the largest picture or pair of frames; they never run at the same time.
 int64_t WorkspaceBytes(const ops::Context& ctx, const ModelConfig& config, DType dtype,
                        const EngineOptions& options, const std::optional<MediaConfig>& media) {
   const int64_t sequences = options.MaxStepSequences();
@@ -45,7 +42,7 @@ int64_t WorkspaceBytes(const ops::Context& ctx, const ModelConfig& config, DType
                            ops::SampleScratchBytes(ctx, sequences, config.vocab_size));
   if (config.vision && media) {
     const VisionConfig& vision = *config.vision;
-    const int64_t patches = MaxPatches(config, *media);
+    const int64_t patches = MaxItemPatches(*media);
     const int64_t patch_bytes = vision.in_channels * vision.patch_size * vision.patch_size;
     bytes = std::max(bytes, patches * patch_bytes + EncodeScratchBytes(ctx, config, dtype, patches, patches));
   }
@@ -62,6 +59,14 @@ StatusOr<MemoryPlan> PlanFor(const ModelFlags& flags, const NeedsOf& needs_of, E
              " tokens that config.json allows");
   options->max_model_len = tokens;
   return PlanMemory(needs_of, *options);
+}
+
+// --mm-processor-kwargs over the checkpoint's own values.
+Status SetProcessorKwargs(const JsonObject& kwargs, MediaConfig* media) {
+  const std::string flag = "--mm-processor-kwargs";
+  StatusOr<MediaOverrides> overrides = ReadProcessorKwargs(kwargs, {"", flag}, *media);
+  if (!overrides.ok()) return overrides.status().WithContext(flag);
+  return SetServerOptions(*overrides, media).WithContext(flag);
 }
 
 StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const ServiceFlags& service_flags,
@@ -83,6 +88,8 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
     FD_ASSIGN_OR_RETURN(MediaConfig media, LoadMediaConfig(flags.model_dir, *service->tokenizer));
     media.apply_exif = !flags.no_exif_orientation;
     media.limits = flags.image_limits;
+    media.video_limits = service_flags.media.video_limits;
+    FD_RETURN_IF_ERROR(SetProcessorKwargs(service_flags.media.mm_processor_kwargs, &media));
     if (media.image_placeholder_id >= 0) service->media = media;
     service->thinking_by_default = true;  // FastDeploy's default for ERNIE-4.5-VL
   }
@@ -95,6 +102,8 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
   service->limits = service_flags.limits;
   service->media_policy = service_flags.media_policy;
   service->metrics = std::make_shared<Metrics>();
+  if (service->media)
+    StartMediaLoader(*service, service_flags.media_policy, LoaderOptions(service_flags.media));
   return service;
 }
 
@@ -161,7 +170,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   options.max_num_batched_tokens =
       std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
   options.num_kv_pages = flags.num_kv_pages;
-  if (media && config.vision) options.max_media_tokens = MaxPatches(config, *media) / 4;
+  if (media && config.vision) options.max_media_tokens = MaxItemPatches(*media) / 4;
   const int64_t available_bytes = AvailableBytes(ctx.device, options);
   const NeedsOf needs_of = [&](const EngineOptions& o) {
     MemoryNeeds needs;
@@ -234,7 +243,8 @@ void LogModel(const LoadedModel& model) {
   LogInfo("limits: ", options.max_model_len, " tokens a sequence, ", options.max_num_seqs,
           " sequences at once, ", options.max_num_batched_tokens, " tokens a step, ",
           options.max_waiting_requests, " waiting requests",
-          model.service->media ? StrCat(", pictures a request: ", model.service->limits.images_per_prompt)
+          model.service->media ? StrCat(", pictures a request: ", model.service->limits.images_per_prompt,
+                                        ", videos: ", model.service->limits.videos_per_prompt)
                                : std::string());
 }
 

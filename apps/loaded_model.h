@@ -11,6 +11,7 @@
 #include "compute/ops/upload.h"
 #include "engine/engine.h"
 #include "engine/plan/memory_plan.h"
+#include "media_work_flags.h"
 #include "model_flags.h"
 #include "server/multimodal/source/media_source.h"
 #include "server/openai/service.h"
@@ -25,6 +26,7 @@ struct ServiceFlags {
   std::string reasoning_parser;
   RequestLimits limits;
   MediaPolicy media_policy;
+  MediaWorkFlags media;
   int64_t max_waiting_requests = 1024;
 };
 

@@ -90,6 +90,7 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
                 "Bytes of a body; beyond it 413");
   flags.Integer("max-header-bytes", &http.max_header_bytes, {256, 1 << 30, 32768},
                 "Bytes of request line and headers; beyond it 431");
+  AddMediaWorkFlags(flags, &values->service.media);
   flags.Group("Connections");
   flags.Integer("max-connections", &http.max_connections, {1, 1 << 20, 4096},
                 "Open connections; beyond it 503");
@@ -98,7 +99,7 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Integer("max-stream-lag-tokens", &http.max_stream_lag_tokens, {1, 1 << 30, 8192},
                 "Tokens a slow reader may lie behind before it is cut");
   AddInt(flags, "http-threads", &http.io_threads, {1, 256, 1}, "Threads for sockets");
-  AddInt(flags, "http-workers", &http.worker_threads, {1, 256, 2}, "Threads for JSON, templates, pictures");
+  AddInt(flags, "http-workers", &http.worker_threads, {1, 256, 2}, "Threads for JSON, templates, tokens");
   AddSeconds(flags, "header-timeout", &http.header_timeout, "Time for the headers");
   AddSeconds(flags, "body-timeout", &http.body_timeout, "Time for the body");
   AddSeconds(flags, "keep-alive-timeout", &http.keep_alive_timeout, "Time between two requests");

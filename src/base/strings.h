@@ -40,6 +40,8 @@ std::string HumanBytes(double bytes);
 std::vector<std::string> Split(std::string_view text, char separator);
 std::string Join(const std::vector<std::string>& parts, std::string_view separator);
 std::string_view Trim(std::string_view text);
+// A to Z become a to z, every other byte stays.
+std::string LowerAscii(std::string_view text);
 // Levenshtein distance, for "did you mean".
 int EditDistance(std::string_view a, std::string_view b);
 

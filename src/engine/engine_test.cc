@@ -435,7 +435,7 @@ TEST_P(EngineLoop, MalformedRequestsAreRefusedAtTheDoor) {
   refused([&](auto& r) { picture(r)->grid_h = 0; }, "grid");
   refused([&](auto& r) { picture(r)->grid_h = 3; }, "even");
   refused([&](auto& r) { picture(r)->grid_w = INT32_MAX; }, "grid");
-  refused([&](auto& r) { picture(r)->patch_rows.pop_back(); }, "bytes");
+  refused([&](auto& r) { picture(r)->patch_rows.assign(picture(r)->patch_rows.size() - 1, 0); }, "bytes");
   refused([&](auto& r) { picture(r)->num_tokens = 11; }, "12 tokens");
   refused([&](auto& r) { picture(r)->first_token = 19; }, "inside the prompt");
   refused([&](auto& r) { picture(r)->first_token = -1; }, "inside the prompt");

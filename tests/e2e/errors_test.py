@@ -177,7 +177,7 @@ def test_video_is_still_to_come(server):
 def test_too_many_pictures(start_server):
     server = start_server()  # FastDeploy's default: one picture a request
     messages = ask("What?", PICTURE, PICTURE)
-    check_error(server, post(server, {"messages": messages}), 400, "more than 1", "--limit-mm-per-prompt")
+    check_error(server, post(server, {"messages": messages}), 400, "hold 2 pictures", "at most 1", "--limit-mm-per-prompt")
 
 
 def test_unknown_model(start_server):

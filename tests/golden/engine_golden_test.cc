@@ -81,18 +81,26 @@ std::vector<GoldenCase> VlCases() {
         const size_t k = seen[types[at]]++;
         const JsonArray& grid =
             entry.Find(video ? "videos" : "images")->as_array().at(k).Find("grid_thw")->as_array();
-        auto item = std::make_shared<MediaItem>();
-        item->grid_t = static_cast<int32_t>(grid.at(0).as_int());
-        item->grid_h = static_cast<int32_t>(grid.at(1).as_int());
-        item->grid_w = static_cast<int32_t>(grid.at(2).as_int());
-        item->patch_rows = Read<uint8_t>(**file, StrCat(c.name, video ? ".video" : ".image", k, ".rows"));
-        item->content_hash =
-            KeyedHash(StrCat(item->grid_t, " ", item->grid_h, " ", item->grid_w, " ",
-                             std::string_view(reinterpret_cast<const char*>(item->patch_rows.data()),
-                                              item->patch_rows.size())));
-        item->first_token = static_cast<int64_t>(at);
-        item->num_tokens = static_cast<int64_t>(end - at);
-        r.media.push_back(item);
+        const auto number = [&grid](size_t i) { return static_cast<int32_t>(grid.at(i).as_int()); };
+        const auto rows = Read<uint8_t>(**file, StrCat(c.name, video ? ".video" : ".image", k, ".rows"));
+        // A video is one item for each pair of frames, as the server makes them.
+        const int32_t items = video ? number(0) / 2 : 1;
+        const auto item_bytes = static_cast<int64_t>(rows.size()) / items;
+        for (int32_t i = 0; i < items; ++i) {
+          auto item = std::make_shared<MediaItem>();
+          item->grid_t = video ? 2 : 1;
+          item->grid_h = number(1);
+          item->grid_w = number(2);
+          item->patch_rows =
+              std::vector<uint8_t>(rows.begin() + i * item_bytes, rows.begin() + (i + 1) * item_bytes);
+          item->content_hash =
+              KeyedHash(StrCat(item->grid_t, " ", item->grid_h, " ", item->grid_w, " ",
+                               std::string_view(reinterpret_cast<const char*>(item->patch_rows.data()),
+                                                item->patch_rows.size())));
+          item->num_tokens = static_cast<int64_t>(end - at) / items;
+          item->first_token = static_cast<int64_t>(at) + i * item->num_tokens;
+          r.media.push_back(item);
+        }
       }
       at = end;
     }

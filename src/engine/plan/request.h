@@ -1,11 +1,13 @@
 // What crosses from the server to the engine and back: values that are moved, never shared. No text, no JSON.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/hash.h"
@@ -27,12 +29,33 @@ struct SamplingParams {
   std::vector<int32_t> stop_token_ids;  // besides the model's end tokens
 };
 
-// One picture or video of a prompt, decoded and resized. Immutable, so the engine and the executor may share
-// it.
+// Pixels that never change and belong to everyone who holds a copy: the same picture may stand in several
+// prompts and in the server's cache without lying in memory twice.
+class PixelRows {
+ public:
+  PixelRows() = default;
+  PixelRows(std::vector<uint8_t> bytes)  // NOLINT: implicit, so that rows are assigned as they are made
+      : bytes_(std::make_shared<const std::vector<uint8_t>>(std::move(bytes))) {}
+  const uint8_t* data() const { return bytes_ == nullptr ? nullptr : bytes_->data(); }
+  size_t size() const { return bytes_ == nullptr ? 0 : bytes_->size(); }
+  bool empty() const { return size() == 0; }
+  const uint8_t* begin() const { return data(); }
+  const uint8_t* end() const { return data() + size(); }
+  void assign(size_t count, uint8_t value) { *this = PixelRows(std::vector<uint8_t>(count, value)); }
+  bool operator==(const std::vector<uint8_t>& other) const {
+    return std::equal(begin(), end(), other.begin(), other.end());
+  }
+
+ private:
+  std::shared_ptr<const std::vector<uint8_t>> bytes_;
+};
+
+// One picture, or one pair of frames of a video, decoded and resized. Immutable, so the engine and the
+// executor may share it. The pairs of a video follow each other in a prompt; the encoder knows each alone.
 struct MediaItem {
   Hash128 content_hash;                        // of grid and pixels: equal hash, equal encoder output
   int32_t grid_t = 1, grid_h = 0, grid_w = 0;  // in patches
-  std::vector<uint8_t> patch_rows;             // [grid_t * grid_h * grid_w, 588], 2x2-block order
+  PixelRows patch_rows;                        // uint8 [grid_t * grid_h * grid_w, 588], 2x2-block order
   int64_t first_token = 0;                     // index in the prompt of its first placeholder
   int64_t num_tokens = 0;                      // consecutive placeholders
 };

@@ -21,7 +21,7 @@ struct HttpOptions {
   // port. 0 takes a free one.
   int metrics_port = -1;
   int io_threads = 1;      // --http-threads
-  int worker_threads = 2;  // --http-workers: JSON, templates, tokens, pictures
+  int worker_threads = 2;  // --http-workers: JSON, templates, tokens
 
   int64_t max_body_bytes = 32 << 20;    // --max-body-bytes: 413
   int64_t max_header_bytes = 32 << 10;  // --max-header-bytes: request line and headers: 431

@@ -8,6 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <functional>
+#include <thread>
+
 #include "base/json.h"
 #include "base/strings.h"
 #include "server/openai/fakes_for_tests.h"
@@ -514,6 +518,108 @@ TEST_F(HttpTest, ClientThatNeverReads) {
     ended = engine_.running() == 0;
   }
   EXPECT_TRUE(ended);
+}
+
+// Pictures that never arrive until the test lets them, or until nobody wants them any more.
+class HttpMediaTest : public HttpTest {
+ protected:
+  void SetUp() override {
+    MediaConfig config;
+    config.image_placeholder_id = 'I';
+    service_->media = config;
+    auto chat_template = ChatTemplate::FromSource(
+        "{% for m in messages %}{% for part in m.content %}"
+        "{{ '<|image@placeholder|>' if part.type == 'image_url' else part.text }}{% endfor %}{% endfor %}",
+        JsonObject{});
+    FD_CHECK(chat_template.ok(), chat_template.status().message());
+    service_->chat_template = std::move(chat_template).value();
+    MediaReaders readers;
+    readers.read_media = [this](std::string_view url, int64_t, std::string_view,
+                                std::stop_token stop) -> StatusOr<MediaBytes> {
+      ++started_;
+      while (!released_ && !stop.stop_requested()) std::this_thread::sleep_for(milliseconds(1));
+      ++ended_;
+      if (url == "http://bad") return InvalidArgument("it is bad");
+      return MediaBytes{"", std::string(url)};
+    };
+    readers.image_size = [](std::string_view) { return StatusOr<ImageSize>(ImageSize{56, 56}); };
+    readers.make_image = [](std::string_view, const MediaOptions&) {
+      auto item = std::make_shared<MediaItem>();
+      item->grid_h = item->grid_w = 4;
+      item->num_tokens = 4;
+      item->patch_rows = std::vector<uint8_t>(16 * 588);
+      return StatusOr<std::shared_ptr<MediaItem>>(item);
+    };
+    service_->media_loader = std::make_shared<MediaLoader>(
+        config, readers, MediaLoaderOptions{.fetch_threads = 4, .prepare_threads = 1}, MediaEvents{});
+  }
+  void TearDown() override {  // the readers use this object
+    server_.reset();
+    service_->media_loader.reset();
+  }
+  static std::string Picture(const std::string& url) {
+    return Post(
+        "/v1/chat/completions",
+        R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":")" + url + R"("}]}]})");
+  }
+  bool WaitFor(const std::function<bool()>& condition) {
+    for (int i = 0; i < kPatienceMs && !condition(); ++i) std::this_thread::sleep_for(milliseconds(1));
+    return condition();
+  }
+  std::atomic<int> started_{0}, ended_{0};
+  std::atomic<bool> released_{false};
+};
+
+TEST_F(HttpMediaTest, NoWorkerWaitsForPictures) {
+  Start({.io_threads = 1, .worker_threads = 1});
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(std::make_unique<Client>(server_->port()));
+    clients.back()->Send(Picture(i == 3 ? "http://bad" : "http://a"));
+  }
+  ASSERT_TRUE(WaitFor([&] { return started_ == 4; }));
+  EXPECT_EQ(Ask(Post("/v1/completions", R"({"prompt":"ab"})")).status, 200);
+  EXPECT_EQ(Ask(Get("/health")).status, 200);
+  EXPECT_NE(Ask(Get("/metrics")).body.find("fastdeploy:mm_jobs_in_flight 4"), std::string::npos);
+  released_ = true;
+  for (int i = 0; i < 4; ++i) {
+    const auto r = clients[static_cast<size_t>(i)]->Read();
+    EXPECT_EQ(r.status, i == 3 ? 400 : 200) << r.body;
+    if (i == 3) {
+      EXPECT_NE(r.body.find("messages[0].content[0].image_url: it is bad"), std::string::npos) << r.body;
+    } else {
+      EXPECT_NE(r.body.find("\"image_tokens\":4"), std::string::npos) << r.body;
+    }
+    // The connection carries another request.
+    clients[static_cast<size_t>(i)]->Send(Get("/health"));
+    EXPECT_EQ(clients[static_cast<size_t>(i)]->Read().status, 200);
+  }
+}
+
+TEST_F(HttpMediaTest, AClientThatLeavesEndsItsLoading) {
+  Start();
+  Client client(server_->port());
+  client.Send(Picture("http://a"));
+  ASSERT_TRUE(WaitFor([&] { return started_ == 1; }));
+  const auto left = Clock::now();
+  client.Close();
+  ASSERT_TRUE(WaitFor([&] { return ended_ == 1; }));
+  EXPECT_LT(Clock::now() - left, milliseconds(5000));  // about 1 ms on an idle machine
+  ASSERT_TRUE(WaitFor([&] { return service_->media_loader->jobs_in_flight() == 0; }));
+  EXPECT_EQ(service_->media_loader->bytes_in_flight(), 0);
+  EXPECT_TRUE(engine_.seen().empty());
+  ASSERT_TRUE(
+      WaitFor([&] { return Ask(Get("/metrics")).body.find("status_code=\"499\"") != std::string::npos; }));
+}
+
+TEST_F(HttpMediaTest, StopEndsLoading) {
+  Start();
+  Client client(server_->port());
+  client.Send(Picture("http://a"));
+  ASSERT_TRUE(WaitFor([&] { return started_ == 1; }));
+  server_->Stop();
+  EXPECT_EQ(client.Read().status, 503);
+  EXPECT_TRUE(WaitFor([&] { return ended_ == 1; }));
 }
 
 }  // namespace

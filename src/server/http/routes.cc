@@ -24,20 +24,19 @@ bool IsLoopbackName(std::string_view name) {
   return name == "localhost" || name == "[::1]" || name == "::1" || name.starts_with("127.");
 }
 
-std::string LowerAscii(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c | 0x20);
-  }
-  return out;
-}
-
 // "example.org:8080" -> "example.org", "[::1]:80" -> "[::1]".
 std::string_view WithoutPort(std::string_view host) {
   const size_t bracket = host.rfind(']');
   const size_t colon = host.rfind(':');
   if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket)) return host;
   return host.substr(0, colon);
+}
+
+// Of "Authorization: Bearer KEY"; empty when there is none.
+std::string_view BearerKey(const HttpRequest& request) {
+  constexpr std::string_view kBearer = "bearer ";
+  const std::string_view given = request.authorization;
+  return LowerAscii(given.substr(0, kBearer.size())) == kBearer ? Trim(given.substr(kBearer.size())) : "";
 }
 
 }  // namespace
@@ -90,6 +89,10 @@ bool Gate::HostAllowed(std::string_view host) const {
   return std::find(allowed_hosts_.begin(), allowed_hosts_.end(), name) != allowed_hosts_.end();
 }
 
+std::string Gate::Scope(const HttpRequest& request) const {
+  return key_hashes_.empty() ? std::string() : std::string(BearerKey(request));
+}
+
 std::optional<HttpResponse> Gate::Refuse(const HttpRequest& request, bool is_public) const {
   if (!any_host_) {
     if (!request.host.empty() && !HostAllowed(request.host)) {
@@ -107,9 +110,7 @@ std::optional<HttpResponse> Gate::Refuse(const HttpRequest& request, bool is_pub
     }
   }
   if (key_hashes_.empty() || is_public) return std::nullopt;
-  constexpr std::string_view kBearer = "bearer ";
-  std::string_view key = request.authorization;
-  key = LowerAscii(key.substr(0, kBearer.size())) == kBearer ? Trim(key.substr(kBearer.size())) : "";
+  const std::string_view key = BearerKey(request);
   const Hash128 hash = KeyedHash(key);
   bool found = false;
   for (const Hash128& known : key_hashes_) found |= hash == known;

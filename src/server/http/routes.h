@@ -37,6 +37,9 @@ class Gate {
   explicit Gate(const HttpOptions& options);
   // Who may not call: 401 for a missing or wrong key, 403 for a foreign Host or Origin.
   std::optional<HttpResponse> Refuse(const HttpRequest& request, bool is_public) const;
+  // Whose names for media (uuid) a request may use: its API key's. Empty, one for all, without API keys. The
+  // request was let through by Refuse.
+  std::string Scope(const HttpRequest& request) const;
 
  private:
   bool HostAllowed(std::string_view host) const;

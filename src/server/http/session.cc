@@ -93,8 +93,10 @@ class Session : public std::enable_shared_from_this<Session> {
       CancelSocket();
     }
   }
+  // After it neither the engine nor the loader of media posts to the loop any more.
   void CloseInbox() {
     if (inbox_) inbox_->Close();
+    if (media_load_) std::exchange(media_load_, nullptr)->Cancel();
   }
 
  private:
@@ -104,6 +106,13 @@ class Session : public std::enable_shared_from_this<Session> {
   awaitable<void> Linger();
   awaitable<bool> Handle(HttpRequest& request, const Route& route);
   awaitable<bool> Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint);
+  // Null without an error: the client has left. The peer is watched from the first picture on.
+  awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
+                                                                     ApiEndpoint endpoint);
+  awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
+  // Runs `work` on the worker pool.
+  template <typename T>
+  awaitable<StatusOr<T>> OnWorker(const std::function<StatusOr<T>()>& work);
   // response is a named object, never a temporary: GCC 12 destroys aggregates inside a co_await expression
   // twice.
   awaitable<bool> Reply(const HttpRequest& request, const char* route, const HttpResponse& response);
@@ -156,7 +165,8 @@ class Session : public std::enable_shared_from_this<Session> {
   asio::steady_timer peer_poll_;
   boost::beast::flat_buffer buffer_;
   std::shared_ptr<StreamInbox> inbox_;
-  bool idle_ = true;  // between requests
+  std::shared_ptr<MediaLoad> media_load_;  // while a request's media are on their way
+  bool idle_ = true;                       // between requests
   bool generating_ = false;
   bool served_ = false;  // at least one request
   bool timed_out_ = false;
@@ -433,6 +443,7 @@ HttpResponse Session::Models(const HttpRequest& request, RouteKind kind) const {
 
 HttpResponse Session::MetricsText() const {
   const EngineStats stats = state_.service->engine.stats();
+  const MediaLoader* loader = state_.service->media_loader.get();
   return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
           .body = state_.service->metrics->Text({.running = stats.running,
                                                  .waiting = stats.waiting,
@@ -440,7 +451,9 @@ HttpResponse Session::MetricsText() const {
                                                  .free_pages = stats.free_pages,
                                                  .cached_pages = stats.cached_pages,
                                                  .used_pages = stats.used_pages,
-                                                 .total_pages = stats.total_pages})};
+                                                 .total_pages = stats.total_pages,
+                                                 .media_jobs = loader ? loader->jobs_in_flight() : 0,
+                                                 .media_bytes = loader ? loader->bytes_in_flight() : 0})};
 }
 
 // Sees the client leave while nothing is written: readable with nothing to read means closed.
@@ -472,6 +485,75 @@ void Session::PollPeer() {
   });
 }
 
+template <typename T>
+awaitable<StatusOr<T>> Session::OnWorker(const std::function<StatusOr<T>()>& work) {
+  StatusOr<T> result = Internal("not done");
+  co_await asio::co_spawn(
+      state_.workers,
+      [&]() -> awaitable<void> {
+        try {
+          result = work();
+        } catch (const std::exception& e) {  // a library below, or memory
+          LogError("preparing a request failed: ", e.what());
+          result = Internal("the server failed while it read the request");
+        }
+        co_return;
+      },
+      asio::use_awaitable);
+  co_return result;
+}
+
+// Waits on the loop, not on a worker: pictures hold up nobody's text.
+awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
+  const auto result = std::make_shared<std::optional<StatusOr<LoadedMedia>>>();
+  media_load_ = state_.service->media_loader->Start(
+      std::move(request),
+      [weak = weak_from_this(), &context = loop_.context, result](StatusOr<LoadedMedia> loaded) {
+        const auto moved = std::make_shared<StatusOr<LoadedMedia>>(std::move(loaded));
+        asio::post(context, [weak, result, moved] {
+          result->emplace(std::move(*moved));
+          if (const auto self = weak.lock()) self->Wake();
+        });
+      });
+  WatchPeer();
+  while (!*result && !peer_gone_ && !state_.stopping) {
+    wake_timer_.expires_at(Clock::time_point::max());
+    co_await wake_timer_.async_wait(kToken);
+  }
+  if (media_load_) std::exchange(media_load_, nullptr)->Cancel();
+  if (*result) co_return std::move(**result);
+  co_return Unavailable("the server is shutting down");
+}
+
+awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(HttpRequest& request,
+                                                                            ApiEndpoint endpoint) {
+  using Draft = std::unique_ptr<GenerationDraft>;
+  using Ready = std::unique_ptr<Generation>;
+  const Service& service = *state_.service;
+  peer_gone_ = false;
+  // JSON, template, tokens: not on the thread that serves the other connections.
+  std::function<StatusOr<Draft>()> parse = [&]() -> StatusOr<Draft> {
+    return Generation::Parse(service, endpoint, std::string_view(request.body), state_.gate.Scope(request),
+                             request.arrived_at);
+  };
+  StatusOr<Draft> draft = co_await OnWorker<Draft>(parse);
+  request.body = std::string();
+  if (!draft.ok()) co_return draft.status();
+  LoadedMedia media;
+  if ((*draft)->has_media()) {
+    MediaRequest wanted = (*draft)->TakeMedia();
+    StatusOr<LoadedMedia> loaded = co_await LoadMedia(wanted);
+    if (peer_gone_) co_return Ready();
+    if (!loaded.ok()) co_return loaded.status();
+    media = std::move(loaded).value();
+  }
+  std::function<StatusOr<Ready>()> finish = [&]() -> StatusOr<Ready> {
+    return Generation::Finish(std::move(*draft), std::move(media));
+  };
+  StatusOr<Ready> ready = co_await OnWorker<Ready>(finish);
+  co_return ready;
+}
+
 awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint) {
   ++state_.generating;
   generating_ = true;
@@ -483,24 +565,15 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
     }
   } counted{*this};
 
-  // JSON, template, pictures: not on the thread that serves the other connections.
   const Service& service = *state_.service;
-  StatusOr<std::unique_ptr<Generation>> prepared = Internal("not prepared");
-  co_await asio::co_spawn(
-      state_.workers,
-      [&]() -> awaitable<void> {
-        try {
-          prepared =
-              Generation::Prepare(service, endpoint, std::string_view(request.body), request.arrived_at);
-        } catch (const std::exception& e) {  // a library below, or memory
-          LogError("preparing a request failed: ", e.what());
-          prepared = Internal("the server failed while it read the request");
-        }
-        co_return;
-      },
-      asio::use_awaitable);
-  request.body = std::string();
+  StatusOr<std::unique_ptr<Generation>> prepared = co_await PrepareGeneration(request, endpoint);
+  if (prepared.ok() && *prepared == nullptr) {
+    StopWatching();
+    service.metrics->HttpResponse(request.method, route.path, 499, SecondsSince(request.arrived_at));
+    co_return false;
+  }
   if (!prepared.ok()) {
+    StopWatching();
     const HttpResponse response = ErrorResponse(prepared.status());
     co_return co_await Reply(request, route.path, response);
   }
@@ -517,6 +590,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
   const Status submitted =
       generation->Submit([inbox](int choice, TokenEvent&& event) { inbox->Add(choice, std::move(event)); });
   if (!submitted.ok()) {
+    StopWatching();
     CloseInbox();
     const HttpResponse response = ErrorResponse(submitted);
     co_return co_await Reply(request, route.path, response);
@@ -529,7 +603,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
   bool alive = true;
   Status failure;
   std::string out;
-  WatchPeer();
+  if (!watching_) WatchPeer();
   while (alive && failure.ok() && !generation->finished()) {
     while (inbox->empty() && !peer_gone_ && !state_.stopping) {
       wake_timer_.expires_at(Clock::time_point::max());

@@ -26,6 +26,8 @@ const Buckets kLong = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
 const Buckets kTokens = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
 const Buckets kHttp = {.01, .025, .05, .1, .25, .5, .75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 7.5, 10, 30, 60};
 
+const Buckets kMedia = {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120};
+
 double Seconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -80,6 +82,25 @@ struct Metrics::Impl {
       Histogram("fastdeploy:request_generation_tokens", "Tokens generated in a sequence", kTokens);
   prometheus::Histogram& request_max =
       Histogram("fastdeploy:request_params_max_tokens", "The effective max_tokens of a sequence", kTokens);
+
+  prometheus::Counter& pictures =
+      Counter("fastdeploy:mm_images_prepared_total", "Pictures decoded, resized and cut into patches");
+  prometheus::Counter& videos =
+      Counter("fastdeploy:mm_videos_prepared_total", "Videos sampled, resized and cut into patches");
+  prometheus::Counter& processor_hits =
+      Counter("fastdeploy:mm_processor_cache_hits_total", "Media found prepared in the processor cache");
+  prometheus::Counter& processor_misses = Counter("fastdeploy:mm_processor_cache_misses_total",
+                                                  "Media looked for in vain in the processor cache");
+  prometheus::Histogram& media_fetch = Histogram(
+      "fastdeploy:mm_fetch_time_seconds", "Reading a picture or video from an http(s) or file URL", kMedia);
+  prometheus::Histogram& image_prepare = Histogram("fastdeploy:mm_image_prepare_time_seconds",
+                                                   "Decoding, resizing and cutting a picture", kMedia);
+  prometheus::Histogram& video_prepare =
+      Histogram("fastdeploy:mm_video_prepare_time_seconds", "Sampling, resizing and cutting a video", kMedia);
+  prometheus::Gauge& media_jobs = Gauge("fastdeploy:mm_jobs_in_flight",
+                                        "Pictures and videos that are fetched or prepared, or wait for it");
+  prometheus::Gauge& media_bytes =
+      Gauge("fastdeploy:mm_bytes_in_flight", "Bytes of them that count against --media-memory");
 
   prometheus::Gauge& running = Gauge("fastdeploy:num_requests_running", "Sequences running");
   prometheus::Gauge& waiting = Gauge("fastdeploy:num_requests_waiting", "Sequences waiting");
@@ -185,8 +206,21 @@ void Metrics::HttpResponse(std::string_view method, std::string_view path, int s
   histogram->second->Observe(seconds);
 }
 
+void Metrics::MediaFetched(double seconds) { impl_->media_fetch.Observe(seconds); }
+
+void Metrics::MediaPrepared(bool video, double seconds) {
+  (video ? impl_->videos : impl_->pictures).Increment();
+  (video ? impl_->video_prepare : impl_->image_prepare).Observe(seconds);
+}
+
+void Metrics::ProcessorCacheLookup(bool hit) {
+  (hit ? impl_->processor_hits : impl_->processor_misses).Increment();
+}
+
 std::string Metrics::Text(const MetricsGauges& g) {
   Impl& m = *impl_;
+  m.media_jobs.Set(static_cast<double>(g.media_jobs));
+  m.media_bytes.Set(static_cast<double>(g.media_bytes));
   m.running.Set(static_cast<double>(g.running));
   m.waiting.Set(static_cast<double>(g.waiting));
   m.batch_size.Set(static_cast<double>(g.running));

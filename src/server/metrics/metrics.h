@@ -19,6 +19,8 @@ struct MetricsGauges {
   int64_t cached_pages = 0;
   int64_t used_pages = 0;
   int64_t total_pages = 0;
+  int64_t media_jobs = 0;   // pictures and videos that are fetched or prepared, or wait for it
+  int64_t media_bytes = 0;  // what they hold
 };
 
 // The life of one choice. Times not reached stay default (epoch).
@@ -48,6 +50,10 @@ class Metrics {
   void SequenceFinished(const SequenceTimes& times, SequenceOutcome outcome);
   // path: a route of the table, never what a client wrote.
   void HttpResponse(std::string_view method, std::string_view path, int status, double seconds);
+
+  void MediaFetched(double seconds);
+  void MediaPrepared(bool video, double seconds);
+  void ProcessorCacheLookup(bool hit);
 
   // Prometheus text format 0.0.4.
   std::string Text(const MetricsGauges& gauges);

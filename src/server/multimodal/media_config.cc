@@ -13,6 +13,8 @@ namespace {
 constexpr double kImageMean[] = {0.48145466, 0.4578275, 0.40821073};
 constexpr double kImageStd[] = {0.26862954, 0.26130258, 0.27577711};
 constexpr int64_t kMaxPixels = int64_t{1} << 31;
+constexpr double kMaxFps = 1000;
+constexpr int64_t kMaxFrames = 1'000'000;
 
 // One processor object and the name that errors give it: a file, or a file and the key it stands under.
 struct Source {
@@ -114,6 +116,48 @@ Status ReadProcessor(const Source& source, MediaConfig* config, int64_t* min_pix
   return ReadPixelLimits(source, min_pixels, max_pixels);
 }
 
+Status ReadBool(const Source& source, const char* key, bool* out) {
+  const Json* value = source.Given(key);
+  if (value == nullptr) return OkStatus();
+  if (!value->is_bool()) return source.Bad(key, *value, "true or false");
+  *out = value->as_bool();
+  return OkStatus();
+}
+
+// What a video processor says beyond a picture's: which frames, and the time drawn on them.
+Status ReadVideoProcessor(const Source& source, const std::string& model_dir, MediaConfig* config) {
+  VideoSampling& sampling = config->sampling;
+  if (const Json* fps = source.Given("fps")) {
+    if (!fps->is_number() || !(fps->as_double() > 0 && fps->as_double() <= kMaxFps)) {
+      return source.Bad("fps", *fps, StrCat("a number above 0, at most ", kMaxFps));
+    }
+    sampling.fps = fps->as_double();
+  }
+  FD_RETURN_IF_ERROR(
+      ReadInt(source, "min_frames", source.Given("min_frames"), 1, kMaxFrames, &sampling.min_frames));
+  FD_RETURN_IF_ERROR(
+      ReadInt(source, "max_frames", source.Given("max_frames"), 1, kMaxFrames, &sampling.max_frames));
+  if (sampling.min_frames > sampling.max_frames) {
+    return InvalidArgument(StrCat(source.name, ": min_frames is ", sampling.min_frames, " and max_frames ",
+                                  sampling.max_frames, "; expected the former to be at most the latter"));
+  }
+  bool sample = true;
+  FD_RETURN_IF_ERROR(ReadBool(source, "do_sample_frames", &sample));
+  if (!sample) {
+    return source.Bad("do_sample_frames", Json(false), "true, which is what this program does");
+  }
+  FD_RETURN_IF_ERROR(ReadBool(source, "draw_on_frames", &config->draw_on_frames));
+  std::string font = "Roboto-Regular.ttf";
+  if (const Json* name = source.Given("font")) {
+    if (!name->is_string() || name->as_string().empty() || name->as_string().find('/') != std::string::npos) {
+      return source.Bad("font", *name, "the name of a file in the checkpoint's folder");
+    }
+    font = name->as_string();
+  }
+  config->font_path = JoinPath(model_dir, font);
+  return OkStatus();
+}
+
 // The object under `key` of processor_config.json, else the whole of `file`; nothing when neither is there.
 StatusOr<std::optional<Source>> FindSource(const std::string& model_dir, const char* key, const char* file) {
   std::string path = JoinPath(model_dir, "processor_config.json");
@@ -144,6 +188,7 @@ StatusOr<MediaConfig> LoadMediaConfig(const std::string& model_dir, const Tokeni
   FD_ASSIGN_OR_RETURN(std::optional<Source> video,
                       FindSource(model_dir, "video_processor", "video_preprocessor_config.json"));
   if (!image && !video) return config;
+  config.font_path = JoinPath(model_dir, "Roboto-Regular.ttf");
   if (image) {
     FD_RETURN_IF_ERROR(ReadProcessor(*image, &config, &config.image_min_pixels, &config.image_max_pixels));
   }
@@ -155,6 +200,7 @@ StatusOr<MediaConfig> LoadMediaConfig(const std::string& model_dir, const Tokeni
                                     " and ", frames.merge_size, "; expected ", config.patch_size, " and ",
                                     config.merge_size, " as in ", image->name));
     }
+    FD_RETURN_IF_ERROR(ReadVideoProcessor(*video, model_dir, &config));
     config.patch_size = frames.patch_size;
     config.merge_size = frames.merge_size;
   }

@@ -1,8 +1,14 @@
+#include <algorithm>
+#include <cmath>
+
 #include "base/strings.h"
 #include "server/multimodal/processor.h"
 
 namespace fd {
 namespace {
+
+// transformers refuses pictures whose sides differ by more than this.
+constexpr double kMaxSideRatio = 200;
 
 // Equal only for equal grid and pixels, and not to be found by trial: both rounds use the process's key.
 Hash128 ContentHash(const MediaItem& item) {
@@ -12,53 +18,107 @@ Hash128 ContentHash(const MediaItem& item) {
   return KeyedHash({reinterpret_cast<const char*>(words), sizeof(words)});
 }
 
-StatusOr<std::vector<uint8_t>> FrameRows(const RgbImage& frame, const MediaConfig& config, int64_t min_pixels,
-                                         int64_t max_pixels, MediaItem* item) {
-  FD_ASSIGN_OR_RETURN(
-      ImageSize size,
-      SmartResize(frame.height, frame.width, config.patch_size * config.merge_size, min_pixels, max_pixels));
-  item->grid_h = static_cast<int32_t>(size.height / config.patch_size);
-  item->grid_w = static_cast<int32_t>(size.width / config.patch_size);
-  return PatchRows(ResizeBicubic(frame, size), config.patch_size, config.merge_size);
+int64_t PatchesOf(ImageSize size, const MediaConfig& config) {
+  return size.height / config.patch_size * (size.width / config.patch_size);
 }
 
-int64_t MergedTokens(const MediaItem& item, const MediaConfig& config) {
-  return item.grid_h / config.merge_size * (item.grid_w / config.merge_size);
+std::vector<uint8_t> RowsOf(const RgbImage& image, ImageSize fitted, const MediaConfig& config) {
+  return PatchRows(ResizeBicubic(image, fitted), config.patch_size, config.merge_size);
+}
+
+std::shared_ptr<MediaItem> ItemOf(std::vector<uint8_t> rows, int32_t frames, ImageSize fitted,
+                                  const MediaConfig& config) {
+  auto item = std::make_shared<MediaItem>();
+  item->grid_t = frames;
+  item->grid_h = static_cast<int32_t>(fitted.height / config.patch_size);
+  item->grid_w = static_cast<int32_t>(fitted.width / config.patch_size);
+  item->patch_rows = std::move(rows);
+  item->num_tokens = TokensOf(fitted, config);
+  item->content_hash = ContentHash(*item);
+  return item;
 }
 
 }  // namespace
 
-StatusOr<std::shared_ptr<MediaItem>> MakeImageItem(std::string_view encoded, const MediaConfig& config) {
-  FD_ASSIGN_OR_RETURN(RgbImage image, DecodeImage(encoded, config.limits, config.apply_exif));
-  auto item = std::make_shared<MediaItem>();
-  FD_ASSIGN_OR_RETURN(item->patch_rows,
-                      FrameRows(image, config, config.image_min_pixels, config.image_max_pixels, item.get()));
-  item->num_tokens = MergedTokens(*item, config);
-  item->content_hash = ContentHash(*item);
-  return item;
+int64_t MaxItemPatches(const MediaConfig& config) {
+  // A side is at least one factor long, so a narrow picture may stay larger than a small limit asks for.
+  const auto factor = static_cast<double>(config.patch_size * config.merge_size);
+  const auto largest = [&](int64_t max_pixels) {
+    const double narrow = factor * std::ceil(std::sqrt(kMaxSideRatio * static_cast<double>(max_pixels)));
+    return std::max(max_pixels, static_cast<int64_t>(narrow));
+  };
+  const int64_t pixels = std::max(largest(config.image_max_pixels), 2 * largest(config.video_max_pixels));
+  return pixels / (config.patch_size * config.patch_size);
 }
 
-StatusOr<std::shared_ptr<MediaItem>> MakeVideoItem(const std::vector<RgbImage>& frames,
-                                                   const MediaConfig& config, int64_t min_pixels,
-                                                   int64_t max_pixels) {
-  if (frames.empty() || frames.size() % 2 != 0) {
-    return InvalidArgument(StrCat("a video of ", frames.size(),
-                                  " frames; expected an even number above 0 (the last frame is doubled)"));
+StatusOr<ImageSize> FittedSize(ImageSize size, int64_t frames, const MediaConfig& config, int64_t min_pixels,
+                               int64_t max_pixels) {
+  FD_ASSIGN_OR_RETURN(
+      const ImageSize fitted,
+      SmartResize(size.height, size.width, config.patch_size * config.merge_size, min_pixels, max_pixels));
+  if (frames * PatchesOf(fitted, config) > MaxItemPatches(config)) {
+    return InvalidArgument(StrCat(size.width, " x ", size.height, " pixels become ", fitted.width, " x ",
+                                  fitted.height, " to have the smallest area of ", min_pixels,
+                                  "; this server takes at most ",
+                                  MaxItemPatches(config) * config.patch_size * config.patch_size / frames,
+                                  " pixels (--mm-processor-kwargs); lower the smallest area"));
   }
-  auto item = std::make_shared<MediaItem>();
-  item->grid_t = static_cast<int32_t>(frames.size());
-  for (const RgbImage& frame : frames) {
-    if (frame.height != frames[0].height || frame.width != frames[0].width) {
-      return InvalidArgument(StrCat("the frames of a video differ in size: ", frames[0].width, " x ",
-                                    frames[0].height, " and ", frame.width, " x ", frame.height));
-    }
-    FD_ASSIGN_OR_RETURN(std::vector<uint8_t> rows,
-                        FrameRows(frame, config, min_pixels, max_pixels, item.get()));
-    item->patch_rows.insert(item->patch_rows.end(), rows.begin(), rows.end());
+  return fitted;
+}
+
+int64_t TokensOf(ImageSize fitted, const MediaConfig& config) {
+  return PatchesOf(fitted, config) / (config.merge_size * config.merge_size);
+}
+
+StatusOr<std::shared_ptr<MediaItem>> MakeImageItem(std::string_view encoded, const MediaConfig& config,
+                                                   int64_t min_pixels, int64_t max_pixels) {
+  FD_ASSIGN_OR_RETURN(RgbImage image, DecodeImage(encoded, config.limits, config.apply_exif));
+  FD_ASSIGN_OR_RETURN(const ImageSize fitted,
+                      FittedSize({image.height, image.width}, 1, config, min_pixels, max_pixels));
+  return ItemOf(RowsOf(image, fitted, config), 1, fitted, config);
+}
+
+StatusOr<std::shared_ptr<MediaItem>> MakeImageItem(std::string_view encoded, const MediaConfig& config) {
+  return MakeImageItem(encoded, config, config.image_min_pixels, config.image_max_pixels);
+}
+
+Status VideoBuilder::Add(const RgbImage& frame) {
+  if (frame_size_.height == 0) {
+    frame_size_ = {frame.height, frame.width};
+    FD_ASSIGN_OR_RETURN(fitted_, FittedSize(frame_size_, 2, config_, min_pixels_, max_pixels_));
+    video_.grid_h = static_cast<int32_t>(fitted_.height / config_.patch_size);
+    video_.grid_w = static_cast<int32_t>(fitted_.width / config_.patch_size);
   }
-  item->num_tokens = item->grid_t / 2 * MergedTokens(*item, config);
-  item->content_hash = ContentHash(*item);
-  return item;
+  if (frame.height != frame_size_.height || frame.width != frame_size_.width) {
+    return InvalidArgument(StrCat("the frames of a video differ in size: ", frame_size_.width, " x ",
+                                  frame_size_.height, " and ", frame.width, " x ", frame.height));
+  }
+  std::vector<uint8_t> rows = RowsOf(frame, fitted_, config_);
+  if (rows_.empty()) {
+    rows_ = std::move(rows);
+  } else {
+    ClosePair(rows.data());
+  }
+  return OkStatus();
+}
+
+void VideoBuilder::ClosePair(const uint8_t* second_frame_rows) {
+  const size_t frame_bytes = rows_.size();
+  std::vector<uint8_t> pair(2 * frame_bytes);
+  std::copy_n(rows_.data(), frame_bytes, pair.data());
+  std::copy_n(second_frame_rows, frame_bytes, pair.data() + frame_bytes);
+  rows_.clear();
+  video_.pairs.push_back(ItemOf(std::move(pair), 2, fitted_, config_));
+  video_.grid_t += 2;
+}
+
+StatusOr<PreparedVideo> VideoBuilder::Finish() {
+  if (!rows_.empty()) {
+    const std::vector<uint8_t> last = rows_;
+    ClosePair(last.data());
+  }
+  if (video_.pairs.empty()) return InvalidArgument("the video has no frames");
+  return std::move(video_);
 }
 
 }  // namespace fd

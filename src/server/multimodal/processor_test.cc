@@ -69,16 +69,39 @@ void ExpectGrid(const MediaItem& item, const Json& expected) {
 }
 
 // Frames are stored without their timestamp, so a video's rows come from the file (made by the reference);
-// video_single has its only frame drawn and goes through MakeVideoItem.
-std::shared_ptr<MediaItem> VideoOf(const Json& video, std::vector<uint8_t> rows) {
+// video_single has its only frame drawn and goes through VideoBuilder, which doubles it.
+PreparedVideo VideoOf(const Json& video, const std::vector<uint8_t>& rows) {
   const JsonArray& grid = video.Find("grid_thw")->as_array();
-  auto item = std::make_shared<MediaItem>();
-  item->grid_t = static_cast<int32_t>(grid[0].as_int());
-  item->grid_h = static_cast<int32_t>(grid[1].as_int());
-  item->grid_w = static_cast<int32_t>(grid[2].as_int());
-  item->num_tokens = video.Find("tokens")->as_int();
-  item->patch_rows = std::move(rows);
-  return item;
+  PreparedVideo made;
+  made.grid_t = static_cast<int32_t>(grid[0].as_int());
+  made.grid_h = static_cast<int32_t>(grid[1].as_int());
+  made.grid_w = static_cast<int32_t>(grid[2].as_int());
+  const auto pairs = made.grid_t / 2;
+  const auto bytes = std::ssize(rows) / pairs;
+  for (int32_t i = 0; i < pairs; ++i) {
+    auto item = std::make_shared<MediaItem>();
+    item->grid_t = 2;
+    item->grid_h = made.grid_h;
+    item->grid_w = made.grid_w;
+    item->num_tokens = video.Find("tokens")->as_int() / pairs;
+    item->patch_rows = std::vector<uint8_t>(rows.begin() + i * bytes, rows.begin() + (i + 1) * bytes);
+    made.pairs.push_back(item);
+  }
+  return made;
+}
+
+StatusOr<PreparedVideo> MakeVideo(const std::vector<RgbImage>& frames, const MediaConfig& config,
+                                  int64_t min_pixels, int64_t max_pixels) {
+  VideoBuilder builder(config, min_pixels, max_pixels);
+  for (const RgbImage& frame : frames) FD_RETURN_IF_ERROR(builder.Add(frame));
+  return builder.Finish();
+}
+
+std::vector<uint8_t> RowsOf(const PreparedVideo& video) {
+  std::vector<uint8_t> rows;
+  for (const auto& pair : video.pairs)
+    rows.insert(rows.end(), pair->patch_rows.begin(), pair->patch_rows.end());
+  return rows;
 }
 
 std::vector<int32_t> Widen(const std::vector<uint8_t>& values) { return {values.begin(), values.end()}; }
@@ -95,12 +118,14 @@ TEST(ExpandPromptGolden, AllVisionLanguageCases) {
   for (const Json& c : file.Find("cases")->as_array()) {
     const std::string& name = c.Find("name")->as_string();
     SCOPED_TRACE(name);
-    std::vector<std::shared_ptr<MediaItem>> images, videos;
+    std::vector<std::shared_ptr<const MediaItem>> images;
+    std::vector<PreparedVideo> videos;
     for (const Json& image : c.Find("images")->as_array()) {
       auto item = MakeImageItem(MustRead(kMedia + image.Find("file")->as_string()), config);
       ASSERT_TRUE(item.ok()) << item.status().message();
       ExpectGrid(**item, image);
-      EXPECT_EQ((*item)->patch_rows, tensors.Get<uint8_t>(StrCat(name, ".image", images.size(), ".rows")));
+      EXPECT_TRUE((*item)->patch_rows ==
+                  tensors.Get<uint8_t>(StrCat(name, ".image", images.size(), ".rows")));
       images.push_back(*item);
     }
     for (const Json& video : c.Find("videos")->as_array()) {
@@ -109,18 +134,25 @@ TEST(ExpandPromptGolden, AllVisionLanguageCases) {
         auto frame =
             DecodeImage(MustRead(kMedia + video.Find("last_frame_with_timestamp")->as_string()), {}, true);
         ASSERT_TRUE(frame.ok()) << frame.status().message();
-        auto item = MakeVideoItem({*frame, *frame}, config, config.video_min_pixels, config.video_max_pixels);
-        ASSERT_TRUE(item.ok()) << item.status().message();
-        ExpectGrid(**item, video);
-        EXPECT_EQ((*item)->patch_rows, rows);
+        auto made = MakeVideo({*frame}, config, config.video_min_pixels, config.video_max_pixels);
+        ASSERT_TRUE(made.ok()) << made.status().message();
+        ASSERT_EQ(made->pairs.size(), 1u);
+        ExpectGrid(*made->pairs[0], video);
+        EXPECT_EQ(RowsOf(*made), rows);
       }
-      videos.push_back(VideoOf(video, std::move(rows)));
+      videos.push_back(VideoOf(video, rows));
     }
     auto expanded = ExpandPrompt(PiecesOf(c), GoldenTokenizer(), config, images, videos);
     ASSERT_TRUE(expanded.ok()) << expanded.status().message();
     EXPECT_EQ(expanded->token_ids, tensors.Get<int32_t>(name + ".input_ids"));
     EXPECT_EQ(expanded->position_delta, c.Find("delta")->as_int());
-    ASSERT_EQ(expanded->media.size(), images.size() + videos.size());
+    size_t items = images.size();
+    for (const PreparedVideo& video : videos) items += video.pairs.size();
+    ASSERT_EQ(expanded->media.size(), items);
+    EXPECT_EQ(expanded->image_tokens,
+              std::count(expanded->media_type.begin(), expanded->media_type.end(), 1));
+    EXPECT_EQ(expanded->video_tokens,
+              std::count(expanded->media_type.begin(), expanded->media_type.end(), 2));
     if (expanded->media.empty()) {
       EXPECT_TRUE(expanded->positions.empty());
       EXPECT_TRUE(expanded->vision_expert.empty());
@@ -137,8 +169,11 @@ TEST(ExpandPromptGolden, AllVisionLanguageCases) {
       EXPECT_GE(item->first_token, end);
       end = item->first_token + item->num_tokens;
       EXPECT_NE(expanded->media_type[static_cast<size_t>(item->first_token)], 0);
-      EXPECT_EQ(expanded->media_type[static_cast<size_t>(item->first_token - 1)], 0);
-      EXPECT_EQ(expanded->media_type[static_cast<size_t>(end)], 0);
+      // Pairs of one video follow each other; everything else has text around it.
+      if (item->grid_t == 1) {
+        EXPECT_EQ(expanded->media_type[static_cast<size_t>(item->first_token - 1)], 0);
+        EXPECT_EQ(expanded->media_type[static_cast<size_t>(end)], 0);
+      }
     }
   }
 }
@@ -188,8 +223,8 @@ TEST(ExpandPrompt, CountsMustAgree) {
   MediaConfig config = GoldenConfig();
   auto expand = [&](const char* text, size_t images, size_t videos) {
     auto r = ExpandPrompt({{text, false}}, GoldenTokenizer(), config,
-                          std::vector<std::shared_ptr<MediaItem>>(images, OneImage()),
-                          std::vector<std::shared_ptr<MediaItem>>(videos, OneImage()));
+                          std::vector<std::shared_ptr<const MediaItem>>(images, OneImage()),
+                          std::vector<PreparedVideo>(videos));
     return r.ok() ? std::string("ok") : r.status().message();
   };
   EXPECT_EQ(expand("hello", 0, 0), "ok");
@@ -241,17 +276,62 @@ TEST(MediaItem, HashSeesPixelsAndShape) {
   MediaConfig config;
   auto make = [&](int64_t height, int64_t width, uint8_t level) {
     RgbImage frame{height, width, std::vector<uint8_t>(static_cast<size_t>(3 * height * width), level)};
-    auto item = MakeVideoItem({frame, frame}, config, 1, 1 << 20);
-    FD_CHECK(item.ok(), item.status().message());
-    return (*item)->content_hash;
+    auto video = MakeVideo({frame, frame}, config, 1, 1 << 20);
+    FD_CHECK(video.ok(), video.status().message());
+    return video->pairs.at(0)->content_hash;
   };
   EXPECT_EQ(make(56, 28, 7), make(56, 28, 7));
   EXPECT_NE(make(56, 28, 7), make(28, 56, 7));
   EXPECT_NE(make(56, 28, 7), make(56, 28, 8));
   RgbImage frame{28, 28, std::vector<uint8_t>(3 * 28 * 28)}, other{56, 28, std::vector<uint8_t>(3 * 56 * 28)};
-  EXPECT_FALSE(MakeVideoItem({}, config, 1, 1 << 20).ok());
-  EXPECT_FALSE(MakeVideoItem({frame}, config, 1, 1 << 20).ok());
-  EXPECT_FALSE(MakeVideoItem({frame, other}, config, 1, 1 << 20).ok());
+  EXPECT_FALSE(MakeVideo({}, config, 1, 1 << 20).ok());
+  EXPECT_FALSE(MakeVideo({frame, other}, config, 1, 1 << 20).ok());
+}
+
+TEST(MediaItem, AVideoIsOneItemForEachPairAndItsLastFrameIsDoubled) {
+  MediaConfig config;
+  std::vector<RgbImage> frames;
+  for (uint8_t level : {10, 20, 10, 20, 30}) {
+    frames.push_back({28, 56, std::vector<uint8_t>(3 * 28 * 56, level)});
+  }
+  auto video = MakeVideo(frames, config, 1, 1 << 20);
+  ASSERT_TRUE(video.ok()) << video.status().message();
+  EXPECT_EQ(video->grid_t, 6);
+  ASSERT_EQ(video->pairs.size(), 3u);
+  EXPECT_EQ(video->num_tokens(), 3 * 2);
+  // Equal pairs are encoded once.
+  EXPECT_EQ(video->pairs[0]->content_hash, video->pairs[1]->content_hash);
+  EXPECT_NE(video->pairs[0]->content_hash, video->pairs[2]->content_hash);
+  const auto& last = video->pairs[2]->patch_rows;
+  EXPECT_EQ(last.size(), size_t{2 * 2 * 4 * 588});
+  EXPECT_TRUE(std::all_of(last.begin(), last.end(), [](uint8_t v) { return v == 30; }));
+}
+
+// Whole-video positions: t counts pairs, and what follows begins after the largest of all three axes.
+TEST(ExpandPrompt, PositionsAfterAVideoFollowAllAxes) {
+  MediaConfig config = GoldenConfig();
+  std::vector<RgbImage> frames(9, RgbImage{28, 56, std::vector<uint8_t>(3 * 28 * 56, 9)});
+  auto video = MakeVideo(frames, config, 1, 12544);
+  ASSERT_TRUE(video.ok()) << video.status().message();
+  auto expanded = ExpandPrompt({{"0<|VIDEO_START|><|video@placeholder|><|VIDEO_END|>0", false}},
+                               GoldenTokenizer(), config, {}, {*video});
+  ASSERT_TRUE(expanded.ok()) << expanded.status().message();
+  const size_t n = expanded->token_ids.size();
+  ASSERT_EQ(expanded->video_tokens, 5 * 2);
+  ASSERT_EQ(expanded->media.size(), 5u);
+  const auto first = static_cast<size_t>(expanded->media[0]->first_token);
+  const int32_t start = expanded->positions[first];
+  for (size_t pair = 0; pair < 5; ++pair) {
+    EXPECT_EQ(expanded->media[pair]->first_token,
+              expanded->media[0]->first_token + static_cast<int64_t>(2 * pair));
+    for (size_t column = 0; column < 2; ++column) {
+      const size_t at = first + 2 * pair + column;
+      EXPECT_EQ(expanded->positions[at], start + static_cast<int32_t>(pair));
+      EXPECT_EQ(expanded->positions[n + at], start);
+      EXPECT_EQ(expanded->positions[2 * n + at], start + static_cast<int32_t>(column));
+    }
+  }
+  EXPECT_EQ(expanded->positions[first + 10], start + 5);  // five pairs in time are more than two columns
 }
 
 TEST(MediaItem, ErrorsOfAPicture) {
@@ -270,6 +350,11 @@ TEST(MediaConfig, BundledModel) {
   EXPECT_EQ(config->image_max_pixels, 200704);
   EXPECT_EQ(config->video_min_pixels, 7056);
   EXPECT_EQ(config->video_max_pixels, 28224);
+  EXPECT_EQ(config->sampling.fps, 2);
+  EXPECT_EQ(config->sampling.min_frames, 1);
+  EXPECT_EQ(config->sampling.max_frames, 180);
+  EXPECT_TRUE(config->draw_on_frames);
+  EXPECT_EQ(config->font_path, "models/ernie-4.5-vl-tiny/Roboto-Regular.ttf");
   EXPECT_EQ(config->image_placeholder_id, 2560);
   EXPECT_EQ(config->image_start_id, 2562);
   EXPECT_EQ(config->image_end_id, 2563);
@@ -359,6 +444,20 @@ TEST_F(MediaConfigFiles, ErrorsNameFileKeyAndValue) {
             "preprocessor_config.json: do_resize is false; expected true, which is what this program does");
   EXPECT_EQ(error("[]"), "preprocessor_config.json: expected an object, found an array");
   EXPECT_NE(error("{"), "ok");
+  auto video_error = [&](const std::string& text) {
+    Write("preprocessor_config.json", "{}");
+    Write("video_preprocessor_config.json", text);
+    return Error();
+  };
+  EXPECT_EQ(video_error(R"({"fps": 0})"),
+            "video_preprocessor_config.json: fps is 0; expected a number above 0, at most 1000");
+  EXPECT_NE(video_error(R"({"min_frames": 9, "max_frames": 8})").find("min_frames is 9 and max_frames 8"),
+            std::string::npos);
+  EXPECT_NE(video_error(R"({"font": "../x.ttf"})").find("the name of a file"), std::string::npos);
+  EXPECT_NE(video_error(R"({"draw_on_frames": 1})").find("true or false"), std::string::npos);
+  EXPECT_NE(video_error(R"({"do_sample_frames": false})").find("do_sample_frames is false"),
+            std::string::npos);
+  Write("video_preprocessor_config.json", "{}");
   Write("processor_config.json", R"({"image_processor": {"merge_size": 99}})");
   EXPECT_EQ(Error(),
             "processor_config.json: image_processor: merge_size is 99; expected an integer between 1 and 16");

@@ -1,86 +1,20 @@
-// The prompt of /v1/chat/completions: messages checked, media taken out and decoded, template, tokens.
+// The prompt of /v1/chat/completions: messages checked, media taken out, template, tokens.
 #include <algorithm>
 #include <string_view>
 #include <utility>
 
 #include "base/strings.h"
-#include "server/multimodal/source/media_source.h"
+#include "server/openai/content_parts.h"
 #include "server/openai/errors.h"
 #include "server/openai/fields.h"
+#include "server/openai/media_options.h"
 #include "server/openai/request.h"
 
 namespace fd {
 namespace {
 
-struct MediaUrl {
-  std::string where;  // "messages[0].content[1].image_url"
-  std::string url;
-};
-
 bool IsOneOf(std::string_view value, std::initializer_list<std::string_view> allowed) {
   return std::find(allowed.begin(), allowed.end(), value) != allowed.end();
-}
-
-bool IsImagePart(std::string_view type) { return type == "image_url" || type == "image"; }
-bool IsVideoPart(std::string_view type) { return type == "video_url" || type == "video"; }
-
-// Takes the URL out of the part, so that megabytes of base64 never reach the template.
-StatusOr<std::string> TakeUrl(JsonObject& part, const std::string& where) {
-  Json* holder = part.Find("image_url");
-  if (holder == nullptr) holder = part.Find("image");
-  Json* url = holder != nullptr && holder->is_object() ? holder->as_object().Find("url") : holder;
-  if (url == nullptr || !url->is_string()) {
-    return InvalidArgument(StrCat(where,
-                                  " needs a URL; example: {\"type\": \"image_url\", \"image_url\": {\"url\": "
-                                  "\"data:image/png;base64,iVBORw0...\"}}"),
-                           "messages");
-  }
-  std::string taken = url->as_string();
-  *url = Json("");
-  return taken;
-}
-
-Status ReadPart(const Service& service, Json& part, const std::string& where, std::vector<MediaUrl>& images) {
-  if (!part.is_object())
-    return InvalidArgument(StrCat(where, " must be an object; got ", Shown(part)), "messages");
-  JsonObject& object = part.as_object();
-  const Json* type = object.Find("type");
-  if (type == nullptr || !type->is_string()) {
-    return InvalidArgument(StrCat(where, ".type is missing; allowed are \"text\" and \"image_url\""),
-                           "messages");
-  }
-  const std::string name = type->as_string();
-  if (name == "text") {
-    const Json* text = object.Find("text");
-    if (text == nullptr || !text->is_string()) {
-      return InvalidArgument(
-          StrCat(where, ".text must be a string", text ? StrCat("; got ", Shown(*text)) : ""), "messages");
-    }
-    return OkStatus();
-  }
-  if (IsImagePart(name)) {
-    if (!service.media) {
-      return InvalidArgument(StrCat(where, ": the model ", service.model_names.front(), " takes no pictures"),
-                             "messages");
-    }
-    const auto count = static_cast<int64_t>(images.size()) + 1;
-    if (count > service.limits.images_per_prompt) {
-      return InvalidArgument(StrCat("messages hold more than ", service.limits.images_per_prompt,
-                                    " pictures, the most that this server allows in a prompt "
-                                    "(--limit-mm-per-prompt '{\"image\": ",
-                                    service.limits.images_per_prompt, "}')"),
-                             "messages");
-    }
-    FD_ASSIGN_OR_RETURN(std::string url, TakeUrl(object, where));
-    images.push_back({where, std::move(url)});
-    return OkStatus();
-  }
-  if (IsVideoPart(name)) {
-    return Unimplemented(
-        StrCat(where, ": ", name, ": videos are still to come in this server; send pictures"), "messages");
-  }
-  return InvalidArgument(StrCat(where, ".type must be \"text\" or \"image_url\"; got ", Shown(*type)),
-                         "messages");
 }
 
 // Text models' templates expect a string; the parts are joined as other servers do it.
@@ -126,8 +60,8 @@ Status ReadToolCalls(Json& calls, const std::string& where) {
   return OkStatus();
 }
 
-Status ReadMessage(const Service& service, Json& message, const std::string& where,
-                   std::vector<MediaUrl>& images) {
+Status ReadMessage(const Service& service, const MediaOptions& options, Json& message,
+                   const std::string& where, std::vector<MediaSpec>* media) {
   if (!message.is_object()) {
     return InvalidArgument(
         StrCat(where, " must be an object such as {\"role\": \"user\", \"content\": \"Hello\"}; got ",
@@ -169,7 +103,8 @@ Status ReadMessage(const Service& service, Json& message, const std::string& whe
   }
   JsonArray& parts = content->as_array();
   for (size_t i = 0; i < parts.size(); ++i) {
-    FD_RETURN_IF_ERROR(ReadPart(service, parts[i], StrCat(where, ".content[", i, "]"), images));
+    FD_RETURN_IF_ERROR(
+        ReadContentPart(service, options, parts[i], StrCat(where, ".content[", i, "]"), media));
   }
   if (!service.media) JoinTextParts(*content);
   return OkStatus();
@@ -247,6 +182,23 @@ bool BeginsAsReasoning(const std::vector<PromptPiece>& pieces, std::optional<boo
   return thinking.value_or(false);
 }
 
+// The server's options with the request's mm_processor_kwargs laid over them.
+StatusOr<MediaOptions> ReadRequestOptions(const Service& service, const JsonObject& body) {
+  const OptionPlace place{"mm_processor_kwargs.", "mm_processor_kwargs"};
+  FD_ASSIGN_OR_RETURN(const JsonObject* kwargs, ReadObject(body, "mm_processor_kwargs"));
+  MediaOptions options;
+  if (service.media) options = *service.media;
+  if (kwargs == nullptr || kwargs->empty()) return options;
+  if (!service.media) {
+    return InvalidArgument(StrCat("mm_processor_kwargs: the model ", service.model_names.front(),
+                                  " takes no pictures; leave it out"),
+                           place.param);
+  }
+  FD_ASSIGN_OR_RETURN(const MediaOverrides overrides, ReadProcessorKwargs(*kwargs, place, *service.media));
+  FD_RETURN_IF_ERROR(SetRequestOptions(overrides, *service.media, place, &options));
+  return options;
+}
+
 Status CheckLength(const Service& service, int64_t tokens, const char* param) {
   if (tokens == 0) return InvalidArgument(StrCat(param, " is empty: the prompt has no tokens"), param);
   if (tokens >= service.max_model_len) return ContextLengthExceeded(tokens, service.max_model_len, param);
@@ -282,9 +234,11 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
                                   service.chat_template_error, "); use /v1/completions"),
                            "messages");
   }
-  std::vector<MediaUrl> images;
+  FD_ASSIGN_OR_RETURN(const MediaOptions options, ReadRequestOptions(service, body));
+  FD_RETURN_IF_ERROR(CheckMediaCounts(service, messages->as_array()));
   for (size_t i = 0; i < messages->as_array().size(); ++i) {
-    FD_RETURN_IF_ERROR(ReadMessage(service, messages->as_array()[i], StrCat("messages[", i, "]"), images));
+    FD_RETURN_IF_ERROR(
+        ReadMessage(service, options, messages->as_array()[i], StrCat("messages[", i, "]"), &prompt.media));
   }
   FD_ASSIGN_OR_RETURN(Json tools, ReadTools(service, body));
   FD_ASSIGN_OR_RETURN(const JsonObject* given_kwargs, ReadObject(body, "chat_template_kwargs"));
@@ -301,22 +255,18 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
   prompt.reasoning = service.think_end_id >= 0 && BeginsAsReasoning(pieces, thinking);
 
   if (service.media) {
-    std::vector<std::shared_ptr<MediaItem>> items;
-    for (MediaUrl& image : images) {
-      const auto at_fault = [&](const Status& s) {
-        return Status(s.code(), StrCat(image.where, ": ", s.message()), "messages");
-      };
-      auto media = ReadMedia(image.url, service.media_policy, service.media->limits.max_file_bytes,
-                             "--max-image-bytes", {});
-      if (!media.ok()) return at_fault(media.status());
-      image.url = std::string();  // megabytes that are no longer needed
-      auto item = MakeImageItem(media->bytes, *service.media);
-      if (!item.ok()) return at_fault(item.status());
-      items.push_back(std::move(item).value());
-    }
-    auto expanded = ExpandPrompt(pieces, *service.tokenizer, *service.media, std::move(items), {});
-    if (!expanded.ok()) return Status(expanded.status().code(), expanded.status().message(), "messages");
-    prompt.expanded = std::move(expanded).value();
+    const auto num_images = static_cast<size_t>(
+        std::count_if(prompt.media.begin(), prompt.media.end(),
+                      [](const MediaSpec& spec) { return spec.kind == MediaKind::kImage; }));
+    auto sections = SectionPrompt(pieces, *service.tokenizer, *service.media, num_images,
+                                  prompt.media.size() - num_images);
+    if (!sections.ok()) return Status(sections.status().code(), sections.status().message(), "messages");
+    prompt.sections = std::move(sections).value();
+    // Each picture brings at least one token.
+    const int64_t tokens = prompt.sections.text_tokens + std::ssize(prompt.media);
+    FD_RETURN_IF_ERROR(CheckLength(service, tokens, "messages"));
+    if (prompt.media.empty()) prompt.expanded = FillPrompt(prompt.sections, *service.media, {}, {});
+    return prompt;
   } else {
     std::vector<TextSpan> spans;
     spans.reserve(pieces.size());

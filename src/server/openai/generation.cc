@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "base/strings.h"
+#include "server/openai/errors.h"
 #include "server/openai/request.h"
 
 namespace fd {
@@ -44,12 +45,12 @@ void AppendIds(std::string& out, const std::vector<int32_t>& ids) {
 }
 
 void AppendUsage(std::string& out, const Usage& u) {
-  out += StrCat(
-      "{\"prompt_tokens\":", u.prompt_tokens, ",\"completion_tokens\":", u.completion_tokens,
-      ",\"total_tokens\":", u.prompt_tokens + u.completion_tokens,
-      ",\"prompt_tokens_details\":{\"cached_tokens\":", u.cached_tokens, ",\"image_tokens\":", u.image_tokens,
-      ",\"video_tokens\":0},\"completion_tokens_details\":{\"reasoning_tokens\":", u.reasoning_tokens,
-      ",\"image_tokens\":0}}");
+  out += StrCat("{\"prompt_tokens\":", u.prompt_tokens, ",\"completion_tokens\":", u.completion_tokens,
+                ",\"total_tokens\":", u.prompt_tokens + u.completion_tokens,
+                ",\"prompt_tokens_details\":{\"cached_tokens\":", u.cached_tokens,
+                ",\"image_tokens\":", u.image_tokens, ",\"video_tokens\":", u.video_tokens,
+                "},\"completion_tokens_details\":{\"reasoning_tokens\":", u.reasoning_tokens,
+                ",\"image_tokens\":0}}");
 }
 
 }  // namespace
@@ -96,16 +97,45 @@ Generation::~Generation() {
   }
 }
 
-StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service, ApiEndpoint endpoint,
-                                                          std::string_view body,
-                                                          Clock::time_point arrived_at) {
-  StatusOr<Json> json = ParseJson(body);
-  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
-  return Prepare(service, endpoint, std::move(json).value(), arrived_at);
+struct GenerationDraft::Impl {
+  const Service& service;
+  ApiEndpoint endpoint;
+  RequestFields fields;
+  std::vector<Prompt> prompts;
+  std::string scope;
+  Clock::time_point arrived_at;
+  bool has_media = false;
+};
+
+GenerationDraft::GenerationDraft(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GenerationDraft::~GenerationDraft() = default;
+
+bool GenerationDraft::has_media() const { return impl_->has_media; }
+
+MediaRequest GenerationDraft::TakeMedia() {
+  Prompt& prompt = impl_->prompts.front();
+  MediaRequest request;
+  request.items = std::move(prompt.media);
+  request.scope = impl_->scope;
+  request.check_tokens = [text_tokens = prompt.sections.text_tokens,
+                          max_model_len = impl_->service.max_model_len](int64_t media_tokens) -> Status {
+    const int64_t tokens = text_tokens + media_tokens;
+    return tokens < max_model_len ? OkStatus() : ContextLengthExceeded(tokens, max_model_len, "messages");
+  };
+  return request;
 }
 
-StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service, ApiEndpoint endpoint,
-                                                          Json body, Clock::time_point arrived_at) {
+StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& service, ApiEndpoint endpoint,
+                                                             std::string_view body, std::string scope,
+                                                             Clock::time_point arrived_at) {
+  StatusOr<Json> json = ParseJson(body);
+  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
+  return Parse(service, endpoint, std::move(json).value(), std::move(scope), arrived_at);
+}
+
+StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& service, ApiEndpoint endpoint,
+                                                             Json body, std::string scope,
+                                                             Clock::time_point arrived_at) {
   if (!body.is_object()) {
     return InvalidArgument(StrCat("the request body must be a JSON object; got ", body.TypeName()));
   }
@@ -124,7 +154,45 @@ StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service
                service.limits.max_choices, " are allowed (--max-choices)"),
         "n");
   }
+  const bool has_media = !prompts.front().media.empty();
+  auto impl = std::unique_ptr<GenerationDraft::Impl>(new GenerationDraft::Impl{
+      service, endpoint, std::move(fields), std::move(prompts), std::move(scope), arrived_at, has_media});
+  return std::unique_ptr<GenerationDraft>(new GenerationDraft(std::move(impl)));
+}
 
+StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service, ApiEndpoint endpoint,
+                                                          std::string_view body,
+                                                          Clock::time_point arrived_at) {
+  StatusOr<Json> json = ParseJson(body);
+  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
+  return Prepare(service, endpoint, std::move(json).value(), arrived_at);
+}
+
+StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service, ApiEndpoint endpoint,
+                                                          Json body, Clock::time_point arrived_at) {
+  FD_ASSIGN_OR_RETURN(auto draft, Parse(service, endpoint, std::move(body), /*scope=*/"", arrived_at));
+  LoadedMedia media;
+  if (draft->has_media()) {
+    FD_ASSIGN_OR_RETURN(media, service.media_loader->LoadAndWait(draft->TakeMedia()));
+  }
+  return Finish(std::move(draft), std::move(media));
+}
+
+StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<GenerationDraft> draft,
+                                                         LoadedMedia media) {
+  GenerationDraft::Impl& d = *draft->impl_;
+  const Service& service = d.service;
+  const ApiEndpoint endpoint = d.endpoint;
+  const RequestFields& fields = d.fields;
+  const Clock::time_point arrived_at = d.arrived_at;
+  std::vector<Prompt>& prompts = d.prompts;
+  if (d.has_media) {
+    Prompt& prompt = prompts.front();
+    prompt.expanded = FillPrompt(prompt.sections, *service.media, media.images, media.videos);
+    const int64_t tokens = std::ssize(prompt.expanded.token_ids);
+    if (tokens >= service.max_model_len)
+      return ContextLengthExceeded(tokens, service.max_model_len, "messages");
+  }
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
   g->id_ = ReplyId(endpoint, fields);
   g->model_ = fields.model;
@@ -142,7 +210,8 @@ StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service
   for (Prompt& prompt : prompts) {
     const auto prompt_tokens = static_cast<int64_t>(prompt.expanded.token_ids.size());
     g->prompt_tokens_ += prompt_tokens;
-    for (const auto& item : prompt.expanded.media) g->image_tokens_ += item->num_tokens;
+    g->image_tokens_ += prompt.expanded.image_tokens;
+    g->video_tokens_ += prompt.expanded.video_tokens;
     for (int64_t k = 0; k < fields.n; ++k) {
       auto choice = std::make_unique<Choice>();
       GenerateRequest& r = choice->request;
@@ -285,6 +354,7 @@ Usage Generation::usage() const {
   Usage u;
   u.prompt_tokens = prompt_tokens_;
   u.image_tokens = image_tokens_;
+  u.video_tokens = video_tokens_;
   for (const auto& choice : choices_) {
     u.completion_tokens += choice->times.generated_tokens;
     u.reasoning_tokens += choice->reasoning_tokens;

@@ -1,10 +1,11 @@
 // One request from JSON to finished choices: Prepare checks and tokenises it, Submit starts its sequences,
 // Push turns their events into text, and the writers make the OpenAI objects. Knows no sockets: the HTTP
-// server and `fastdeploy run` use it alike.
+// server and `fastdeploy run` use it alike. Who must not wait while pictures are fetched and decoded calls
+// Parse, gives the media to Service::media_loader, and then Finish, instead of Prepare.
 //
-//   auto generation = Generation::Prepare(service, ApiEndpoint::kChat, json_text);   // a worker thread: slow
-//   generation->Submit([&](int choice, TokenEvent&& event) { queue.Add(choice, std::move(event)); });
-//   while (!generation->finished()) {                                                // one thread
+//   auto generation = Generation::Prepare(service, ApiEndpoint::kChat, json_text);   // slow: waits for
+//   pictures generation->Submit([&](int choice, TokenEvent&& event) { queue.Add(choice, std::move(event));
+//   }); while (!generation->finished()) {                                                // one thread
 //     auto [choice, event] = queue.Take();
 //     Delta delta = generation->Push(choice, std::move(event));
 //     ... print delta.content, or send generation->ChunksJson(choice, delta)
@@ -45,12 +46,41 @@ struct Usage {
   int64_t completion_tokens = 0;
   int64_t cached_tokens = 0;
   int64_t image_tokens = 0;
+  int64_t video_tokens = 0;
   int64_t reasoning_tokens = 0;
+};
+
+// A request that is checked and tokenised, and whose media may still have to be loaded.
+class GenerationDraft {
+ public:
+  ~GenerationDraft();
+  bool has_media() const;
+  // Once. The service must outlive the request.
+  MediaRequest TakeMedia();
+
+ private:
+  friend class Generation;
+  struct Impl;
+  explicit GenerationDraft(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
 };
 
 class Generation {
  public:
-  // The service must outlive the generation. arrived_at: when the request was read, for the metrics.
+  // JSON, fields, template, tokens; on a worker thread. scope: whose uuids of media these are (an API key;
+  // empty for everyone without one). The service must outlive the generation. arrived_at: when the request
+  // was read, for the metrics.
+  static StatusOr<std::unique_ptr<GenerationDraft>> Parse(const Service& service, ApiEndpoint endpoint,
+                                                          Json body, std::string scope,
+                                                          Clock::time_point arrived_at);
+  static StatusOr<std::unique_ptr<GenerationDraft>> Parse(const Service& service, ApiEndpoint endpoint,
+                                                          std::string_view body, std::string scope,
+                                                          Clock::time_point arrived_at);
+  // media: what the loader made of TakeMedia(); nothing for a draft without media.
+  static StatusOr<std::unique_ptr<Generation>> Finish(std::unique_ptr<GenerationDraft> draft,
+                                                      LoadedMedia media);
+
+  // Parse, load and Finish in one; the thread waits while media are loaded.
   static StatusOr<std::unique_ptr<Generation>> Prepare(const Service& service, ApiEndpoint endpoint,
                                                        std::string_view body,
                                                        Clock::time_point arrived_at = Clock::now());
@@ -110,6 +140,7 @@ class Generation {
   bool echo_ = false;
   int64_t prompt_tokens_ = 0;  // of all prompts
   int64_t image_tokens_ = 0;
+  int64_t video_tokens_ = 0;
   int64_t tokens_per_chunk_ = 1;
   Clock::time_point arrived_at_;
   std::vector<std::unique_ptr<Choice>> choices_;  // by index

@@ -74,7 +74,6 @@ constexpr ComingField kComing[] = {
     {"continue_final_message", IsFalse, "false"},
     {"completion_token_ids", IsEmptyArray, "[]"},
     {"mm_hashes", IsEmptyArray, "[]"},
-    {"mm_processor_kwargs", IsEmptyObject, "{}"},
     {"disaggregate_info", IsEmptyObject, "{}"},
     {"collect_metrics", IsFalse, "false"},
     {"audio", nullptr, nullptr},
@@ -236,6 +235,11 @@ StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint,
   FD_ASSIGN_OR_RETURN(auto skip_special, ReadBool(body, "skip_special_tokens"));
   out.skip_special_tokens = skip_special.value_or(true);
   if (endpoint == ApiEndpoint::kCompletions) {
+    if (const Json* kwargs = body.Find("mm_processor_kwargs");
+        kwargs != nullptr && !kwargs->is_null() && !IsEmptyObject(*kwargs)) {
+      return InvalidArgument("mm_processor_kwargs belongs to /v1/chat/completions; leave it out",
+                             "mm_processor_kwargs");
+    }
     FD_ASSIGN_OR_RETURN(auto echo, ReadBool(body, "echo"));
     out.echo = echo.value_or(false);
   }

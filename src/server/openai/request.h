@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "engine/plan/request.h"
+#include "server/multimodal/media_loader.h"
 #include "server/multimodal/processor.h"
 #include "server/openai/generation.h"
 #include "server/openai/service.h"
@@ -36,17 +37,21 @@ struct RequestFields {
   bool echo = false;  // completions
 };
 
-// One prompt, ready for the engine.
+// One prompt. Without media it is ready for the engine; with media, `expanded` is filled once they are
+// loaded.
 struct Prompt {
   ExpandedPrompt expanded;
-  std::string text;        // what echo gives back
-  bool reasoning = false;  // the answer begins as reasoning
+  SectionedPrompt sections;      // with media
+  std::vector<MediaSpec> media;  // in order of appearance
+  std::string text;              // what echo gives back
+  bool reasoning = false;        // the answer begins as reasoning
 };
 
 // Checks every field that is not part of the prompt, and refuses by name what is still to come.
 StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint, const JsonObject& body);
 
-// messages (or prompt_token_ids), tools, chat_template_kwargs. Moves the media URLs out of `body`.
+// messages (or prompt_token_ids), tools, chat_template_kwargs, mm_processor_kwargs. Moves the media URLs out
+// of `body`; nothing is fetched or decoded.
 StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body);
 
 // prompt: a string, strings, token ids, or lists of them (or prompt_token_ids).

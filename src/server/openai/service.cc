@@ -14,6 +14,18 @@ GenerationDefaults DefaultsOf(const ModelConfig& config) {
   return d;
 }
 
+void StartMediaLoader(Service& service, const MediaPolicy& policy, const MediaLoaderOptions& options) {
+  const std::shared_ptr<Metrics> metrics = service.metrics;
+  MediaEvents events;
+  events.fetched = [metrics](double seconds) { metrics->MediaFetched(seconds); };
+  events.prepared = [metrics](MediaKind kind, double seconds) {
+    metrics->MediaPrepared(kind == MediaKind::kVideo, seconds);
+  };
+  events.looked_up = [metrics](bool hit) { metrics->ProcessorCacheLookup(hit); };
+  service.media_loader = std::make_shared<MediaLoader>(*service.media, ReadersFor(*service.media, policy),
+                                                       options, std::move(events));
+}
+
 Status SetReasoningParser(Service& service, const std::string& name) {
   service.think_end_id = -1;
   if (name.empty()) return OkStatus();

@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "server/chat/chat_template.h"
 #include "server/metrics/metrics.h"
+#include "server/multimodal/media_loader.h"
 #include "server/multimodal/processor.h"
 #include "server/multimodal/source/media_source.h"
 #include "server/text/tokenizer.h"
@@ -63,6 +64,7 @@ struct Service {
   std::optional<ChatTemplate> chat_template;  // absent: /v1/chat/completions refuses
   std::string chat_template_error;            // why it is absent
   std::optional<MediaConfig> media;           // absent: the model takes no pictures
+  std::shared_ptr<MediaLoader> media_loader;  // there whenever `media` is
 
   // --reasoning-parser ernie-45-vl: text up to this token is reasoning_content when thinking is on. -1: no
   // parser. SetReasoningParser fills it.
@@ -80,6 +82,9 @@ struct Service {
   EngineDoor engine;
   std::shared_ptr<Metrics> metrics;  // never null
 };
+
+// Makes media_loader from media; what it does is counted in metrics, which must be there.
+void StartMediaLoader(Service& service, const MediaPolicy& policy, const MediaLoaderOptions& options);
 
 // name: "" (none) or "ernie-45-vl". Unknown names and a vocabulary without </think> are errors that name the
 // flag.
