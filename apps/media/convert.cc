@@ -85,13 +85,15 @@ Status RgbConverter::Prepare(const AVFrame& frame, ImageSize size) {
   sws_freeContext(context_);
   alpha_ = (description->flags & AV_PIX_FMT_FLAG_ALPHA) != 0;
   const AVPixelFormat target = alpha_ ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24;
-  context_ = sws_getContext(frame.width, frame.height, format, static_cast<int>(size.width), static_cast<int>(size.height),
-                            target, SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, nullptr, nullptr, nullptr);
-  if (context_ == nullptr) return InvalidArgument("the video's frames have a pixel format that cannot become RGB");
+  context_ = sws_getContext(frame.width, frame.height, format, static_cast<int>(size.width),
+                            static_cast<int>(size.height), target,
+                            SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, nullptr, nullptr, nullptr);
+  if (context_ == nullptr)
+    return InvalidArgument("the video's frames have a pixel format that cannot become RGB");
   const int* coefficients = sws_getCoefficients(SwsColorspace(frame.colorspace));
   // Fails for formats that are RGB already, which have neither matrix nor range.
-  sws_setColorspaceDetails(context_, coefficients, full_range ? 1 : 0, sws_getCoefficients(SWS_CS_ITU601), 1, 0,
-                           1 << 16, 1 << 16);
+  sws_setColorspaceDetails(context_, coefficients, full_range ? 1 : 0, sws_getCoefficients(SWS_CS_ITU601), 1,
+                           0, 1 << 16, 1 << 16);
   format_ = frame.format;
   colorspace_ = frame.colorspace;
   full_range_ = full_range;

@@ -25,9 +25,10 @@ struct CodecChoice {
 };
 // What the containers commonly hold; each further decoder is a further way in. JPEG 2000 stays out.
 constexpr CodecChoice kCodecs[] = {
-    {AV_CODEC_ID_H264, "h264", "H.264"},    {AV_CODEC_ID_HEVC, "hevc", "HEVC"},     {AV_CODEC_ID_VP8, "vp8", "VP8"},
-    {AV_CODEC_ID_VP9, "vp9", "VP9"},        {AV_CODEC_ID_AV1, "libdav1d", "AV1"},   {AV_CODEC_ID_MPEG4, "mpeg4", "MPEG-4"},
-    {AV_CODEC_ID_MJPEG, "mjpeg", "MJPEG"},  {AV_CODEC_ID_GIF, "gif", "GIF"},
+    {AV_CODEC_ID_H264, "h264", "H.264"},   {AV_CODEC_ID_HEVC, "hevc", "HEVC"},
+    {AV_CODEC_ID_VP8, "vp8", "VP8"},       {AV_CODEC_ID_VP9, "vp9", "VP9"},
+    {AV_CODEC_ID_AV1, "libdav1d", "AV1"},  {AV_CODEC_ID_MPEG4, "mpeg4", "MPEG-4"},
+    {AV_CODEC_ID_MJPEG, "mjpeg", "MJPEG"}, {AV_CODEC_ID_GIF, "gif", "GIF"},
 };
 
 int CoresOfThisProcess() {
@@ -36,8 +37,8 @@ int CoresOfThisProcess() {
 }
 
 Status OutOfMemory(const MediaOptions& options) {
-  return InvalidArgument(StrCat("decoding the video needs more memory than ", options.memory_bytes,
-                                " bytes (--video-memory)"));
+  return InvalidArgument(
+      StrCat("decoding the video needs more memory than ", options.memory_bytes, " bytes (--video-memory)"));
 }
 
 }  // namespace
@@ -67,8 +68,8 @@ Status FrameSource::CheckSize(int64_t width, int64_t height) {
     return InvalidArgument(StrCat(size, "; the limit is ", options_.max_side_pixels, " pixels a side"));
   }
   if (width > 0 && height > 0 && width > options_.max_frame_pixels / height) {
-    return InvalidArgument(StrCat(size, ", ", width * height, " in all; the limit is ", options_.max_frame_pixels,
-                                  " (--max-video-pixels)"));
+    return InvalidArgument(StrCat(size, ", ", width * height, " in all; the limit is ",
+                                  options_.max_frame_pixels, " (--max-video-pixels)"));
   }
   return OkStatus();
 }
@@ -97,7 +98,8 @@ Status FrameSource::Start(const std::vector<int64_t>& wanted) {
   }
   const AVCodec* decoder = avcodec_find_decoder_by_name(choice->decoder);
   if (decoder == nullptr) {
-    return Unavailable(StrCat("this machine's FFmpeg was built without ", choice->decoder, ", which reads ", choice->shown));
+    return Unavailable(
+        StrCat("this machine's FFmpeg was built without ", choice->decoder, ", which reads ", choice->shown));
   }
   codec_ = avcodec_alloc_context3(decoder);
   packet_ = av_packet_alloc();

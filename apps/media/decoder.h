@@ -55,12 +55,12 @@ class FrameSource {
   AVCodecContext* codec_ = nullptr;
   AVPacket* packet_ = nullptr;
   AVFrame* frame_ = nullptr;
-  size_t position_ = 0;         // of the packet that the demuxer gives next
-  int64_t frames_out_ = 0;      // for containers without times
-  bool packet_held_ = false;    // packet_ waits for the decoder to be empty
-  bool jumped_ = false;         // packets that others refer to were skipped since the last one sent
+  size_t position_ = 0;       // of the packet that the demuxer gives next
+  int64_t frames_out_ = 0;    // for containers without times
+  bool packet_held_ = false;  // packet_ waits for the decoder to be empty
+  bool jumped_ = false;       // packets that others refer to were skipped since the last one sent
   bool draining_ = false;
-  bool ended_ = false;          // no packet is left
+  bool ended_ = false;  // no packet is left
   int orientation_ = 1;
 };
 

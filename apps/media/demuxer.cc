@@ -36,7 +36,9 @@ int RefuseFile(AVFormatContext*, AVIOContext**, const char*, int, AVDictionary**
 }  // namespace
 
 Container ContainerOf(std::string_view file) {
-  auto at = [&](size_t offset, std::string_view text) { return file.substr(std::min(offset, file.size())).starts_with(text); };
+  auto at = [&](size_t offset, std::string_view text) {
+    return file.substr(std::min(offset, file.size())).starts_with(text);
+  };
   if (at(0, "GIF87a") || at(0, "GIF89a")) return Container::kGif;
   if (at(0, "RIFF") && at(8, "WEBP")) return Container::kWebp;
   if (at(0, "RIFF") && at(8, "AVI ")) return Container::kAvi;
@@ -80,9 +82,11 @@ Status Demuxer::OpenAs(Container container) {
   const AVInputFormat* input = av_find_input_format(names.demuxer);
   if (input == nullptr) return Unavailable(StrCat("this machine's FFmpeg was built without ", names.shown));
   auto* buffer = static_cast<uint8_t*>(av_malloc(kIoBufferBytes));
-  io_ = buffer == nullptr ? nullptr : avio_alloc_context(buffer, kIoBufferBytes, 0, this, &Read, nullptr, &Seek);
+  io_ = buffer == nullptr ? nullptr
+                          : avio_alloc_context(buffer, kIoBufferBytes, 0, this, &Read, nullptr, &Seek);
   format_ = avformat_alloc_context();
-  if (io_ == nullptr || format_ == nullptr) return InvalidArgument("the video needs more memory than --video-memory");
+  if (io_ == nullptr || format_ == nullptr)
+    return InvalidArgument("the video needs more memory than --video-memory");
   format_->pb = io_;
   format_->flags |= AVFMT_FLAG_CUSTOM_IO;
   // Frames are put in order by their time stamps below; GIF alone needs its parser to find them.
@@ -95,8 +99,11 @@ Status Demuxer::OpenAs(Container container) {
   format_->probesize = 1 << 20;
   // Frees format_ when it fails.
   const int opened = avformat_open_input(&format_, "", input, nullptr);
-  if (opened == AVERROR(ENOMEM)) return InvalidArgument("the video needs more memory than --video-memory allows");
-  if (opened < 0) return InvalidArgument(StrCat("the video cannot be read: its ", names.shown, " structure is damaged or cut off"));
+  if (opened == AVERROR(ENOMEM))
+    return InvalidArgument("the video needs more memory than --video-memory allows");
+  if (opened < 0)
+    return InvalidArgument(
+        StrCat("the video cannot be read: its ", names.shown, " structure is damaged or cut off"));
   // The largest picture; a cover image is no video.
   int64_t best_area = -1;
   for (unsigned i = 0; i < format_->nb_streams; ++i) {

@@ -24,8 +24,10 @@ extern "C" {
 namespace {
 
 int Usage() {
-  std::fputs("fastdeploy-media decodes videos for fastdeploy, which starts it; it is not used by hand.\n"
-             "Keep it beside fastdeploy, or in PATH.\n", stderr);
+  std::fputs(
+      "fastdeploy-media decodes videos for fastdeploy, which starts it; it is not used by hand.\n"
+      "Keep it beside fastdeploy, or in PATH.\n",
+      stderr);
   return 2;
 }
 
@@ -36,17 +38,19 @@ fd::Status Decode(const fd::MediaOptions& options) {
   }
   const auto size = static_cast<size_t>(file.st_size);
   void* bytes = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, STDIN_FILENO, 0);
-  if (bytes == MAP_FAILED) return fd::InvalidArgument("the video's file needs more memory than --video-memory allows");
+  if (bytes == MAP_FAILED)
+    return fd::InvalidArgument("the video's file needs more memory than --video-memory allows");
   fd::SandboxLimits limits;
   limits.memory_bytes = options.memory_bytes;
   // All cores may be busy for the whole time that the server waits.
-  limits.cpu_seconds = static_cast<int64_t>(std::ceil(options.timeout_s)) * std::max(1l, sysconf(_SC_NPROCESSORS_ONLN)) + 1;
+  limits.cpu_seconds =
+      static_cast<int64_t>(std::ceil(options.timeout_s)) * std::max(1l, sysconf(_SC_NPROCESSORS_ONLN)) + 1;
   FD_RETURN_IF_ERROR(fd::EnterSandbox(limits));
   try {
     return fd::SendVideo({static_cast<const char*>(bytes), size}, options);
   } catch (const std::exception&) {  // bad_alloc, length_error
-    return fd::InvalidArgument(
-        fd::StrCat("decoding the video needs more memory than ", options.memory_bytes, " bytes (--video-memory)"));
+    return fd::InvalidArgument(fd::StrCat("decoding the video needs more memory than ", options.memory_bytes,
+                                          " bytes (--video-memory)"));
   }
 }
 
@@ -56,7 +60,8 @@ int main(int argc, char** argv) {
   // The server's death ends this process; a server that died before this line leaves a broken pipe.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   mallopt(M_ARENA_MAX, 2);  // an arena takes 64 MiB of address space
-  const auto options = fd::ParseMediaArguments(std::vector<std::string_view>(argv + std::min(argc, 1), argv + argc));
+  const auto options =
+      fd::ParseMediaArguments(std::vector<std::string_view>(argv + std::min(argc, 1), argv + argc));
   if (!options) return Usage();
   av_log_set_level(AV_LOG_QUIET);
   if (fd::Status status = Decode(*options); !status.ok()) {

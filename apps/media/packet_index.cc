@@ -48,13 +48,14 @@ struct NalFacts {
 
 NalFacts InspectH264(const AVPacket& packet, int length_bytes) {
   NalFacts facts;
-  const bool whole = ForEachNal(packet.data, static_cast<size_t>(packet.size), length_bytes, [&](const uint8_t* nal, size_t) {
-    const int type = nal[0] & 31;
-    if (type < 1 || type > 5) return;
-    facts.slices = true;
-    if ((nal[0] & 0x60) != 0) facts.reference = true;
-    if (type == 5) facts.instant = true;
-  });
+  const bool whole = ForEachNal(packet.data, static_cast<size_t>(packet.size), length_bytes,
+                                [&](const uint8_t* nal, size_t) {
+                                  const int type = nal[0] & 31;
+                                  if (type < 1 || type > 5) return;
+                                  facts.slices = true;
+                                  if ((nal[0] & 0x60) != 0) facts.reference = true;
+                                  if (type == 5) facts.instant = true;
+                                });
   if (!whole || !facts.slices) facts.reference = true;
   return facts;
 }
@@ -62,14 +63,15 @@ NalFacts InspectH264(const AVPacket& packet, int length_bytes) {
 NalFacts InspectHevc(const AVPacket& packet, int length_bytes, int* temporal_layer) {
   NalFacts facts;
   *temporal_layer = 0;
-  const bool whole = ForEachNal(packet.data, static_cast<size_t>(packet.size), length_bytes, [&](const uint8_t* nal, size_t) {
-    const int type = (nal[0] >> 1) & 63;
-    if (type > 31) return;
-    facts.slices = true;
-    *temporal_layer = (nal[1] & 7) - 1;
-    if (type >= 16 || (type & 1) != 0) facts.reference = true;
-    if (type == 19 || type == 20) facts.instant = true;
-  });
+  const bool whole = ForEachNal(packet.data, static_cast<size_t>(packet.size), length_bytes,
+                                [&](const uint8_t* nal, size_t) {
+                                  const int type = (nal[0] >> 1) & 63;
+                                  if (type > 31) return;
+                                  facts.slices = true;
+                                  *temporal_layer = (nal[1] & 7) - 1;
+                                  if (type >= 16 || (type & 1) != 0) facts.reference = true;
+                                  if (type == 19 || type == 20) facts.instant = true;
+                                });
   if (!whole || !facts.slices) facts.reference = true;
   return facts;
 }
@@ -110,7 +112,8 @@ void OrderByTime(const Times& times, PacketIndex* index) {
 // with it to a frame, because stamps in milliseconds round; else the stamps alone.
 double DurationOf(const AVStream& stream, const Times& times, const PacketIndex& index) {
   const auto total = static_cast<double>(index.total_frames);
-  const double rate = stream.avg_frame_rate.num > 0 && stream.avg_frame_rate.den > 0 ? av_q2d(stream.avg_frame_rate) : 0;
+  const double rate =
+      stream.avg_frame_rate.num > 0 && stream.avg_frame_rate.den > 0 ? av_q2d(stream.avg_frame_rate) : 0;
   const double by_rate = rate > 0 ? total / rate : 0;
   if (!index.by_time) return by_rate;
   const auto first = static_cast<size_t>(index.position.front());
@@ -173,8 +176,11 @@ StatusOr<PacketIndex> IndexPackets(std::string_view file, Container container) {
     if (layers[i] < top_layer) index.packets[i].non_reference = false;
   }
   OrderByTime(times, &index);
-  if (index.total_frames == 0) return InvalidArgument("the video holds no frame: it is empty or cut off before its first");
-  if (index.total_frames > kMaxMediaFrames) return InvalidArgument(StrCat("the video has ", index.total_frames, " frames; the limit is ", kMaxMediaFrames));
+  if (index.total_frames == 0)
+    return InvalidArgument("the video holds no frame: it is empty or cut off before its first");
+  if (index.total_frames > kMaxMediaFrames)
+    return InvalidArgument(
+        StrCat("the video has ", index.total_frames, " frames; the limit is ", kMaxMediaFrames));
   index.duration_s = DurationOf(demuxer->stream(), times, index);
   return index;
 }

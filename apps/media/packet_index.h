@@ -1,5 +1,5 @@
-// One pass over all packets of a video: how many frames it has, in which order they are shown, and where decoding
-// can begin. Metadata of the container are not trusted for any of it. Pure functions of the file.
+// One pass over all packets of a video: how many frames it has, in which order they are shown, and where
+// decoding can begin. Metadata of the container are not trusted for any of it. Pure functions of the file.
 #pragma once
 
 #include <cstdint>

@@ -32,7 +32,8 @@ class Sender {
     while (next < wanted_.size()) {
       FD_ASSIGN_OR_RETURN(const AVFrame* frame, source->Next());
       const int64_t index = frame != nullptr ? frame->pts : std::numeric_limits<int64_t>::max();
-      while (next < wanted_.size() && wanted_[next] < index) FD_RETURN_IF_ERROR(SendNeighbour(wanted_[next++]));
+      while (next < wanted_.size() && wanted_[next] < index)
+        FD_RETURN_IF_ERROR(SendNeighbour(wanted_[next++]));
       if (next < wanted_.size() && wanted_[next] == index) FD_RETURN_IF_ERROR(Send(*frame, wanted_[next++]));
     }
     return OkStatus();
@@ -62,7 +63,8 @@ class Sender {
     const bool at_end = index < kNeighbours || index > last - kNeighbours;
     const int64_t reach = at_end ? kNeighboursAtEnds : kNeighbours;
     std::vector<int64_t> around;
-    for (int64_t i = std::max<int64_t>(index - reach, 0); i <= std::min(index + reach, last); ++i) around.push_back(i);
+    for (int64_t i = std::max<int64_t>(index - reach, 0); i <= std::min(index + reach, last); ++i)
+      around.push_back(i);
     FD_ASSIGN_OR_RETURN(std::unique_ptr<FrameSource> source, FrameSource::Open(file_, options_, around));
     std::unique_ptr<AVFrame, void (*)(AVFrame*)> best(nullptr, [](AVFrame* frame) { av_frame_free(&frame); });
     int64_t best_distance = reach + 1;
@@ -75,8 +77,8 @@ class Sender {
       best_distance = distance;
     }
     if (best == nullptr) {
-      return InvalidArgument(StrCat("the video cannot be decoded: frame ", index, " of ", last + 1, " and the ", reach,
-                                    " before and after it are unreadable"));
+      return InvalidArgument(StrCat("the video cannot be decoded: frame ", index, " of ", last + 1,
+                                    " and the ", reach, " before and after it are unreadable"));
     }
     return Send(*best, index);
   }
@@ -96,7 +98,8 @@ Status SendVideo(std::string_view bytes, const MediaOptions& options) {
   file.bytes = bytes;
   file.container = ContainerOf(bytes);
   if (file.container == Container::kUnknown) {
-    return InvalidArgument("the file is no video that is read here: MP4, MOV, WebM, MKV, AVI, GIF and animated WebP are");
+    return InvalidArgument(
+        "the file is no video that is read here: MP4, MOV, WebM, MKV, AVI, GIF and animated WebP are");
   }
   if (file.container == Container::kWebp) return SendWebpVideo(bytes, options);
   FD_ASSIGN_OR_RETURN(file.index, IndexPackets(bytes, file.container));

@@ -47,8 +47,8 @@ struct VideoResult {
   std::vector<VideoFrame> frames;
 };
 
-inline VideoResult ReadForTest(std::string_view bytes, const VideoSampling& sampling, const VideoLimits& limits = TestLimits(),
-                               std::stop_token stop = {}) {
+inline VideoResult ReadForTest(std::string_view bytes, const VideoSampling& sampling,
+                               const VideoLimits& limits = TestLimits(), std::stop_token stop = {}) {
   VideoResult result;
   result.status = ReadVideo(
       bytes, sampling, limits, std::move(stop),

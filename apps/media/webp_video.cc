@@ -54,11 +54,13 @@ Status SendWebpVideo(std::string_view file, const MediaOptions& options) {
   }
   const std::vector<int64_t> wanted = SampleFrames(canvas.frames, canvas.duration_s, options.sampling);
   WebPAnimDecoderOptions how = {};
-  if (WebPAnimDecoderOptionsInit(&how) == 0) return Unavailable("libwebpdemux is of another version than it was built for");
+  if (WebPAnimDecoderOptionsInit(&how) == 0)
+    return Unavailable("libwebpdemux is of another version than it was built for");
   how.color_mode = MODE_RGBA;
   std::unique_ptr<WebPAnimDecoder, void (*)(WebPAnimDecoder*)> decoder(WebPAnimDecoderNew(&data, &how),
                                                                        &WebPAnimDecoderDelete);
-  if (decoder == nullptr) return InvalidArgument("the WebP file is damaged, or needs more memory than --video-memory allows");
+  if (decoder == nullptr)
+    return InvalidArgument("the WebP file is damaged, or needs more memory than --video-memory allows");
   VideoInfo info;
   info.width = canvas.width;
   info.height = canvas.height;
@@ -75,10 +77,12 @@ Status SendWebpVideo(std::string_view file, const MediaOptions& options) {
     int timestamp_ms = 0;
     // Each frame is drawn on the one before: after a damaged one there is nothing true to show.
     if (WebPAnimDecoderGetNext(decoder.get(), &rgba, &timestamp_ms) == 0) {
-      return InvalidArgument(StrCat("the WebP file is damaged: frame ", index, " of ", canvas.frames, " is unreadable"));
+      return InvalidArgument(
+          StrCat("the WebP file is damaged: frame ", index, " of ", canvas.frames, " is unreadable"));
     }
     if (index != wanted[next]) continue;
-    for (size_t i = 0; i < image.pixels.size() / 3; ++i) PasteOnWhite(rgba + 4 * i, image.pixels.data() + 3 * i);
+    for (size_t i = 0; i < image.pixels.size() / 3; ++i)
+      PasteOnWhite(rgba + 4 * i, image.pixels.data() + 3 * i);
     if (next == 0) SendInfo(info);
     SendFrame(index, image);
     ++next;

@@ -13,7 +13,7 @@ WIDTH, HEIGHT, BLOCK = 64, 48, 16
 COLOURS = [(200, 30, 30), (30, 160, 30), (30, 30, 200), (128, 128, 128)]
 
 
-def frame(number, gap=False):
+def frame(number):
     rows = []
     for row in range(HEIGHT // BLOCK):
         line = b""
@@ -38,6 +38,12 @@ def make(folder, name, frames, *options, rate=25, before=()):
     print(f"{name}: {os.path.getsize(path)} bytes")
 
 
+def turn(folder, source, name, angle):
+    """The same packets with a display matrix; an angle of 90 shows them turned to the left."""
+    subprocess.run(["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-i", os.path.join(folder, source), "-c", "copy",
+                    "-fflags", "+bitexact", "-metadata:s:v:0", f"rotate={angle}", os.path.join(folder, name)], check=True)
+
+
 def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
     x264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20"]
@@ -51,7 +57,7 @@ def main():
     make(folder, "h264_open_gop.mkv", 100, *x264, "-x264-params", "keyint=12:min-keyint=12:open-gop=1:bframes=3:scenecut=0")
     make(folder, "h264_fragmented.mp4", 60, *x264, "-g", "20", "-movflags", "frag_keyframe+empty_moov")
     for angle in (90, 180, 270):
-        make(folder, f"h264_rotate{angle}.mov", 10, *x264, "-metadata:s:v:0", f"rotate={angle}")
+        turn(folder, "h264_bt709.mp4", f"h264_rotate{angle}.mov", angle)
     # Frames 0 to 29 last 40 ms, 30 to 59 last 200 ms.
     make(folder, "h264_variable_rate.mp4", 60, "-vf", "setpts='if(lt(N,30),N*0.04,1.2+(N-30)*0.2)/TB'", "-vsync", "vfr",
          *x264, "-video_track_timescale", "1000")

@@ -20,8 +20,10 @@ namespace {
 
 constexpr const char* kName = "fastdeploy-media";
 constexpr const char* kInstall =
-    "install FFmpeg's libraries (Debian 12: apt-get install libavformat59 libavcodec59 libswscale6 libseccomp2), or build "
-    "fastdeploy where libavformat-dev, libavcodec-dev, libavutil-dev, libswscale-dev and libseccomp-dev are installed";
+    "install FFmpeg's libraries (Debian 12: apt-get install libavformat59 libavcodec59 libswscale6 "
+    "libseccomp2), or build "
+    "fastdeploy where libavformat-dev, libavcodec-dev, libavutil-dev, libswscale-dev and libseccomp-dev are "
+    "installed";
 constexpr int kPipeBytes = 1 << 20;
 
 struct Fd {
@@ -65,6 +67,7 @@ Status SealedCopy(std::string_view file, Fd* out) {
     if (written <= 0) return StartFailed("copying the video", written < 0 ? errno : ENOSPC);
     file.remove_prefix(static_cast<size_t>(written));
   }
+  lseek(out->value, 0, SEEK_SET);
   if (fcntl(out->value, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) {
     return StartFailed("sealing the video", errno);
   }
@@ -96,15 +99,19 @@ StatusOr<std::string> FindMediaProgram(const std::string& program) {
 }
 
 Status MediaExitStatus(const MediaExit& exit) {
-  if (exit.exited && exit.exit_code == 127) return Missing("fastdeploy-media cannot be loaded, a shared library is missing");
-  if (exit.exited && exit.exit_code == 2) return Missing("fastdeploy-media is of another version than fastdeploy");
+  if (exit.exited && exit.exit_code == 127)
+    return Missing("fastdeploy-media cannot be loaded, a shared library is missing");
+  if (exit.exited && exit.exit_code == 2)
+    return Missing("fastdeploy-media is of another version than fastdeploy");
   if (exit.exited) {
-    return InvalidArgument(StrCat("the video cannot be decoded: the decoder stopped early (code ", exit.exit_code, ")"));
+    return InvalidArgument(
+        StrCat("the video cannot be decoded: the decoder stopped early (code ", exit.exit_code, ")"));
   }
   std::string_view why = "a damaged or hostile file, or the machine is short of memory";
   if (exit.signal == SIGSYS) why = "it made a call that its sandbox forbids";
   if (exit.signal == SIGXCPU) why = "it used all of its processor time";
-  return InvalidArgument(StrCat("the video cannot be decoded: the video decoder was ended by signal ", exit.signal, " (", why, ")"));
+  return InvalidArgument(StrCat("the video cannot be decoded: the video decoder was ended by signal ",
+                                exit.signal, " (", why, ")"));
 }
 
 MediaProcess::~MediaProcess() { End(0); }
@@ -133,7 +140,8 @@ Status MediaProcess::Start(const std::string& program, std::string_view file,
   posix_spawnattr_init(&attributes);
   posix_spawn_file_actions_adddup2(&actions, video.value, 0);
   posix_spawn_file_actions_adddup2(&actions, write_end.value, 1);
-  // What libraries print is nobody's to read: it may hold addresses and the file's bytes. Reports of sanitizers are.
+  // What libraries print is nobody's to read: it may hold addresses and the file's bytes. Reports of
+  // sanitizers are.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   posix_spawn_file_actions_adddup2(&actions, null.value, 2);
 #endif
@@ -145,13 +153,15 @@ Status MediaProcess::Start(const std::string& program, std::string_view file,
   posix_spawnattr_setsigdefault(&attributes, &all);
   // A group of its own: Ctrl-C on the terminal is for the server, which may still finish its requests.
   posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
   const int error = posix_spawn(&pid_, program.c_str(), &actions, &attributes, argv.data(), environment);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {
     pid_ = -1;
-    if (error == ENOENT || error == EACCES || error == ENOEXEC) return Missing("fastdeploy-media cannot be started");
+    if (error == ENOENT || error == EACCES || error == ENOEXEC)
+      return Missing("fastdeploy-media cannot be started");
     return StartFailed("posix_spawn", error);
   }
   output_ = read_end.release();

@@ -12,8 +12,8 @@
 
 namespace fd {
 
-// `program` if it is not empty; else fastdeploy-media beside this program, else in PATH; else an error that says
-// what to install.
+// `program` if it is not empty; else fastdeploy-media beside this program, else in PATH; else an error that
+// says what to install.
 StatusOr<std::string> FindMediaProgram(const std::string& program);
 
 // Ways a program ends that are not its own word.

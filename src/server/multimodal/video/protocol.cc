@@ -53,16 +53,11 @@ Status Breach(std::string_view what) {
 
 std::vector<std::string> MediaArguments(const MediaOptions& options) {
   const VideoSampling& sampling = options.sampling;
-  return {std::string(kVersion),
-          StrCat(sampling.fps),
-          StrCat(sampling.min_frames),
-          StrCat(sampling.max_frames),
-          StrCat(sampling.target_frames),
-          StrCat(static_cast<int>(sampling.frames_sample)),
-          StrCat(sampling.seed),
-          StrCat(options.max_frame_pixels),
-          StrCat(options.max_side_pixels),
-          StrCat(options.memory_bytes),
+  return {std::string(kVersion),           StrCat(sampling.fps),
+          StrCat(sampling.min_frames),     StrCat(sampling.max_frames),
+          StrCat(sampling.target_frames),  StrCat(static_cast<int>(sampling.frames_sample)),
+          StrCat(sampling.seed),           StrCat(options.max_frame_pixels),
+          StrCat(options.max_side_pixels), StrCat(options.memory_bytes),
           StrCat(options.timeout_s)};
 }
 
@@ -197,8 +192,9 @@ Status MediaParser::PayloadDone() {
       return FrameFieldsDone();
     default: {
       const auto fault = static_cast<MediaFault>(At<uint32_t>(small_.data()));
-      const std::string text = PrintableMediaText({reinterpret_cast<const char*>(small_.data()) + kErrorFieldsBytes,
-                                                   static_cast<size_t>(payload_bytes_) - kErrorFieldsBytes});
+      const std::string text =
+          PrintableMediaText({reinterpret_cast<const char*>(small_.data()) + kErrorFieldsBytes,
+                              static_cast<size_t>(payload_bytes_) - kErrorFieldsBytes});
       if (fault == MediaFault::kMachine) return Unavailable(text);
       return InvalidArgument(text);
     }
@@ -216,7 +212,8 @@ Status MediaParser::InfoDone() {
       info.height > limits_.max_side_pixels || info.width > limits_.max_frame_pixels / info.height) {
     return Breach("a frame size beyond the limits");
   }
-  if (info.total_frames < 1 || info.total_frames > kMaxMediaFrames) return Breach("an impossible number of frames");
+  if (info.total_frames < 1 || info.total_frames > kMaxMediaFrames)
+    return Breach("an impossible number of frames");
   if (!(info.duration_s >= 0) || !std::isfinite(info.duration_s)) return Breach("an impossible duration");
   if (info.num_frames < 1 || info.num_frames > limits_.max_frames || info.num_frames > info.total_frames) {
     return Breach("an impossible number of sampled frames");
@@ -235,8 +232,7 @@ Status MediaParser::FrameFieldsDone() {
   last_index_ = index;
   frame_ = VideoFrame{};
   frame_.index = index;
-  frame_.time_s =
-      static_cast<double>(index) * info_.duration_s / static_cast<double>(info_.total_frames);
+  frame_.time_s = static_cast<double>(index) * info_.duration_s / static_cast<double>(info_.total_frames);
   frame_.image.width = width;
   frame_.image.height = height;
   frame_.image.pixels.resize(static_cast<size_t>(width * height * 3));

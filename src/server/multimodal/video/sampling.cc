@@ -17,7 +17,8 @@ int64_t RandomBetween(int64_t low, int64_t high, uint64_t seed, int64_t place) {
   return low + static_cast<int64_t>(word % static_cast<uint64_t>(high - low + 1));
 }
 
-// One frame of each of `count` spans, whose borders are numpy's linspace(0, total, count + 1) cut to integers.
+// One frame of each of `count` spans, whose borders are numpy's linspace(0, total, count + 1) cut to
+// integers.
 std::vector<int64_t> ByCount(int64_t total, int64_t count, const VideoSampling& sampling) {
   std::vector<int64_t> indices;
   indices.reserve(static_cast<size_t>(count));

@@ -48,19 +48,21 @@ class StopEvent {
 };
 
 Status TimedOut(const VideoLimits& limits) {
-  return InvalidArgument(StrCat("decoding the video took longer than ", limits.timeout_s,
-                                " s (--video-timeout); send a shorter or smaller one, or ask for fewer frames"));
+  return InvalidArgument(
+      StrCat("decoding the video took longer than ", limits.timeout_s,
+             " s (--video-timeout); send a shorter or smaller one, or ask for fewer frames"));
 }
 
 // Reads messages until the last one; false: the program closed its end first.
-StatusOr<bool> ReadMessages(int fd, const StopEvent& stop_event, const std::stop_token& stop, const VideoLimits& limits,
-                            Clock::time_point deadline, MediaParser* parser) {
+StatusOr<bool> ReadMessages(int fd, const StopEvent& stop_event, const std::stop_token& stop,
+                            const VideoLimits& limits, Clock::time_point deadline, MediaParser* parser) {
   while (!parser->finished()) {
     if (stop.stop_requested()) return Status(StatusCode::kUnavailable, "the request was given up");
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
     if (left <= 0) return TimedOut(limits);
     pollfd waits[2] = {{fd, POLLIN, 0}, {stop_event.fd(), POLLIN, 0}};
-    if (poll(waits, 2, static_cast<int>(std::min<int64_t>(left, 1000))) <= 0 || waits[0].revents == 0) continue;
+    if (poll(waits, 2, static_cast<int>(std::min<int64_t>(left, 1000))) <= 0 || waits[0].revents == 0)
+      continue;
     const std::span<uint8_t> space = parser->Space();
     const ssize_t count = read(fd, space.data(), space.size());
     if (count == 0) return false;
@@ -75,14 +77,15 @@ StatusOr<bool> ReadMessages(int fd, const StopEvent& stop_event, const std::stop
 
 }  // namespace
 
-Status ReadVideo(std::string_view encoded, const VideoSampling& sampling, const VideoLimits& limits, std::stop_token stop,
-                 const std::function<Status(const VideoInfo&)>& on_info,
+Status ReadVideo(std::string_view encoded, const VideoSampling& sampling, const VideoLimits& limits,
+                 std::stop_token stop, const std::function<Status(const VideoInfo&)>& on_info,
                  const std::function<Status(VideoFrame&&)>& on_frame) {
   FD_RETURN_IF_ERROR(CheckVideoSampling(sampling, limits.max_sampled_frames));
   if (encoded.empty()) return InvalidArgument("the video is empty: 0 bytes");
   if (static_cast<int64_t>(encoded.size()) > limits.max_file_bytes) {
-    return {StatusCode::kPayloadTooLarge, StrCat("the video's file has ", encoded.size(), " bytes; the limit is ",
-                                                 limits.max_file_bytes, " (--max-video-bytes)")};
+    return {StatusCode::kPayloadTooLarge,
+            StrCat("the video's file has ", encoded.size(), " bytes; the limit is ", limits.max_file_bytes,
+                   " (--max-video-bytes)")};
   }
   const auto deadline =
       Clock::now() + std::chrono::milliseconds(std::llround(std::clamp(limits.timeout_s, 0.0, 1e9) * 1000));
@@ -95,7 +98,8 @@ Status ReadVideo(std::string_view encoded, const VideoSampling& sampling, const 
   MediaParser::Limits expected;
   expected.max_frame_pixels = limits.max_frame_pixels;
   expected.max_side_pixels = limits.max_side_pixels;
-  expected.max_frames = std::max(sampling.max_frames, sampling.target_frames) + 1;  // by time: both ends may count
+  expected.max_frames =
+      std::max(sampling.max_frames, sampling.target_frames) + 1;  // by time: both ends may count
   FD_ASSIGN_OR_RETURN(const std::string program, FindMediaProgram(limits.program));
 
   StopEvent stop_event(stop);
