@@ -1,5 +1,5 @@
-// Time from an encoded video to its sampled frames, through ReadVideo and fastdeploy-media. bench/video.py runs it
-// beside ffmpeg. Prints one JSON line: seconds, their parts, and the indices of the frames.
+// Time from an encoded video to its sampled frames, through ReadVideo and fastdeploy-media. bench/video.py
+// runs it beside ffmpeg. Prints one JSON line: seconds, their parts, and the indices of the frames.
 //   bench_video FILE [REPEATS [TARGET_FRAMES [RGB_OUTPUT]]]
 #include <algorithm>
 #include <chrono>
@@ -44,7 +44,9 @@ int main(int argc, char** argv) {
         [&](fd::VideoFrame&& frame) {
           indices.push_back(frame.index);
           const auto& pixels = frame.image.pixels;
-          if (rgb.is_open()) rgb.write(reinterpret_cast<const char*>(pixels.data()), static_cast<std::streamsize>(pixels.size()));
+          if (rgb.is_open())
+            rgb.write(reinterpret_cast<const char*>(pixels.data()),
+                      static_cast<std::streamsize>(pixels.size()));
           return fd::OkStatus();
         });
     if (!status.ok()) {
@@ -54,8 +56,10 @@ int main(int argc, char** argv) {
     seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
   }
   std::sort(seconds.begin(), seconds.end());
-  std::printf("{\"median_s\": %.4f, \"best_s\": %.4f, \"indices\": [", seconds[seconds.size() / 2], seconds.front());
-  for (size_t i = 0; i < indices.size(); ++i) std::printf("%s%lld", i > 0 ? ", " : "", static_cast<long long>(indices[i]));
+  std::printf("{\"median_s\": %.4f, \"best_s\": %.4f, \"indices\": [", seconds[seconds.size() / 2],
+              seconds.front());
+  for (size_t i = 0; i < indices.size(); ++i)
+    std::printf("%s%lld", i > 0 ? ", " : "", static_cast<long long>(indices[i]));
   std::printf("]}\n");
   return 0;
 }

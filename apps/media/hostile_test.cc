@@ -51,14 +51,38 @@ void ExpectRefused(std::string_view bytes, const std::string& reason = {}) {
   ExpectPrintable(result.status.message());
 }
 
+std::vector<pid_t> Children() {
+  std::vector<pid_t> children;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream in(task.path() / "children");
+    for (pid_t child = 0; in >> child;) children.push_back(child);
+  }
+  return children;
+}
+
+// Before and after each test the program that waits is the only child, and no descriptor is left open.
 class NothingIsLeft : public testing::Test {
  protected:
-  void SetUp() override { descriptors_ = OpenDescriptors(); }
+  void SetUp() override {
+    (void)ReadForTest("starts the program that waits", VideoSampling{});
+    descriptors_ = OpenDescriptors();
+    waiting_ = Children();
+    ASSERT_EQ(waiting_.size(), 1u);
+  }
   void TearDown() override {
     EXPECT_EQ(OpenDescriptors(), descriptors_);
-    EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "a child was left";
+    EXPECT_EQ(Children().size(), 1u) << "a child was left";
+    EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), 0) << "a dead child was left";
+  }
+  // The child that decodes, while one does.
+  pid_t Decoder() const {
+    for (pid_t child : Children()) {
+      if (child != waiting_[0]) return child;
+    }
+    return -1;
   }
   int64_t descriptors_ = 0;
+  std::vector<pid_t> waiting_;
 };
 
 using HostileVideo = NothingIsLeft;
@@ -218,24 +242,61 @@ TEST_F(HostileVideo, AnErrorOfACallbackEndsTheProgram) {
 
 // Whoever kills the program gives that request an error, and no other.
 TEST_F(HostileVideo, KilledInTheMiddleIsAnErrorOfThisCallAlone) {
-  const std::string file = Media("h264.mp4");
-  int frames = 0;
+  const std::string file = GifBomb(60000, 64);  // long at work after its first frame
+  for (bool keep_loaded : {true, false}) {
+    VideoLimits limits = TestLimits();
+    limits.keep_loaded = keep_loaded;
+    bool killed = false;
+    const Status status = ReadVideo(
+        file, VideoSampling{}, limits, {}, [](const VideoInfo&) { return OkStatus(); },
+        [&](VideoFrame&&) {
+          if (!killed) {
+            killed = true;
+            EXPECT_EQ(kill(Decoder(), SIGKILL), 0);
+          }
+          return OkStatus();
+        });
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_NE(status.message().find("ended by signal 9"), std::string::npos) << status.message();
+    EXPECT_TRUE(ReadForTest(Media("h264.mp4"), VideoSampling{}).status.ok());
+  }
+}
+
+TEST_F(HostileVideo, AWaitingProgramThatWasKilledIsReplaced) {
+  const int64_t before = OpenDescriptors();
+  for (int round = 0; round < 3; ++round) {
+    const std::vector<pid_t> waiting = Children();
+    ASSERT_EQ(waiting.size(), 1u);
+    ASSERT_EQ(kill(waiting[0], SIGKILL), 0);
+    const VideoResult result = ReadForTest(Media("h264.mp4"), VideoSampling{});
+    EXPECT_TRUE(result.status.ok()) << result.status.message();
+    EXPECT_NE(Children(), waiting);
+  }
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
+TEST_F(HostileVideo, AProgramStartedAnewDoesTheSame) {
+  VideoLimits limits = TestLimits();
+  limits.keep_loaded = false;
+  const VideoResult anew = ReadForTest(Media("vp9.webm"), VideoSampling{}, limits);
+  const VideoResult forked = ReadForTest(Media("vp9.webm"), VideoSampling{});
+  ASSERT_TRUE(anew.status.ok()) << anew.status.message();
+  ASSERT_EQ(anew.frames.size(), forked.frames.size());
+  for (size_t i = 0; i < anew.frames.size(); ++i)
+    EXPECT_EQ(anew.frames[i].image.pixels, forked.frames[i].image.pixels);
+}
+
+// A stop, and a callback that takes its time while the time limit passes.
+TEST_F(HostileVideo, StopsInTheMiddle) {
+  std::stop_source stop;
   const Status status = ReadVideo(
-      file, VideoSampling{}, TestLimits(), {}, [](const VideoInfo&) { return OkStatus(); },
+      GifBomb(100000, 64), VideoSampling{}, TestLimits(), stop.get_token(),
+      [](const VideoInfo&) { return OkStatus(); },
       [&](VideoFrame&&) {
-        if (++frames == 1) {
-          std::ifstream children(StrCat("/proc/self/task/", gettid(), "/children"));
-          pid_t child = 0;
-          EXPECT_TRUE(children >> child);
-          kill(child, SIGKILL);
-        }
+        stop.request_stop();
         return OkStatus();
       });
-  // A program this quick may have sent all before it was killed.
-  if (!status.ok()) {
-    EXPECT_NE(status.message().find("ended by signal 9"), std::string::npos) << status.message();
-  }
-  EXPECT_TRUE(ReadForTest(file, VideoSampling{}).status.ok());
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
 }
 
 TEST_F(HostileVideo, ManyAtOnce) {

@@ -13,13 +13,16 @@ extern "C" {
 #include <cmath>
 #include <cstdio>
 #include <exception>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/strings.h"
+#include "media/nursery.h"
 #include "media/output.h"
 #include "media/sandbox.h"
 #include "media/video.h"
+#include "server/multimodal/video/protocol.h"
 
 namespace {
 
@@ -57,13 +60,18 @@ fd::Status Decode(const fd::MediaOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // The server's death ends this process; a server that died before this line leaves a broken pipe.
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
   mallopt(M_ARENA_MAX, 2);  // an arena takes 64 MiB of address space
-  const auto options =
-      fd::ParseMediaArguments(std::vector<std::string_view>(argv + std::min(argc, 1), argv + argc));
-  if (!options) return Usage();
   av_log_set_level(AV_LOG_QUIET);
+  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  if (arguments.size() == 1 && arguments[0] == fd::kMediaNurseryArgument) {
+    arguments = fd::WaitForVideo();
+  } else {
+    // The server's thread that waits for this process takes it along when it dies. A fork of the nursery has
+    // another thread's life to follow, and goes by its broken pipe and its limit of processor time.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+  }
+  const auto options = fd::ParseMediaArguments({arguments.begin(), arguments.end()});
+  if (!options) return Usage();
   if (fd::Status status = Decode(*options); !status.ok()) {
     fd::SendError(status);
   } else {

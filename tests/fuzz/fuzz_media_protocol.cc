@@ -1,5 +1,5 @@
-// Any bytes from fastdeploy-media, in pieces of any size: an error, or frames within the limits, in order, and as many as
-// announced. The first two bytes of the input choose the size of the pieces.
+// Any bytes from fastdeploy-media, in pieces of any size: an error, or frames within the limits, in order,
+// and as many as announced. The first two bytes of the input choose the size of the pieces.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -13,7 +13,8 @@ void Require(bool condition) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  constexpr fd::MediaParser::Limits kLimits = {.max_frame_pixels = 4096, .max_side_pixels = 1024, .max_frames = 8};
+  constexpr fd::MediaParser::Limits kLimits = {
+      .max_frame_pixels = 4096, .max_side_pixels = 1024, .max_frames = 8};
   if (size < 2) return 0;
   const size_t step = 1 + (data[0] | data[1] << 8);
   data += 2;
@@ -27,8 +28,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         info = seen;
         Require(++infos == 1);
         Require(info.width >= 1 && info.height >= 1 && info.width <= kLimits.max_side_pixels &&
-                info.height <= kLimits.max_side_pixels && info.width * info.height <= kLimits.max_frame_pixels);
-        Require(info.num_frames >= 1 && info.num_frames <= kLimits.max_frames && info.num_frames <= info.total_frames);
+                info.height <= kLimits.max_side_pixels &&
+                info.width * info.height <= kLimits.max_frame_pixels);
+        Require(info.num_frames >= 1 && info.num_frames <= kLimits.max_frames &&
+                info.num_frames <= info.total_frames);
         Require(info.duration_s >= 0 && info.duration_s < 1e308 * 10);
         return fd::OkStatus();
       },

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "server/multimodal/video/media_nursery.h"
 
 namespace fd {
 namespace {
@@ -37,10 +37,6 @@ struct Fd {
   Fd& operator=(const Fd&) = delete;
   int release() { return std::exchange(value, -1); }
 };
-
-Status Missing(std::string_view why) {
-  return Unimplemented(StrCat("this server cannot read videos: ", why, "; ", kInstall));
-}
 
 bool IsExecutable(const std::string& path) { return access(path.c_str(), X_OK) == 0; }
 
@@ -76,10 +72,14 @@ Status SealedCopy(std::string_view file, Fd* out) {
 
 }  // namespace
 
+Status MissingMedia(std::string_view why) {
+  return Unimplemented(StrCat("this server cannot read videos: ", why, "; ", kInstall));
+}
+
 StatusOr<std::string> FindMediaProgram(const std::string& program) {
   if (!program.empty()) {
     if (IsExecutable(program)) return program;
-    return Missing("the program that was named for decoding them is not there or not executable");
+    return MissingMedia("the program that was named for decoding them is not there or not executable");
   }
   char self[PATH_MAX];
   const ssize_t length = readlink("/proc/self/exe", self, sizeof(self));
@@ -95,14 +95,14 @@ StatusOr<std::string> FindMediaProgram(const std::string& program) {
     const std::string candidate = StrCat(folder, "/", kName);
     if (IsExecutable(candidate)) return candidate;
   }
-  return Missing("fastdeploy-media is neither beside fastdeploy nor in PATH");
+  return MissingMedia("fastdeploy-media is neither beside fastdeploy nor in PATH");
 }
 
 Status MediaExitStatus(const MediaExit& exit) {
   if (exit.exited && exit.exit_code == 127)
-    return Missing("fastdeploy-media cannot be loaded, a shared library is missing");
+    return MissingMedia("fastdeploy-media cannot be loaded, a shared library is missing");
   if (exit.exited && exit.exit_code == 2)
-    return Missing("fastdeploy-media is of another version than fastdeploy");
+    return MissingMedia("fastdeploy-media is of another version than fastdeploy");
   if (exit.exited) {
     return InvalidArgument(
         StrCat("the video cannot be decoded: the decoder stopped early (code ", exit.exit_code, ")"));
@@ -116,82 +116,49 @@ Status MediaExitStatus(const MediaExit& exit) {
 
 MediaProcess::~MediaProcess() { End(0); }
 
-Status MediaProcess::Start(const std::string& program, std::string_view file,
+Status MediaProcess::Start(const std::string& program, bool keep_loaded, std::string_view file,
                            const std::vector<std::string>& arguments) {
-  Fd video, read_end, write_end, null;
+  Fd video, read_end, write_end;
   FD_RETURN_IF_ERROR(SealedCopy(file, &video));
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return StartFailed("pipe2", errno);
   read_end.value = ends[0];
   write_end.value = ends[1];
-  null.value = open("/dev/null", O_WRONLY | O_CLOEXEC);
-  if (null.value < 0) return StartFailed("/dev/null", errno);
-  for (Fd* fd : {&video, &read_end, &write_end, &null}) FD_RETURN_IF_ERROR(MoveUp(fd));
+  for (Fd* fd : {&video, &read_end, &write_end}) FD_RETURN_IF_ERROR(MoveUp(fd));
   fcntl(read_end.value, F_SETPIPE_SZ, kPipeBytes);  // fewer switches; a refusal costs only time
   fcntl(read_end.value, F_SETFL, O_NONBLOCK);
-
-  std::vector<char*> argv = {const_cast<char*>(kName)};
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  char* environment[] = {nullptr};
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_adddup2(&actions, video.value, 0);
-  posix_spawn_file_actions_adddup2(&actions, write_end.value, 1);
-  // What libraries print is nobody's to read: it may hold addresses and the file's bytes. Reports of
-  // sanitizers are.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  posix_spawn_file_actions_adddup2(&actions, null.value, 2);
-#endif
-  posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-  sigset_t none, all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &all);
-  // A group of its own: Ctrl-C on the terminal is for the server, which may still finish its requests.
-  posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setflags(&attributes,
-                           POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  const int error = posix_spawn(&pid_, program.c_str(), &actions, &attributes, argv.data(), environment);
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
-  if (error != 0) {
-    pid_ = -1;
-    if (error == ENOENT || error == EACCES || error == ENOEXEC)
-      return Missing("fastdeploy-media cannot be started");
-    return StartFailed("posix_spawn", error);
-  }
+  FD_ASSIGN_OR_RETURN(pid_, keep_loaded ? ForkMedia(program, video.value, write_end.value, arguments)
+                                        : SpawnMedia(program, video.value, write_end.value, arguments));
   output_ = read_end.release();
   return OkStatus();
 }
 
-MediaExit MediaProcess::End(int grace_ms) {
+MediaExit ReapMedia(pid_t pid, int grace_ms) {
   MediaExit exit;
-  if (output_ >= 0) close(std::exchange(output_, -1));
-  if (pid_ < 0) return exit;
   int status = 0;
   pid_t collected = 0;
   for (int waited_ms = 0; waited_ms < grace_ms; ++waited_ms) {
-    collected = waitpid(pid_, &status, WNOHANG);
+    collected = waitpid(pid, &status, WNOHANG);
     if (collected != 0) break;
     usleep(1000);
   }
   if (collected == 0) {
-    kill(pid_, SIGKILL);
+    kill(pid, SIGKILL);
     do {
-      collected = waitpid(pid_, &status, 0);
+      collected = waitpid(pid, &status, 0);
     } while (collected < 0 && errno == EINTR);
   }
-  if (collected == pid_) {  // else SIGCHLD is ignored and the kernel has collected it
+  if (collected == pid) {  // else SIGCHLD is ignored and the kernel has collected it
     exit.exited = WIFEXITED(status);
     exit.exit_code = exit.exited ? WEXITSTATUS(status) : 0;
     exit.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   }
-  pid_ = -1;
   return exit;
+}
+
+MediaExit MediaProcess::End(int grace_ms) {
+  if (output_ >= 0) close(std::exchange(output_, -1));
+  return pid_ < 0 ? MediaExit{} : ReapMedia(std::exchange(pid_, -1), grace_ms);
 }
 
 }  // namespace fd

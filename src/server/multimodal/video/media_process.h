@@ -22,6 +22,10 @@ struct MediaExit {
   int exit_code = 0;
   int signal = 0;
 };
+// Collects the process, after a grace_ms in which it may end by itself; what still runs then is killed.
+MediaExit ReapMedia(pid_t pid, int grace_ms);
+// Videos cannot be read on this machine: the reason, and what to install.
+Status MissingMedia(std::string_view why);
 // For an end before the last message: a signal, a missing shared library, or none of both.
 Status MediaExitStatus(const MediaExit& exit);
 
@@ -32,12 +36,13 @@ class MediaProcess {
   MediaProcess(const MediaProcess&) = delete;
   MediaProcess& operator=(const MediaProcess&) = delete;
 
-  // The file is copied once, into sealed memory without a name.
-  Status Start(const std::string& program, std::string_view file, const std::vector<std::string>& arguments);
+  // The file is copied once, into sealed memory without a name. keep_loaded: a fork of the program that waits
+  // (media_nursery.h), else the program started anew.
+  Status Start(const std::string& program, bool keep_loaded, std::string_view file,
+               const std::vector<std::string>& arguments);
   // The end of its messages, not blocking; owned by this object.
   int output() const { return output_; }
-  // Collects it, after a grace_ms in which it may end by itself (its output is closed, so that its own status
-  // is about to come); what still runs then is killed.
+  // As ReapMedia: once its output is closed, its own status is about to come.
   MediaExit End(int grace_ms);
 
  private:

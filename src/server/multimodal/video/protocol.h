@@ -34,6 +34,12 @@ enum class MediaFault : uint32_t {
   kMachine = 2,  // the sandbox cannot be set up here
 };
 
+// The only argument of a program that waits and is forked for each video (media_nursery.h). Its descriptor 0
+// is a SEQPACKET socket; a request is the arguments, joined by newlines, with the descriptors for 0 and 1 of
+// the fork; the answer an i32, the fork's process id or a negative errno.
+inline constexpr std::string_view kMediaNurseryArgument = "--nursery";
+inline constexpr size_t kMaxMediaRequestBytes = 1024;
+
 // What fastdeploy-media is told.
 struct MediaOptions {
   VideoSampling sampling;

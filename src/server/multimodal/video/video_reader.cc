@@ -105,7 +105,7 @@ Status ReadVideo(std::string_view encoded, const VideoSampling& sampling, const 
   StopEvent stop_event(stop);
   if (stop_event.fd() < 0) return Unavailable("the video decoder cannot be started now: eventfd failed");
   MediaProcess process;
-  FD_RETURN_IF_ERROR(process.Start(program, encoded, MediaArguments(options)));
+  FD_RETURN_IF_ERROR(process.Start(program, limits.keep_loaded, encoded, MediaArguments(options)));
   MediaParser parser(expected, on_info, on_frame);
   FD_ASSIGN_OR_RETURN(const bool finished,
                       ReadMessages(process.output(), stop_event, stop, limits, deadline, &parser));

@@ -20,7 +20,8 @@ struct VideoLimits {
   int64_t max_sampled_frames = 768;         // --max-video-frames: what a request may ask for
   double timeout_s = 120;                   // --video-timeout: wall clock, of one video
   int64_t memory_bytes = int64_t{2} << 30;  // --video-memory: address space of fastdeploy-media
-  std::string program;  // path of fastdeploy-media; empty: beside this program, else in PATH
+  bool keep_loaded = true;  // one program waits with its libraries loaded; videos are decoded by forks of it
+  std::string program;      // path of fastdeploy-media; empty: beside this program, else in PATH
 };
 
 struct VideoInfo {

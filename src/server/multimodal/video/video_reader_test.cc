@@ -22,6 +22,7 @@ Status Read(const std::string& program, double timeout_s = 10, std::stop_token s
   VideoLimits limits;
   limits.program = program;
   limits.timeout_s = timeout_s;
+  limits.keep_loaded = false;  // scripts do not know how to wait
   return ReadVideo(
       "bytes", VideoSampling{}, limits, std::move(stop), [](const VideoInfo&) { return OkStatus(); },
       [](VideoFrame&&) { return OkStatus(); });
@@ -56,6 +57,20 @@ TEST(ReadVideo, AMissingProgramSaysWhatToInstall) {
         << status.message();
     EXPECT_EQ(status.message().find("/nowhere"), std::string::npos);
   }
+}
+
+TEST(ReadVideo, AWaitingProgramThatCannotBeLoadedSaysWhatToInstall) {
+  const int64_t before = OpenDescriptors();
+  const Script script("exit 127");
+  VideoLimits limits;
+  limits.program = script.path();
+  const Status status = ReadVideo(
+      "bytes", VideoSampling{}, limits, {}, [](const VideoInfo&) { return OkStatus(); },
+      [](VideoFrame&&) { return OkStatus(); });
+  EXPECT_EQ(status.code(), StatusCode::kUnimplemented) << status.message();
+  EXPECT_NE(status.message().find("apt-get install"), std::string::npos) << status.message();
+  EXPECT_EQ(OpenDescriptors(), before);
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "a child was left";
 }
 
 TEST(ReadVideo, ADyingProgramIsAnErrorOfThisVideo) {
