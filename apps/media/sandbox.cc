@@ -117,8 +117,9 @@ void AddAllowed(Filter& filter) {
   filter.Add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
   filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, static_cast<uint64_t>(getpid())));
   if (kSanitizer) {
-    for (int call : {SCMP_SYS(openat), SCMP_SYS(open), SCMP_SYS(readlink), SCMP_SYS(prctl), SCMP_SYS(fstat),
-                     SCMP_SYS(newfstatat), SCMP_SYS(lseek), SCMP_SYS(getdents64), SCMP_SYS(mmap)}) {
+    for (int call : {SCMP_SYS(pipe), SCMP_SYS(pipe2), SCMP_SYS(write), SCMP_SYS(openat), SCMP_SYS(open),
+                     SCMP_SYS(readlink), SCMP_SYS(prctl), SCMP_SYS(fstat), SCMP_SYS(newfstatat),
+                     SCMP_SYS(lseek), SCMP_SYS(getdents64), SCMP_SYS(mmap)}) {
       filter.Add(SCMP_ACT_ALLOW, call);
     }
   }
