@@ -12,6 +12,7 @@ packages=(
   libcli11-dev prometheus-cpp-dev
   libpcre2-dev libutf8proc-dev
   libjpeg-dev libpng-dev libwebp-dev libgif-dev zlib1g-dev
+  libfreetype-dev libharfbuzz-dev
   libgtest-dev
   python3 python3-venv curl ca-certificates
   clang-format-19  # one version: others break lines elsewhere
