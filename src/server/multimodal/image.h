@@ -48,4 +48,8 @@ RgbImage ResizeBicubic(const RgbImage& image, ImageSize size);
 // multiples of 28.
 std::vector<uint8_t> PatchRows(const RgbImage& image, int64_t patch_size, int64_t merge_size);
 
+// PatchRows(ResizeBicubic(image, size), ...) in one walk over rows, without the resized picture in between.
+std::vector<uint8_t> ResizedPatchRows(const RgbImage& image, ImageSize size, int64_t patch_size,
+                                      int64_t merge_size);
+
 }  // namespace fd

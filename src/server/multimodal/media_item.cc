@@ -19,7 +19,7 @@ StatusOr<std::vector<uint8_t>> FrameRows(const RgbImage& frame, const MediaConfi
       SmartResize(frame.height, frame.width, config.patch_size * config.merge_size, min_pixels, max_pixels));
   item->grid_h = static_cast<int32_t>(size.height / config.patch_size);
   item->grid_w = static_cast<int32_t>(size.width / config.patch_size);
-  return PatchRows(ResizeBicubic(frame, size), config.patch_size, config.merge_size);
+  return ResizedPatchRows(frame, size, config.patch_size, config.merge_size);
 }
 
 int64_t MergedTokens(const MediaItem& item, const MediaConfig& config) {
