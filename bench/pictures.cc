@@ -57,7 +57,8 @@ int Main(int argc, char** argv) {
   const double rows_ms = MedianMs(seconds, [&] { ResizedPatchRows(image, size, 14, 2); });
   const double plain_ms =
       MedianMs(seconds / 4, [&] { ResizedPatchRowsWith(PlainRowKernels(), image, size, 14, 2); });
-  const double total_ms = MedianMs(seconds, [&] { ResizedPatchRows(decode(), size, 14, 2); });
+  const double total_ms =
+      MedianMs(seconds, [&] { MustGet(DecodePatchRows(file, config.limits, true, PatchRule())); });
   const double hash_ms =
       MedianMs(seconds / 4, [&] { KeyedHash({reinterpret_cast<const char*>(rows.data()), rows.size()}); });
   const double item_ms = MedianMs(seconds, [&] { MustGet(MakeImageItem(file, config)); });

@@ -29,10 +29,13 @@ int64_t MergedTokens(const MediaItem& item, const MediaConfig& config) {
 }  // namespace
 
 StatusOr<std::shared_ptr<MediaItem>> MakeImageItem(std::string_view encoded, const MediaConfig& config) {
-  FD_ASSIGN_OR_RETURN(RgbImage image, DecodeImage(encoded, config.limits, config.apply_exif));
+  const PatchRule rule{config.patch_size, config.merge_size, config.image_min_pixels,
+                       config.image_max_pixels};
+  FD_ASSIGN_OR_RETURN(PatchImage image, DecodePatchRows(encoded, config.limits, config.apply_exif, rule));
   auto item = std::make_shared<MediaItem>();
-  FD_ASSIGN_OR_RETURN(item->patch_rows,
-                      FrameRows(image, config, config.image_min_pixels, config.image_max_pixels, item.get()));
+  item->grid_h = static_cast<int32_t>(image.size.height / config.patch_size);
+  item->grid_w = static_cast<int32_t>(image.size.width / config.patch_size);
+  item->patch_rows = std::move(image.rows);
   item->num_tokens = MergedTokens(*item, config);
   item->content_hash = ContentHash(*item);
   return item;

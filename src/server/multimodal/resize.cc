@@ -61,69 +61,127 @@ Taps MakeTaps(int64_t in_size, int64_t out_size, const RowKernels& kernels) {
   return taps;
 }
 
+constexpr int kAtOnce = RowReader::kMaxRowsAtOnce;
+
+// The rows of a picture that somebody else keeps.
+class ImageRows : public RowReader {
+ public:
+  explicit ImageRows(const RgbImage& image) : image_(image) {
+    FD_CHECK(image.height > 0 && image.width > 0);
+    FD_CHECK_EQ(static_cast<int64_t>(image.pixels.size()), 3 * image.height * image.width);
+    size_ = {image.height, image.width};
+  }
+  Status Next(int num_rows, const uint8_t** rows) override {
+    for (int r = 0; r < num_rows; ++r, ++next_) rows[r] = image_.pixels.data() + 3 * image_.width * next_;
+    return OkStatus();
+  }
+  StatusOr<RgbImage> ReadAll() override { return image_; }
+
+ private:
+  const RgbImage& image_;
+  int64_t next_ = 0;
+};
+
 // Rows of the picture at the new width, in order; the last few are kept, for the sum over rows.
 class WideRows {
  public:
-  // keep: how many rows behind the newest one are asked for, at most.
-  WideRows(const RgbImage& image, int64_t width, int64_t keep, const RowKernels& kernels)
-      : image_(image), kernels_(kernels), row_bytes_(3 * width) {
-    if (image.width == width) return;  // the identity: rows of the picture itself
-    taps_ = MakeTaps(image.width, width, kernels);
-    slots_ = keep + kMaxRowsAtOnce;
+  // keep: how many rows are asked for together, at most.
+  WideRows(RowReader* reader, int64_t width, int64_t keep, const RowKernels& kernels)
+      : reader_(*reader), kernels_(kernels), row_bytes_(3 * width), slots_(keep + kAtOnce) {
+    is_identity_ = reader_.size().width == width;
+    if (!is_identity_) taps_ = MakeTaps(reader_.size().width, width, kernels);
     ring_.resize(static_cast<size_t>(slots_ * row_bytes_));
   }
 
-  // Valid until a row `keep` further on is asked for. Rows may be skipped, never gone back to.
-  const uint8_t* Row(int64_t y) {
-    if (slots_ == 0) return Stored(y);
-    next_ = std::max(next_, y - slots_ + kMaxRowsAtOnce);
+  // Reads on until row y is there.
+  Status ReadTo(int64_t y) {
     while (next_ <= y) {
-      const int n = static_cast<int>(std::min<int64_t>(kMaxRowsAtOnce, image_.height - next_));
-      const uint8_t* in[kMaxRowsAtOnce];
-      uint8_t* out[kMaxRowsAtOnce];
-      for (int r = 0; r < n; ++r) in[r] = Stored(next_ + r), out[r] = Slot(next_ + r);
-      kernels_.resize_width(in, image_.width, taps_, out, n);
+      const int n = static_cast<int>(std::min<int64_t>(kAtOnce, reader_.size().height - next_));
+      const uint8_t* in[kAtOnce];
+      uint8_t* out[kAtOnce];
+      FD_RETURN_IF_ERROR(reader_.Next(n, in));
+      for (int r = 0; r < n; ++r) out[r] = Slot(next_ + r);
+      if (is_identity_) {
+        for (int r = 0; r < n; ++r) std::memcpy(out[r], in[r], static_cast<size_t>(row_bytes_));
+      } else {
+        kernels_.resize_width(in, reader_.size().width, taps_, out, n);
+      }
       next_ += n;
     }
-    return Slot(y);
+    return OkStatus();
   }
+  // One of the `keep` rows up to the last that ReadTo was asked for.
+  const uint8_t* Row(int64_t y) { return Slot(y); }
 
  private:
-  const uint8_t* Stored(int64_t y) const { return image_.pixels.data() + 3 * y * image_.width; }
   uint8_t* Slot(int64_t y) { return ring_.data() + y % slots_ * row_bytes_; }
 
-  const RgbImage& image_;
+  RowReader& reader_;
   const RowKernels& kernels_;
   const int64_t row_bytes_;
+  const int64_t slots_;
+  bool is_identity_ = false;
   Taps taps_;
-  int64_t slots_ = 0;
   int64_t next_ = 0;  // the first row that is not in the ring yet
   std::vector<uint8_t> ring_;
 };
 
-// Both passes, row by row. Each output row is written to target(y) and then handed to done(y, row); where
-// nothing is left to compute, only done() sees it.
+// Both passes, row by row. An output row is written to target(y) and then handed to done(y, row); where the
+// height stays, nothing is left to compute and only done() sees it.
 template <typename Target, typename Done>
-void ForEachResizedRow(const RgbImage& image, ImageSize size, const RowKernels& kernels, Target target,
-                       Done done) {
-  FD_CHECK(image.height > 0 && image.width > 0 && size.height > 0 && size.width > 0);
-  FD_CHECK_EQ(static_cast<int64_t>(image.pixels.size()), 3 * image.height * image.width);
-  if (image.height == size.height) {
-    WideRows rows(image, size.width, 1, kernels);
-    for (int64_t y = 0; y < size.height; ++y) done(y, rows.Row(y));
-    return;
+Status ForEachResizedRow(RowReader* reader, ImageSize size, const RowKernels& kernels, Target target,
+                         Done done) {
+  FD_CHECK(size.height > 0 && size.width > 0);
+  if (reader->size().height == size.height) {
+    WideRows rows(reader, size.width, 1, kernels);
+    for (int64_t y = 0; y < size.height; ++y) {
+      FD_RETURN_IF_ERROR(rows.ReadTo(y));
+      done(y, rows.Row(y));
+    }
+    return OkStatus();
   }
-  const Taps taps = MakeTaps(image.height, size.height, PlainRowKernels());
-  WideRows rows(image, size.width, taps.max_count, kernels);
+  const Taps taps = MakeTaps(reader->size().height, size.height, PlainRowKernels());
+  WideRows rows(reader, size.width, taps.max_count, kernels);
   std::vector<const uint8_t*> summands(static_cast<size_t>(taps.max_count));
   for (int64_t y = 0; y < size.height; ++y) {
     const int64_t first = taps.first[static_cast<size_t>(y)], count = taps.count[static_cast<size_t>(y)];
+    FD_RETURN_IF_ERROR(rows.ReadTo(first + count - 1));
     for (int64_t k = 0; k < count; ++k) summands[static_cast<size_t>(k)] = rows.Row(first + k);
     uint8_t* out = target(y);
     kernels.resize_height(summands.data(), taps.weight.data() + y * taps.per_output, count, 3 * size.width,
                           out);
     done(y, out);
   }
+  return OkStatus();
+}
+
+StatusOr<std::vector<uint8_t>> CutRows(const RowKernels& kernels, RowReader* reader, ImageSize size,
+                                       int64_t patch_size, int64_t merge_size) {
+  const int64_t block = patch_size * merge_size;
+  FD_CHECK(block > 0 && size.height % block == 0 && size.width % block == 0, size.height, "x", size.width);
+  const int64_t across = size.width / patch_size, channel = patch_size * patch_size, patch = 3 * channel;
+  std::vector<uint8_t> rows(static_cast<size_t>(3 * size.height * size.width));
+  std::vector<uint8_t> resized(static_cast<size_t>(3 * size.width));
+  std::vector<uint8_t*> patches(static_cast<size_t>(across));  // where the row goes in each patch
+  auto split = [&](int64_t y, const uint8_t* row) {
+    // Patches stand in blocks of merge_size x merge_size, blocks row by row.
+    const int64_t py = y / patch_size, blocks_above = py / merge_size * merge_size * across;
+    for (int64_t px = 0; px < across; ++px) {
+      const int64_t index = blocks_above + px / merge_size * merge_size * merge_size +
+                            py % merge_size * merge_size + px % merge_size;
+      patches[static_cast<size_t>(px)] = rows.data() + index * patch + y % patch_size * patch_size;
+    }
+    if (patch_size == 14) return kernels.split_patches_14(row, across, patches.data());
+    for (int64_t px = 0; px < across; ++px) {
+      uint8_t* to = patches[static_cast<size_t>(px)];
+      for (int64_t x = 0; x < patch_size; ++x, row += 3) {
+        to[x] = row[0], to[channel + x] = row[1], to[2 * channel + x] = row[2];
+      }
+    }
+  };
+  FD_RETURN_IF_ERROR(
+      ForEachResizedRow(reader, size, kernels, [&](int64_t) { return resized.data(); }, split));
+  return rows;
 }
 
 }  // namespace
@@ -169,9 +227,11 @@ RgbImage ResizeBicubicWith(const RowKernels& kernels, const RgbImage& image, Ima
   const int64_t row_bytes = 3 * size.width;
   RgbImage out{size.height, size.width, std::vector<uint8_t>(static_cast<size_t>(size.height * row_bytes))};
   auto target = [&](int64_t y) { return out.pixels.data() + y * row_bytes; };
-  ForEachResizedRow(image, size, kernels, target, [&](int64_t y, const uint8_t* row) {
+  ImageRows reader(image);
+  const Status status = ForEachResizedRow(&reader, size, kernels, target, [&](int64_t y, const uint8_t* row) {
     if (row != target(y)) std::memcpy(target(y), row, static_cast<size_t>(row_bytes));
   });
+  FD_CHECK(status.ok(), status.message());
   return out;
 }
 
@@ -186,30 +246,15 @@ std::vector<uint8_t> ResizedPatchRows(const RgbImage& image, ImageSize size, int
 
 std::vector<uint8_t> ResizedPatchRowsWith(const RowKernels& kernels, const RgbImage& image, ImageSize size,
                                           int64_t patch_size, int64_t merge_size) {
-  const int64_t block = patch_size * merge_size;
-  FD_CHECK(block > 0 && size.height % block == 0 && size.width % block == 0, size.height, "x", size.width);
-  const int64_t across = size.width / patch_size, channel = patch_size * patch_size, patch = 3 * channel;
-  std::vector<uint8_t> rows(static_cast<size_t>(3 * size.height * size.width));
-  std::vector<uint8_t> resized(static_cast<size_t>(3 * size.width));
-  std::vector<uint8_t*> patches(static_cast<size_t>(across));  // where the row goes in each patch
-  auto split = [&](int64_t y, const uint8_t* row) {
-    // Patches stand in blocks of merge_size x merge_size, blocks row by row.
-    const int64_t py = y / patch_size, blocks_above = py / merge_size * merge_size * across;
-    for (int64_t px = 0; px < across; ++px) {
-      const int64_t index = blocks_above + px / merge_size * merge_size * merge_size +
-                            py % merge_size * merge_size + px % merge_size;
-      patches[static_cast<size_t>(px)] = rows.data() + index * patch + y % patch_size * patch_size;
-    }
-    if (patch_size == 14) return kernels.split_patches_14(row, across, patches.data());
-    for (int64_t px = 0; px < across; ++px) {
-      uint8_t* to = patches[static_cast<size_t>(px)];
-      for (int64_t x = 0; x < patch_size; ++x, row += 3) {
-        to[x] = row[0], to[channel + x] = row[1], to[2 * channel + x] = row[2];
-      }
-    }
-  };
-  ForEachResizedRow(image, size, kernels, [&](int64_t) { return resized.data(); }, split);
-  return rows;
+  ImageRows reader(image);
+  StatusOr<std::vector<uint8_t>> rows = CutRows(kernels, &reader, size, patch_size, merge_size);
+  FD_CHECK(rows.ok(), rows.status().message());
+  return *std::move(rows);
+}
+
+StatusOr<std::vector<uint8_t>> ReadPatchRows(RowReader* reader, ImageSize size, int64_t patch_size,
+                                             int64_t merge_size) {
+  return CutRows(BestRowKernels(), reader, size, patch_size, merge_size);
 }
 
 }  // namespace fd

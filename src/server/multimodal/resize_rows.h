@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "server/multimodal/codecs.h"
 #include "server/multimodal/image.h"
 
 namespace fd {
@@ -25,13 +26,12 @@ struct Taps {
   std::vector<int16_t> packed;  // [out, groups, 2, 16]
 };
 
-inline constexpr int kMaxRowsAtOnce = 4;
-
 struct RowKernels {
   const char* name;
   // Fills groups and packed; nullptr where the set needs neither.
   void (*pack_taps)(Taps* taps);
-  // One row [in_pixels, 3] -> [taps.first.size(), 3], for `num_rows` (1 to kMaxRowsAtOnce) rows at once.
+  // One row [in_pixels, 3] -> [taps.first.size(), 3], for `num_rows` (1 to RowReader::kMaxRowsAtOnce) rows at
+  // once.
   void (*resize_width)(const uint8_t* const* in, int64_t in_pixels, const Taps& taps, uint8_t* const* out,
                        int num_rows);
   // The weighted sum of `count` rows of `row_bytes`.
@@ -49,6 +49,9 @@ const RowKernels& BestRowKernels();
 // Every set that this CPU runs, the plain one first: for tests.
 std::vector<const RowKernels*> AllRowKernels();
 
+// ResizedPatchRows of a picture that is still to be read.
+StatusOr<std::vector<uint8_t>> ReadPatchRows(RowReader* reader, ImageSize size, int64_t patch_size,
+                                             int64_t merge_size);
 // ResizeBicubic and ResizedPatchRows with a given set: for tests and measurements.
 RgbImage ResizeBicubicWith(const RowKernels& kernels, const RgbImage& image, ImageSize size);
 std::vector<uint8_t> ResizedPatchRowsWith(const RowKernels& kernels, const RgbImage& image, ImageSize size,
