@@ -1,6 +1,8 @@
 // Milliseconds of each step from an encoded picture to patch rows, on one thread; decoding alone is the
 // floor.
 //   build/release/bench/bench_pictures FILE [SECONDS]
+//   build/release/bench/bench_pictures --checksums FILE...     sha256 of each file's pixels
+//   (tests/golden/make_pictures.py sweep)
 // One JSON line: medians over as many pictures as fit the time. bench/pictures.py puts Pillow beside it.
 #include <algorithm>
 #include <chrono>
@@ -10,6 +12,8 @@
 
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/memory_policy.h"
+#include "server/multimodal/golden_for_tests.h"
 #include "server/multimodal/image.h"
 #include "server/multimodal/processor.h"
 #include "server/multimodal/resize_rows.h"
@@ -39,7 +43,16 @@ T MustGet(StatusOr<T> value) {
   std::exit(1);
 }
 
+int PrintChecksums(int count, char** paths) {
+  for (int i = 0; i < count; ++i) {
+    const StatusOr<RgbImage> image = DecodeImage(MustGet(ReadFile(paths[i])), ImageLimits(), false);
+    std::printf("%s\n", image.ok() ? golden::Sha256(image->pixels).c_str() : "error");
+  }
+  return 0;
+}
+
 int Main(int argc, char** argv) {
+  if (argc > 2 && std::string_view(argv[1]) == "--checksums") return PrintChecksums(argc - 2, argv + 2);
   if (argc < 2) {
     std::fprintf(stderr, "usage: bench_pictures FILE [SECONDS]\n");
     return 2;
@@ -84,4 +97,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace fd
 
-int main(int argc, char** argv) { return fd::Main(argc, argv); }
+int main(int argc, char** argv) {
+  fd::KeepFreedMemory();  // as the server does
+  return fd::Main(argc, argv);
+}

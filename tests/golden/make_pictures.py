@@ -1,7 +1,7 @@
 """The picture formats beyond preprocess/: pictures/. Needs Pillow and numpy, and odd_jpegs (see its first line) for the JPEG files.
 
     python make_pictures.py ODD_JPEGS_PROGRAM     writes pictures/ and its expected.json
-    python make_pictures.py sweep PROGRAM         compares many random pictures with `PROGRAM`, which prints the checksum of each file's pixels
+    python make_pictures.py sweep BENCH_PICTURES  compares many random pictures with what build/release/bench/bench_pictures decodes
 
 Expected: sha256 of Pillow's pixels by the colour rule `ernie` (README, preprocess), or `error`: Pillow or we refuse the file."""
 import hashlib, io, json, os, struct, subprocess, sys, tempfile, zlib
@@ -202,7 +202,7 @@ def sweep(program):
                 x, y = (int(v) for v in rng.integers(0, 9, 2))
                 put("gif", gif((w + int(rng.integers(0, 9)), h + int(rng.integers(0, 9))), (x, y, w, h), 2 ** int(rng.integers(2, 9)), bool(rng.integers(0, 2)), True,
                                int(rng.integers(0, 4)) if rng.integers(0, 2) else None, bool(rng.integers(0, 2)), seed=n))
-        ours = subprocess.run([program, *files], capture_output=True, text=True).stdout.split()
+        ours = subprocess.run([program, "--checksums", *files], capture_output=True, text=True, check=True).stdout.split()
         wrong = {}
         for path, mark in zip(files, ours, strict=True):
             want = hashlib.sha256(to_rgb(Image.open(path)).tobytes()).hexdigest()
