@@ -20,6 +20,10 @@ std::string_view KnownOtherFormat(std::string_view b) {
   if (has("ftypheic", 4) || has("ftypheix", 4) || has("ftypmif1", 4) || has("ftyphevc", 4))
     return "a HEIC picture";
   if (has("ftyp", 4)) return "an MP4 video";
+  if (has("RIFF") && has("AVI ", 8)) return "an AVI video";
+  if (has("#EXTM3U")) return "an HLS playlist";
+  if (has("8BPS")) return "a Photoshop document";
+  if (has(std::string_view("\0\0\1\0", 4))) return "an icon (ICO)";
   if (has("BM")) return "a BMP picture";
   if (has(std::string_view("II*\0", 4)) || has(std::string_view("MM\0*", 4))) return "a TIFF picture";
   if (has("<svg") || has("<?xml")) return "an SVG or XML document";
