@@ -1,6 +1,8 @@
 #include "server/multimodal/resize_rows.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 namespace fd {
 namespace {
@@ -59,12 +61,21 @@ std::vector<const RowKernels*> AllRowKernels() {
   std::vector<const RowKernels*> all = {&PlainRowKernels()};
 #ifdef __x86_64__
   if (__builtin_cpu_supports("avx2")) all.push_back(&Avx2RowKernels());
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi")) {
+    all.push_back(&VnniRowKernels());
+  }
 #endif
   return all;
 }
 
 const RowKernels& BestRowKernels() {
-  static const RowKernels* const best = AllRowKernels().back();
+  static const RowKernels* const best = [] {
+    const std::vector<const RowKernels*> all = AllRowKernels();
+    const char* wanted = std::getenv("FASTDEPLOY_ISA");
+    const bool lowered = wanted != nullptr && std::string_view(wanted) == "avx2";
+    return lowered ? all[std::min<size_t>(1, all.size() - 1)] : all.back();
+  }();
   return *best;
 }
 

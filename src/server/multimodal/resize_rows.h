@@ -23,7 +23,7 @@ struct Taps {
   std::vector<int32_t> weight;  // [out, per_output]
   // The same weights as a vector kernel reads them (PackTaps); empty for the plain set.
   int64_t groups = 0;           // of four taps, for each output
-  std::vector<int16_t> packed;  // [out, groups, 2, 16]
+  std::vector<int16_t> packed;  // [out, groups, ...], as the set that packed it says
 };
 
 struct RowKernels {
@@ -43,8 +43,8 @@ struct RowKernels {
 
 // The portable loops.
 const RowKernels& PlainRowKernels();
-// The fastest set that this CPU runs. FASTDEPLOY_ISA and --cpu-isa know no level below AVX2, so they do not
-// matter here.
+// The fastest set that this CPU runs. FASTDEPLOY_ISA=avx2 keeps to AVX2; --cpu-isa, which is about the order
+// of sums in the model's kernels, does not matter here, where all sets agree.
 const RowKernels& BestRowKernels();
 // Every set that this CPU runs, the plain one first: for tests.
 std::vector<const RowKernels*> AllRowKernels();
@@ -57,7 +57,8 @@ RgbImage ResizeBicubicWith(const RowKernels& kernels, const RgbImage& image, Ima
 std::vector<uint8_t> ResizedPatchRowsWith(const RowKernels& kernels, const RgbImage& image, ImageSize size,
                                           int64_t patch_size, int64_t merge_size);
 
-// Defined in resize_rows_avx2.cc; call only where the CPU has AVX2.
+// Defined in resize_rows_avx2.cc and resize_rows_vnni.cc; call only where the CPU has these instructions.
 const RowKernels& Avx2RowKernels();
+const RowKernels& VnniRowKernels();
 
 }  // namespace fd
