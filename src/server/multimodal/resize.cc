@@ -162,15 +162,17 @@ StatusOr<std::vector<uint8_t>> CutRows(const RowKernels& kernels, RowReader* rea
   const int64_t across = size.width / patch_size, channel = patch_size * patch_size, patch = 3 * channel;
   std::vector<uint8_t> rows(static_cast<size_t>(3 * size.height * size.width));
   std::vector<uint8_t> resized(static_cast<size_t>(3 * size.width));
+  std::vector<int64_t> place(static_cast<size_t>(across));  // of a patch in its row of blocks, in bytes
+  for (int64_t px = 0; px < across; ++px) {
+    place[static_cast<size_t>(px)] = (px / merge_size * merge_size * merge_size + px % merge_size) * patch;
+  }
   std::vector<uint8_t*> patches(static_cast<size_t>(across));  // where the row goes in each patch
   auto split = [&](int64_t y, const uint8_t* row) {
     // Patches stand in blocks of merge_size x merge_size, blocks row by row.
-    const int64_t py = y / patch_size, blocks_above = py / merge_size * merge_size * across;
-    for (int64_t px = 0; px < across; ++px) {
-      const int64_t index = blocks_above + px / merge_size * merge_size * merge_size +
-                            py % merge_size * merge_size + px % merge_size;
-      patches[static_cast<size_t>(px)] = rows.data() + index * patch + y % patch_size * patch_size;
-    }
+    const int64_t py = y / patch_size;
+    uint8_t* begin = rows.data() + y % patch_size * patch_size +
+                     (py / merge_size * merge_size * across + py % merge_size * merge_size) * patch;
+    for (size_t px = 0; px < place.size(); ++px) patches[px] = begin + place[px];
     if (patch_size == 14) return kernels.split_patches_14(row, across, patches.data());
     for (int64_t px = 0; px < across; ++px) {
       uint8_t* to = patches[static_cast<size_t>(px)];

@@ -61,52 +61,68 @@ FD_VNNI inline __m128i Load16(const uint8_t* from) {
 }
 
 // Four rows at once, one in each 128-bit lane: four taps of a pixel's three channels are twelve bytes.
+struct FourRows {
+  const uint8_t* row[4];
+  const Taps& taps;
+  const int8_t* packed;
+
+  // The finished pixel x of each row as three 32-bit numbers, below 0 or above 255 where the sum is.
+  FD_VNNI inline __m512i Pixel(int64_t x) const {
+    const __m512i order =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
+    __m512i s0 = _mm512_set1_epi32(kHalf), s1 = _mm512_setzero_si512(), s2 = s1;
+    const int8_t* digits = packed + 16 * taps.groups * x;
+    const int64_t end = taps.first[static_cast<size_t>(x)] + taps.count[static_cast<size_t>(x)];
+    for (int64_t k = taps.first[static_cast<size_t>(x)]; k < end; k += 4, digits += 16) {
+      __m512i pixels = _mm512_castsi128_si512(Load16(row[0] + 3 * k));
+      pixels = _mm512_inserti32x4(pixels, Load16(row[1] + 3 * k), 1);
+      pixels = _mm512_inserti32x4(pixels, Load16(row[2] + 3 * k), 2);
+      pixels = _mm512_inserti32x4(pixels, Load16(row[3] + 3 * k), 3);
+      pixels = _mm512_shuffle_epi8(pixels, order);
+      int32_t d[3];
+      std::memcpy(d, digits, sizeof(d));
+      s0 = _mm512_dpbusd_epi32(s0, pixels, _mm512_set1_epi32(d[0]));
+      s1 = _mm512_dpbusd_epi32(s1, pixels, _mm512_set1_epi32(d[1]));
+      s2 = _mm512_dpbusd_epi32(s2, pixels, _mm512_set1_epi32(d[2]));
+    }
+    return Whole(s0, s1, s2);
+  }
+};
+
 FD_VNNI void ResizeWidthOf4(const uint8_t* const* in, int64_t in_pixels, const Taps& taps,
                             uint8_t* const* out) {
-  const __m512i order =
-      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
+  const FourRows rows{
+      {in[0], in[1], in[2], in[3]}, taps, reinterpret_cast<const int8_t*>(taps.packed.data())};
+  uint8_t* const to[4] = {out[0], out[1], out[2], out[3]};
   const int64_t width = static_cast<int64_t>(taps.first.size());
-  const int64_t groups = taps.groups;
-  const auto* packed = reinterpret_cast<const int8_t*>(taps.packed.data());
-  auto digit = [](const int8_t* from) {
-    int32_t four;
-    std::memcpy(&four, from, 4);
-    return four;
+  // Whether the 16 bytes that the last group of pixel x reads lie inside the row.
+  auto is_inside = [&](int64_t x) {
+    const int64_t groups = (taps.count[static_cast<size_t>(x)] + 3) / 4;
+    return 3 * (taps.first[static_cast<size_t>(x)] + 4 * groups - 4) + 16 <= 3 * in_pixels;
   };
-  for (int64_t x = 0; x < width; ++x, packed += 16 * groups) {
-    const int64_t first = taps.first[static_cast<size_t>(x)];
-    const int64_t count = taps.count[static_cast<size_t>(x)];
-    const int64_t used = (count + 3) / 4;
-    // The last group reads 16 bytes, and a pixel's four bytes are stored at once, where both stay inside.
-    if (3 * (first + 4 * (used - 1)) + 16 > 3 * in_pixels || x + 1 == width) {
-      const int32_t* weight = taps.weight.data() + x * taps.per_output;
-      for (int r = 0; r < 4; ++r) {
-        for (int c = 0; c < 3; ++c) {
-          int32_t sum = kHalf;
-          for (int64_t k = 0; k < count; ++k) sum += in[r][3 * (first + k) + c] * weight[k];
-          out[r][3 * x + c] = Clip8(sum);
-        }
+  const __m512i together =
+      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
+  int64_t x = 0;
+  // Four pixels are twelve bytes, stored as sixteen: the next four overwrite the rest.
+  for (; x + 6 <= width && is_inside(x) && is_inside(x + 1) && is_inside(x + 2) && is_inside(x + 3); x += 4) {
+    const __m512i low = _mm512_packs_epi32(rows.Pixel(x), rows.Pixel(x + 1));
+    const __m512i high = _mm512_packs_epi32(rows.Pixel(x + 2), rows.Pixel(x + 3));
+    const __m512i bytes = _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), together);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to[0] + 3 * x), _mm512_castsi512_si128(bytes));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to[1] + 3 * x), _mm512_extracti32x4_epi32(bytes, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to[2] + 3 * x), _mm512_extracti32x4_epi32(bytes, 2));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to[3] + 3 * x), _mm512_extracti32x4_epi32(bytes, 3));
+  }
+  for (; x < width; ++x) {
+    const int64_t first = taps.first[static_cast<size_t>(x)], count = taps.count[static_cast<size_t>(x)];
+    const int32_t* weight = taps.weight.data() + x * taps.per_output;
+    for (int r = 0; r < 4; ++r) {
+      for (int c = 0; c < 3; ++c) {
+        int32_t sum = kHalf;
+        for (int64_t k = 0; k < count; ++k) sum += in[r][3 * (first + k) + c] * weight[k];
+        to[r][3 * x + c] = Clip8(sum);
       }
-      continue;
     }
-    __m512i s0 = _mm512_set1_epi32(kHalf), s1 = _mm512_setzero_si512(), s2 = s1;
-    for (int64_t group = 0; group < used; ++group) {
-      const int64_t at = 3 * (first + 4 * group);
-      __m512i pixels = _mm512_castsi128_si512(Load16(in[0] + at));
-      pixels = _mm512_inserti32x4(pixels, Load16(in[1] + at), 1);
-      pixels = _mm512_inserti32x4(pixels, Load16(in[2] + at), 2);
-      pixels = _mm512_inserti32x4(pixels, Load16(in[3] + at), 3);
-      pixels = _mm512_shuffle_epi8(pixels, order);
-      const int8_t* digits = packed + 16 * group;
-      s0 = _mm512_dpbusd_epi32(s0, pixels, _mm512_set1_epi32(digit(digits)));
-      s1 = _mm512_dpbusd_epi32(s1, pixels, _mm512_set1_epi32(digit(digits + 4)));
-      s2 = _mm512_dpbusd_epi32(s2, pixels, _mm512_set1_epi32(digit(digits + 8)));
-    }
-    // Negative sums become 0, then 255 is the most that a byte takes.
-    const __m128i bytes = _mm512_cvtusepi32_epi8(_mm512_max_epi32(Whole(s0, s1, s2), _mm512_setzero_si512()));
-    const int32_t pixel[4] = {_mm_extract_epi32(bytes, 0), _mm_extract_epi32(bytes, 1),
-                              _mm_extract_epi32(bytes, 2), _mm_extract_epi32(bytes, 3)};
-    for (int r = 0; r < 4; ++r) std::memcpy(out[r] + 3 * x, &pixel[r], 4);
   }
 }
 
