@@ -1,8 +1,9 @@
 # A program that needs glibc and cuBLASLt only, to be carried to a machine without packages; included with FASTDEPLOY_PORTABLE
 # once the CUDA toolkit is found, because from here on only archives count as libraries.
 set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
-# The one packaged library without an archive; tools/portable.sh brings its sources.
+# The packaged libraries without an archive; tools/portable.sh brings their sources.
 set(FASTDEPLOY_PROMETHEUS_DIR ${CMAKE_SOURCE_DIR}/build/sources/prometheus-cpp CACHE PATH "Sources of prometheus-cpp")
+set(FASTDEPLOY_HARFBUZZ_DIR ${CMAKE_SOURCE_DIR}/build/sources/harfbuzz CACHE PATH "Sources of HarfBuzz")
 
 # Kernels shrink to a tenth; the driver unpacks them when they are loaded.
 add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-compress-mode=size>")

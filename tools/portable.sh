@@ -4,9 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sources=$PWD/build/sources
-if [ ! -d "$sources/prometheus-cpp" ]; then
-  # Packaged as a shared library only; the package's own sources are fetched by apt, which checks their signature. The system's
-  # lists stay as they are.
+# These are packaged as shared libraries only; the packages' own sources are fetched by apt, which checks their signature. The system's
+# lists stay as they are.
+wanted=()
+for package in prometheus-cpp harfbuzz; do
+  [ -d "$sources/$package" ] || wanted+=("$package")
+done
+if [ ${#wanted[@]} -gt 0 ]; then
   apt=$sources/apt
   mkdir -p "$apt/lists/partial" "$apt/parts"
   for file in /etc/apt/sources.list /etc/apt/sources.list.d/{debian,ubuntu}.sources; do
@@ -15,10 +19,12 @@ if [ ! -d "$sources/prometheus-cpp" ]; then
   [ ! -f "$apt/parts/sources.list" ] || mv "$apt/parts/sources.list" "$apt/parts/main.list"
   options=(-qq -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$apt/parts" -o "Dir::State::lists=$apt/lists" -o APT::Sandbox::User=)
   apt-get "${options[@]}" update
-  (cd "$apt" && apt-get "${options[@]}" source --download-only prometheus-cpp)
-  mkdir -p "$sources/prometheus-cpp.part"
-  tar -xzf "$apt"/prometheus-cpp_*.orig.tar.gz -C "$sources/prometheus-cpp.part" --strip-components=1
-  mv "$sources/prometheus-cpp.part" "$sources/prometheus-cpp"
+  (cd "$apt" && apt-get "${options[@]}" source --download-only "${wanted[@]}")
+  for package in "${wanted[@]}"; do
+    mkdir -p "$sources/$package.part"
+    tar -xf "$apt/$package"_*.orig.tar.* -C "$sources/$package.part" --strip-components=1
+    mv "$sources/$package.part" "$sources/$package"
+  done
   rm -rf "$apt"
 fi
 cmake --preset cuda-portable "-DFASTDEPLOY_CUDA_ARCHITECTURES=${1:-90a-real}" >/dev/null

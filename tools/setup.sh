@@ -14,6 +14,7 @@ packages=(
   libjpeg-dev libpng-dev libwebp-dev libgif-dev zlib1g-dev
   libcurl4-openssl-dev
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libseccomp-dev  # fastdeploy-media: videos
+  libfreetype-dev libharfbuzz-dev
   libgtest-dev
   python3 python3-venv curl ca-certificates
   clang-format-19  # one version: others break lines elsewhere

@@ -1,6 +1,7 @@
 #include "base/memory_policy.h"
 
 #include <linux/mempolicy.h>
+#include <malloc.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -55,6 +56,11 @@ bool InterleavePages(void* data, size_t size_bytes, const std::vector<int>& node
   // The kernel reads one bit less than it is told.
   return syscall(SYS_mbind, data, size_bytes, MPOL_INTERLEAVE, mask.data(), mask.size() * kBits + 1, 0UL) ==
          0;
+}
+
+void KeepFreedMemory() {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
 }
 
 }  // namespace fd

@@ -51,21 +51,46 @@ Status FindFirstFrame(GifFileType* gif, GraphicsControlBlock* control) {
   }
 }
 
-StatusOr<RgbImage> Decode(GifFileType* gif, const ImageLimits& limits) {
-  FD_RETURN_IF_ERROR(CheckImageSize("GIF", gif->SWidth, gif->SHeight, limits));
-  GraphicsControlBlock control = {};
-  control.TransparentColor = NO_TRANSPARENT_COLOR;
-  FD_RETURN_IF_ERROR(FindFirstFrame(gif, &control));
-  const GifImageDesc frame = gif->Image;
-  FD_RETURN_IF_ERROR(CheckImageSize("GIF", frame.Width, frame.Height, limits));
-  // Like Pillow, a frame that reaches beyond the screen makes it larger.
+class GifPicture : public WholeReader {
+ public:
+  explicit GifPicture(std::string_view bytes) : source_{bytes} {}
+  ~GifPicture() override {
+    int error = 0;
+    if (gif_ != nullptr) DGifCloseFile(gif_, &error);
+  }
+
+  Status Open(const ImageLimits& limits) {
+    int error = 0;
+    gif_ = DGifOpen(&source_, OnRead, &error);
+    if (gif_ == nullptr) return Damaged(error);
+    FD_RETURN_IF_ERROR(CheckImageSize("GIF", gif_->SWidth, gif_->SHeight, limits));
+    control_.TransparentColor = NO_TRANSPARENT_COLOR;
+    FD_RETURN_IF_ERROR(FindFirstFrame(gif_, &control_));
+    const GifImageDesc& frame = gif_->Image;
+    FD_RETURN_IF_ERROR(CheckImageSize("GIF", frame.Width, frame.Height, limits));
+    // Like Pillow, a frame that reaches beyond the screen makes it larger.
+    size_.width = std::max<int64_t>(gif_->SWidth, int64_t{frame.Left} + frame.Width);
+    size_.height = std::max<int64_t>(gif_->SHeight, int64_t{frame.Top} + frame.Height);
+    return CheckImageSize("GIF", size_.width, size_.height, limits);
+  }
+
+ protected:
+  StatusOr<RgbImage> Decode() override;
+
+ private:
+  GifSource source_;
+  GifFileType* gif_ = nullptr;
+  GraphicsControlBlock control_ = {};
+};
+
+StatusOr<RgbImage> GifPicture::Decode() {
+  const GifImageDesc frame = gif_->Image;
   RgbImage image;
-  image.width = std::max<int64_t>(gif->SWidth, int64_t{frame.Left} + frame.Width);
-  image.height = std::max<int64_t>(gif->SHeight, int64_t{frame.Top} + frame.Height);
-  FD_RETURN_IF_ERROR(CheckImageSize("GIF", image.width, image.height, limits));
+  image.width = size_.width;
+  image.height = size_.height;
 
   // The colour of every index: black beyond the table, a grey ramp without a table, white where transparent.
-  const ColorMapObject* map = frame.ColorMap != nullptr ? frame.ColorMap : gif->SColorMap;
+  const ColorMapObject* map = frame.ColorMap != nullptr ? frame.ColorMap : gif_->SColorMap;
   uint8_t palette[256][3] = {};
   for (int i = 0; i < 256; ++i) {
     if (map == nullptr) {
@@ -76,8 +101,8 @@ StatusOr<RgbImage> Decode(GifFileType* gif, const ImageLimits& limits) {
     }
   }
   int background = 0;
-  if (control.TransparentColor >= 0 && control.TransparentColor < 256) {
-    background = control.TransparentColor;
+  if (control_.TransparentColor >= 0 && control_.TransparentColor < 256) {
+    background = control_.TransparentColor;
     std::memset(palette[background], 255, 3);
   }
 
@@ -94,7 +119,7 @@ StatusOr<RgbImage> Decode(GifFileType* gif, const ImageLimits& limits) {
   for (int pass = 0; pass < (frame.Interlace ? 4 : 1); ++pass) {
     int step = frame.Interlace ? kStep[pass] : 1;
     for (int y = frame.Interlace ? kFirst[pass] : 0; y < frame.Height; y += step) {
-      if (DGifGetLine(gif, row.data(), frame.Width) == GIF_ERROR) return Damaged(gif->Error);
+      if (DGifGetLine(gif_, row.data(), frame.Width) == GIF_ERROR) return Damaged(gif_->Error);
       uint8_t* out = image.pixels.data() + 3 * ((int64_t{frame.Top} + y) * image.width + frame.Left);
       for (int x = 0; x < frame.Width; ++x) std::memcpy(out + 3 * x, palette[row[x]], 3);
     }
@@ -104,14 +129,10 @@ StatusOr<RgbImage> Decode(GifFileType* gif, const ImageLimits& limits) {
 
 }  // namespace
 
-StatusOr<RgbImage> DecodeGif(std::string_view bytes, const ImageLimits& limits) {
-  GifSource source{bytes};
-  int error = 0;
-  GifFileType* gif = DGifOpen(&source, OnRead, &error);
-  if (gif == nullptr) return Damaged(error);
-  StatusOr<RgbImage> image = Decode(gif, limits);
-  DGifCloseFile(gif, &error);
-  return image;
+OpenedPicture OpenGif(std::string_view bytes, const ImageLimits& limits) {
+  auto picture = std::make_unique<GifPicture>(bytes);
+  FD_RETURN_IF_ERROR(picture->Open(limits));
+  return std::unique_ptr<RowReader>(std::move(picture));
 }
 
 }  // namespace fd

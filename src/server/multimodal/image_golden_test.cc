@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 
 #include "server/multimodal/golden_for_tests.h"
 #include "server/multimodal/image.h"
@@ -131,6 +132,72 @@ TEST(ImageGolden, ResizesNoise) {
     ExpectCrop(out, *row.Find("crop_rows_0_4_cols_0_8"), 0, name);
     EXPECT_EQ(Sha256(out.pixels), row.Find("rgb_sha256")->as_string()) << name;
   }
+}
+
+// tests/golden/pictures: formats and colour types beyond those of preprocess, with Pillow's checksums.
+TEST(ImageGolden, OddPictures) {
+  const std::string folder = "tests/golden/pictures/";
+  int checked = 0;
+  const Json expected = MustReadJson(folder + "expected.json");
+  for (const Json& row : expected.as_array()) {
+    const std::string& name = row.Find("file")->as_string();
+    SCOPED_TRACE(name);
+    StatusOr<RgbImage> image = DecodeImage(MustRead(folder + name), ImageLimits(), false);
+    ++checked;
+    if (row.Find("error") != nullptr) {
+      EXPECT_FALSE(image.ok());
+      continue;
+    }
+    ASSERT_TRUE(image.ok()) << image.status().message();
+    EXPECT_EQ(image->width, row.Find("width")->as_int());
+    EXPECT_EQ(image->height, row.Find("height")->as_int());
+    EXPECT_EQ(Sha256(image->pixels), row.Find("sha256")->as_string());
+  }
+  EXPECT_GT(checked, 60);
+}
+
+// The header alone says what decoding says, and the walk by rows gives what the whole picture gives.
+TEST(ImageGolden, SizesAndPatchesWithoutThePicture) {
+  int checked = 0;
+  for (const char* folder : {"tests/golden/preprocess/images/", "tests/golden/pictures/"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (entry.path().extension() == ".json") continue;
+      SCOPED_TRACE(entry.path().string());
+      const std::string file = MustRead(entry.path());
+      for (bool apply_exif : {false, true}) {
+        const StatusOr<RgbImage> image = DecodeImage(file, ImageLimits(), apply_exif);
+        const StatusOr<ImageSize> size = ReadImageSize(file, ImageLimits(), apply_exif);
+        const StatusOr<PatchImage> patches = DecodePatchRows(file, ImageLimits(), apply_exif, PatchRule());
+        if (!image.ok()) {
+          EXPECT_TRUE(size.ok() || size.status().message() == image.status().message());
+          EXPECT_FALSE(patches.ok());
+          continue;
+        }
+        ++checked;
+        ASSERT_TRUE(size.ok()) << size.status().message();
+        EXPECT_EQ(size->width, image->width);
+        EXPECT_EQ(size->height, image->height);
+        // Both limits refuse by the same words.
+        for (ImageLimits limits : {ImageLimits{1 << 20, image->width * image->height - 1, 16384},
+                                   ImageLimits{1 << 20, 1 << 20, std::max(image->width, image->height) - 1},
+                                   ImageLimits{static_cast<int64_t>(file.size()) - 1, 1 << 20, 16384}}) {
+          const StatusOr<RgbImage> no_image = DecodeImage(file, limits, apply_exif);
+          const StatusOr<ImageSize> no_size = ReadImageSize(file, limits, apply_exif);
+          ASSERT_FALSE(no_image.ok());
+          ASSERT_FALSE(no_size.ok());
+          EXPECT_EQ(no_size.status().code(), no_image.status().code());
+          EXPECT_EQ(no_size.status().message(), no_image.status().message());
+        }
+        const StatusOr<ImageSize> to = SmartResize(size->height, size->width, 28, 56 * 56, 28 * 28 * 6177);
+        ASSERT_EQ(to.ok(), patches.ok());
+        if (!to.ok()) continue;
+        EXPECT_EQ(patches->size.width, to->width);
+        EXPECT_EQ(patches->size.height, to->height);
+        EXPECT_EQ(patches->rows, PatchRows(ResizeBicubic(*image, *to), 14, 2));
+      }
+    }
+  }
+  EXPECT_GT(checked, 200);
 }
 
 TEST(ImageGolden, VideoRows) {

@@ -2,7 +2,12 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
+#include <tuple>
+// jpeglib.h needs FILE.
+#include <jpeglib.h>
 
 #include "base/strings.h"
 #include "server/multimodal/exif.h"
@@ -120,6 +125,10 @@ TEST(HostileImage, WhatIsNoPictureSaysWhatItIs) {
   expect(std::string("\0\0\0\x18", 4) + "ftypisom....", "an MP4 video");
   expect("<svg xmlns=", "an SVG or XML document");
   expect("%PDF-1.7", "a PDF document");
+  expect("RIFF1234AVI LIST", "an AVI video");
+  expect("#EXTM3U\n#EXTINF:10,\nconcat:/etc/passwd\n", "an HLS playlist");
+  expect("8BPS....", "a Photoshop document");
+  expect(std::string("\0\0\1\0\1\0", 6), "an icon (ICO)");
   expect("RIFF1234WAVEfmt ", "its first bytes are 52 49 46 46");
 }
 
@@ -178,6 +187,110 @@ TEST(HostileImage, JpegScanBomb) {
   for (int i = 0; i < 5000; ++i) bomb += first;
   bomb += file.substr(end);
   EXPECT_EQ(DecodeError(bomb).message(), "the JPEG picture cannot be decoded: more than 100 scans");
+}
+
+// A progressive grey picture of one tone: a small file for many pixels. Beside it, the whole of its first
+// scan.
+std::pair<std::string, std::string> FlatProgressive(uint32_t side) {
+  jpeg_compress_struct cinfo;
+  jpeg_error_mgr errors;
+  cinfo.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&cinfo);
+  unsigned char* data = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&cinfo, &data, &size);
+  cinfo.image_width = cinfo.image_height = side;
+  cinfo.input_components = 1;
+  cinfo.in_color_space = JCS_GRAYSCALE;
+  jpeg_set_defaults(&cinfo);
+  jpeg_simple_progression(&cinfo);
+  jpeg_start_compress(&cinfo, TRUE);
+  std::vector<uint8_t> row(side, 130);
+  uint8_t* rows[] = {row.data()};
+  for (uint32_t y = 0; y < side; ++y) jpeg_write_scanlines(&cinfo, rows, 1);
+  jpeg_finish_compress(&cinfo);
+  std::string file(reinterpret_cast<char*>(data), size);
+  jpeg_destroy_compress(&cinfo);
+  std::free(data);
+  size_t scan = file.find("\xff\xda"), end = scan + 2;
+  while (file[end] != '\xff' || file[end + 1] == '\0') ++end;
+  return {file, file.substr(scan, end - scan)};
+}
+
+// What a scan costs grows with the picture, so a large one may have fewer; an honest large file stays fine.
+TEST(HostileImage, JpegScanBombOfALargePicture) {
+  constexpr uint32_t kSide = 5200;  // 27 million pixels
+  auto [file, scan] = FlatProgressive(kSide);
+  ASSERT_LT(file.size(), size_t{1} << 20);
+  EXPECT_EQ(DecodeError(file).message(), "");
+  std::string bomb = file;
+  for (int i = 0; i < 25; ++i) bomb.insert(file.find(scan), scan);
+  EXPECT_EQ(DecodeError(bomb).message(), "the JPEG picture cannot be decoded: more than 20 scans");
+  std::tie(file, scan) = FlatProgressive(64);
+  bomb = file;
+  for (int i = 0; i < 25; ++i) bomb.insert(file.find(scan), scan);
+  EXPECT_EQ(DecodeError(bomb).message(), "");
+}
+
+TEST(HostileImage, JpegProcessesThatNobodyReads) {
+  EXPECT_EQ(DecodeError(MustRead("tests/golden/pictures/precision_12.jpg")).message(),
+            "the JPEG picture cannot be decoded: Unsupported JPEG data precision 12");
+  EXPECT_EQ(DecodeError(MustRead("tests/golden/pictures/lossless_process.jpg")).message(),
+            "the JPEG picture cannot be decoded: Unsupported JPEG process: SOF type 0xc3");
+  EXPECT_EQ(DecodeError(MustRead("tests/golden/pictures/two_components.jpg")).message(),
+            "the JPEG picture has 2 components; 1 (grey), 3 (colour) and 4 (CMYK) are read");
+}
+
+// A checksum that is wrong, of each chunk that a picture cannot do without.
+TEST(HostileImage, PngChecksums) {
+  for (const char* name : {"palette_4.png", "rgb_8.png", "rgba_16_interlaced.png"}) {
+    const std::string file = MustRead(std::string("tests/golden/pictures/") + name);
+    for (const char* chunk : {"IHDR", "PLTE", "IDAT"}) {
+      const size_t at = file.find(chunk);
+      if (at == std::string::npos) continue;
+      uint32_t length = 0;
+      for (size_t i = 4; i >= 1; --i) length = length << 8 | static_cast<uint8_t>(file[at - i]);
+      std::string bad = file;
+      bad[at + 4 + length] = static_cast<char>(bad[at + 4 + length] ^ 1);
+      EXPECT_NE(DecodeError(bad).message().find("CRC error"), std::string::npos)
+          << name << " " << chunk << ": " << DecodeError(bad).message();
+    }
+  }
+}
+
+// Text and profiles may hold bombs; they are skipped unread.
+TEST(HostileImage, PngTextIsNotUnpacked) {
+  const std::string file = MustRead(std::string(kImages) + "rgb.png");
+  std::string junk(1 << 20, '\xff');
+  std::string with = file.substr(0, 33) + Big32(static_cast<uint32_t>(junk.size())) + "zTXt" + junk;
+  // The checksum counts for these too: libpng passes over a chunk whose checksum is wrong.
+  with += Big32(0) + file.substr(33);
+  StatusOr<RgbImage> image = DecodeImage(with, {}, false);
+  ASSERT_TRUE(image.ok()) << image.status().message();
+  EXPECT_EQ(image->pixels, DecodeImage(file, {}, false)->pixels);
+}
+
+TEST(HostileImage, SizesTakeNoMemory) {
+  const int64_t before = PeakKilobytes();
+  StatusOr<ImageSize> size = ReadImageSize(PngHeader(8192, 8192), {}, true);
+  ASSERT_TRUE(size.ok()) << size.status().message();
+  EXPECT_EQ(size->width, 8192);
+  size = ReadImageSize(JpegWithSize(8000, 8191), {}, true);
+  ASSERT_TRUE(size.ok());
+  EXPECT_EQ(size->height, 8191);
+  std::string gif = MustRead(std::string(kImages) + "two_frames.gif");
+  gif.replace(6, 4, Little16(8000) + Little16(7000));
+  size = ReadImageSize(gif, {}, true);
+  ASSERT_TRUE(size.ok());
+  EXPECT_EQ(size->width, 8000);
+  EXPECT_EQ(size->height, 7000);
+  std::string webp = MustRead(std::string(kImages) + "lossy.webp");
+  webp.replace(26, 4, Little16(8000) + Little16(7000));
+  size = ReadImageSize(webp, {}, true);
+  ASSERT_TRUE(size.ok());
+  EXPECT_EQ(size->height, 7000);
+  EXPECT_EQ(ReadImageSize("BM123456", {}, true).status().message(), DecodeError("BM123456").message());
+  EXPECT_LT(PeakKilobytes() - before, 8 << 10);
 }
 
 // Fifty thousand frames: only the first is read.

@@ -23,7 +23,7 @@ int64_t PatchesOf(ImageSize size, const MediaConfig& config) {
 }
 
 std::vector<uint8_t> RowsOf(const RgbImage& image, ImageSize fitted, const MediaConfig& config) {
-  return PatchRows(ResizeBicubic(image, fitted), config.patch_size, config.merge_size);
+  return ResizedPatchRows(image, fitted, config.patch_size, config.merge_size);
 }
 
 std::shared_ptr<MediaItem> ItemOf(std::vector<uint8_t> rows, int32_t frames, ImageSize fitted,
@@ -72,10 +72,11 @@ int64_t TokensOf(ImageSize fitted, const MediaConfig& config) {
 
 StatusOr<std::shared_ptr<MediaItem>> MakeImageItem(std::string_view encoded, const MediaConfig& config,
                                                    int64_t min_pixels, int64_t max_pixels) {
-  FD_ASSIGN_OR_RETURN(RgbImage image, DecodeImage(encoded, config.limits, config.apply_exif));
-  FD_ASSIGN_OR_RETURN(const ImageSize fitted,
-                      FittedSize({image.height, image.width}, 1, config, min_pixels, max_pixels));
-  return ItemOf(RowsOf(image, fitted, config), 1, fitted, config);
+  FD_ASSIGN_OR_RETURN(const ImageSize size, ReadImageSize(encoded, config.limits, config.apply_exif));
+  FD_RETURN_IF_ERROR(FittedSize(size, 1, config, min_pixels, max_pixels).status());
+  const PatchRule rule{config.patch_size, config.merge_size, min_pixels, max_pixels};
+  FD_ASSIGN_OR_RETURN(PatchImage image, DecodePatchRows(encoded, config.limits, config.apply_exif, rule));
+  return ItemOf(std::move(image.rows), 1, image.size, config);
 }
 
 StatusOr<std::shared_ptr<MediaItem>> MakeImageItem(std::string_view encoded, const MediaConfig& config) {

@@ -60,9 +60,15 @@ int StartReading(PngReader* reader) {
   return png_get_channels(reader->png, reader->info);
 }
 
-bool ReadRows(PngReader* reader, uint8_t* out, size_t row_bytes, size_t height, int passes) {
+bool ReadRows(PngReader* reader, int num_rows, uint8_t* const* rows) {
   if (setjmp(png_jmpbuf(reader->png)) != 0) return false;
-  for (int pass = 0; pass < passes; ++pass) {
+  for (int r = 0; r < num_rows; ++r) png_read_row(reader->png, rows[r], nullptr);
+  return true;
+}
+
+bool ReadInterlaced(PngReader* reader, uint8_t* out, size_t row_bytes, size_t height) {
+  if (setjmp(png_jmpbuf(reader->png)) != 0) return false;
+  for (int pass = 0; pass < 7; ++pass) {
     for (size_t y = 0; y < height; ++y) png_read_row(reader->png, out + y * row_bytes, nullptr);
   }
   return true;
@@ -73,61 +79,89 @@ Status Damaged(const PngReader& reader) {
                                 reader.error[0] != '\0' ? reader.error : "not enough memory"));
 }
 
-StatusOr<RgbImage> Decode(PngReader* reader, const ImageLimits& limits) {
-  // IHDR is the first chunk: 8 bytes of signature, length, name, then width and height.
-  auto big32 = [&](size_t at) {
-    int64_t value = 0;
-    for (size_t i = 0; i < 4; ++i) value = value << 8 | reader->data[at + i];
-    return value;
-  };
-  if (reader->size_bytes < 33) {
-    return InvalidArgument(StrCat("the PNG picture ends inside its header: ", reader->size_bytes, " bytes"));
+class PngRows : public StreamReader {
+ public:
+  explicit PngRows(std::string_view bytes) {
+    reader_.data = reinterpret_cast<const uint8_t*>(bytes.data());
+    reader_.size_bytes = bytes.size();
   }
-  if (std::memcmp(reader->data + 12, "IHDR", 4) != 0) {
-    return InvalidArgument("the PNG picture does not begin with its header (IHDR)");
-  }
-  RgbImage image;
-  image.width = big32(16);
-  image.height = big32(20);
-  FD_RETURN_IF_ERROR(CheckImageSize("PNG", image.width, image.height, limits));
+  ~PngRows() override { png_destroy_read_struct(&reader_.png, &reader_.info, nullptr); }
 
-  int channels = StartReading(reader);
-  if (channels == 0) return Damaged(*reader);
-  FD_CHECK(channels == 3 || channels == 4, channels);
-  FD_CHECK_EQ(png_get_image_width(reader->png, reader->info), image.width);
-  FD_CHECK_EQ(png_get_image_height(reader->png, reader->info), image.height);
-  size_t row_bytes = static_cast<size_t>(image.width * channels);
-  FD_CHECK_EQ(png_get_rowbytes(reader->png, reader->info), row_bytes);
-  int passes = png_get_interlace_type(reader->png, reader->info) == PNG_INTERLACE_NONE ? 1 : 7;
-
-  image.pixels.resize(row_bytes * static_cast<size_t>(image.height));
-  if (!ReadRows(reader, image.pixels.data(), row_bytes, static_cast<size_t>(image.height), passes)) {
-    return Damaged(*reader);
-  }
-  if (channels == 4) {
-    uint8_t* out = image.pixels.data();
-    const uint8_t* in = image.pixels.data();
-    for (int64_t i = 0; i < image.width * image.height; ++i, in += 4, out += 3) {
-      uint8_t rgba[4];
-      std::memcpy(rgba, in, 4);
-      PasteOnWhite(rgba, out);
+  Status Open(const ImageLimits& limits) {
+    // IHDR is the first chunk: 8 bytes of signature, length, name, then width and height.
+    auto big32 = [&](size_t at) {
+      int64_t value = 0;
+      for (size_t i = 0; i < 4; ++i) value = value << 8 | reader_.data[at + i];
+      return value;
+    };
+    if (reader_.size_bytes < 33) {
+      return InvalidArgument(
+          StrCat("the PNG picture ends inside its header: ", reader_.size_bytes, " bytes"));
     }
-    image.pixels.resize(static_cast<size_t>(3 * image.width * image.height));
+    if (std::memcmp(reader_.data + 12, "IHDR", 4) != 0) {
+      return InvalidArgument("the PNG picture does not begin with its header (IHDR)");
+    }
+    size_ = {big32(20), big32(16)};
+    return CheckImageSize("PNG", size_.width, size_.height, limits);
   }
-  return image;
-}
+
+ protected:
+  Status Decode(int num_rows, uint8_t* const* out) override {
+    if (channels_ == 0) FD_RETURN_IF_ERROR(Start());
+    if (!interlaced_.empty()) {
+      for (int r = 0; r < num_rows; ++r) Finish(interlaced_.data() + RowBytes() * next_++, out[r]);
+      return OkStatus();
+    }
+    if (channels_ == 3) return ReadRows(&reader_, num_rows, out) ? OkStatus() : Damaged(reader_);
+    for (int r = 0; r < num_rows; ++r) {
+      uint8_t* row = rgba_row_.data();
+      if (!ReadRows(&reader_, 1, &row)) return Damaged(reader_);
+      Finish(row, out[r]);
+    }
+    return OkStatus();
+  }
+
+ private:
+  size_t RowBytes() const { return static_cast<size_t>(size_.width * channels_); }
+
+  Status Start() {
+    channels_ = StartReading(&reader_);
+    if (channels_ == 0) return Damaged(reader_);
+    FD_CHECK(channels_ == 3 || channels_ == 4, channels_);
+    FD_CHECK_EQ(png_get_image_width(reader_.png, reader_.info), size_.width);
+    FD_CHECK_EQ(png_get_image_height(reader_.png, reader_.info), size_.height);
+    FD_CHECK_EQ(png_get_rowbytes(reader_.png, reader_.info), RowBytes());
+    if (png_get_interlace_type(reader_.png, reader_.info) == PNG_INTERLACE_NONE) {
+      if (channels_ == 4) rgba_row_.resize(RowBytes());
+      return OkStatus();
+    }
+    interlaced_.resize(RowBytes() * static_cast<size_t>(size_.height));
+    return ReadInterlaced(&reader_, interlaced_.data(), RowBytes(), static_cast<size_t>(size_.height))
+               ? OkStatus()
+               : Damaged(reader_);
+  }
+
+  void Finish(const uint8_t* row, uint8_t* out) const {
+    if (channels_ == 3) {
+      std::memcpy(out, row, RowBytes());
+      return;
+    }
+    for (int64_t x = 0; x < size_.width; ++x) PasteOnWhite(row + 4 * x, out + 3 * x);
+  }
+
+  PngReader reader_ = {};
+  int channels_ = 0;                 // 0 until the first row
+  size_t next_ = 0;                  // row of interlaced_
+  std::vector<uint8_t> interlaced_;  // [height, width, channels]: all rows come at once
+  std::vector<uint8_t> rgba_row_;
+};
 
 }  // namespace
 
-StatusOr<RgbImage> DecodePng(std::string_view bytes, const ImageLimits& limits) {
-  PngReader reader = {};
-  reader.data = reinterpret_cast<const uint8_t*>(bytes.data());
-  reader.size_bytes = bytes.size();
-  struct Destroyer {
-    PngReader* reader;
-    ~Destroyer() { png_destroy_read_struct(&reader->png, &reader->info, nullptr); }
-  } destroyer{&reader};
-  return Decode(&reader, limits);
+OpenedPicture OpenPng(std::string_view bytes, const ImageLimits& limits) {
+  auto rows = std::make_unique<PngRows>(bytes);
+  FD_RETURN_IF_ERROR(rows->Open(limits));
+  return std::unique_ptr<RowReader>(std::move(rows));
 }
 
 }  // namespace fd

@@ -8,11 +8,10 @@
 #include "base/check.h"
 #include "base/strings.h"
 #include "server/multimodal/image.h"
+#include "server/multimodal/resize_rows.h"
 
 namespace fd {
 namespace {
-
-constexpr int kPrecisionBits = 32 - 8 - 2;
 
 // A double as Python prints it, below 1e16.
 std::string PythonFloat(double value) {
@@ -30,15 +29,7 @@ double BicubicWeight(double x) {
   return 0.0;
 }
 
-// For every output position: which inputs it reads and their 22-bit weights.
-struct Taps {
-  int64_t per_output = 0;
-  std::vector<int64_t> first;   // [out]
-  std::vector<int64_t> count;   // [out]
-  std::vector<int32_t> weight;  // [out, per_output]
-};
-
-Taps MakeTaps(int64_t in_size, int64_t out_size) {
+Taps MakeTaps(int64_t in_size, int64_t out_size, const RowKernels& kernels) {
   const double scale = static_cast<double>(in_size) / static_cast<double>(out_size);
   const double filter_scale = std::max(scale, 1.0);
   const double support = 2.0 * filter_scale;
@@ -59,54 +50,140 @@ Taps MakeTaps(int64_t in_size, int64_t out_size) {
       sum += w[x];
     }
     for (int64_t x = 0; x < end - begin; ++x) {
-      double v = (sum != 0.0 ? w[x] / sum : w[x]) * (1 << kPrecisionBits);
+      double v = (sum != 0.0 ? w[x] / sum : w[x]) * (1 << kWeightBits);
       taps.weight[i * taps.per_output + x] = static_cast<int32_t>(v < 0 ? v - 0.5 : v + 0.5);
     }
     taps.first[i] = begin;
     taps.count[i] = end - begin;
+    taps.max_count = std::max(taps.max_count, end - begin);
   }
+  if (kernels.pack_taps != nullptr) kernels.pack_taps(&taps);
   return taps;
 }
 
-uint8_t Clip8(int32_t value) { return static_cast<uint8_t>(std::clamp(value >> kPrecisionBits, 0, 255)); }
+constexpr int kAtOnce = RowReader::kMaxRowsAtOnce;
 
-RgbImage ResizeWidth(const RgbImage& in, int64_t width) {
-  const Taps taps = MakeTaps(in.width, width);
-  RgbImage out{in.height, width, std::vector<uint8_t>(static_cast<size_t>(3 * in.height * width))};
-  uint8_t* to = out.pixels.data();
-  for (int64_t y = 0; y < in.height; ++y) {
-    const uint8_t* row = in.pixels.data() + 3 * y * in.width;
-    for (int64_t x = 0; x < width; ++x, to += 3) {
-      const uint8_t* from = row + 3 * taps.first[x];
-      const int32_t* weight = taps.weight.data() + x * taps.per_output;
-      int32_t r = 1 << (kPrecisionBits - 1), g = r, b = r;
-      for (int64_t k = 0; k < taps.count[x]; ++k, from += 3) {
-        r += from[0] * weight[k];
-        g += from[1] * weight[k];
-        b += from[2] * weight[k];
-      }
-      to[0] = Clip8(r), to[1] = Clip8(g), to[2] = Clip8(b);
-    }
+// The rows of a picture that somebody else keeps.
+class ImageRows : public RowReader {
+ public:
+  explicit ImageRows(const RgbImage& image) : image_(image) {
+    FD_CHECK(image.height > 0 && image.width > 0);
+    FD_CHECK_EQ(static_cast<int64_t>(image.pixels.size()), 3 * image.height * image.width);
+    size_ = {image.height, image.width};
   }
-  return out;
+  Status Next(int num_rows, const uint8_t** rows) override {
+    for (int r = 0; r < num_rows; ++r, ++next_) rows[r] = image_.pixels.data() + 3 * image_.width * next_;
+    return OkStatus();
+  }
+  StatusOr<RgbImage> ReadAll() override { return image_; }
+
+ private:
+  const RgbImage& image_;
+  int64_t next_ = 0;
+};
+
+// Rows of the picture at the new width, in order; the last few are kept, for the sum over rows.
+class WideRows {
+ public:
+  // keep: how many rows are asked for together, at most.
+  WideRows(RowReader* reader, int64_t width, int64_t keep, const RowKernels& kernels)
+      : reader_(*reader), kernels_(kernels), row_bytes_(3 * width), slots_(keep + kAtOnce) {
+    is_identity_ = reader_.size().width == width;
+    if (!is_identity_) taps_ = MakeTaps(reader_.size().width, width, kernels);
+    ring_.resize(static_cast<size_t>(slots_ * row_bytes_));
+  }
+
+  // Reads on until row y is there.
+  Status ReadTo(int64_t y) {
+    while (next_ <= y) {
+      const int n = static_cast<int>(std::min<int64_t>(kAtOnce, reader_.size().height - next_));
+      const uint8_t* in[kAtOnce];
+      uint8_t* out[kAtOnce];
+      FD_RETURN_IF_ERROR(reader_.Next(n, in));
+      for (int r = 0; r < n; ++r) out[r] = Slot(next_ + r);
+      if (is_identity_) {
+        for (int r = 0; r < n; ++r) std::memcpy(out[r], in[r], static_cast<size_t>(row_bytes_));
+      } else {
+        kernels_.resize_width(in, reader_.size().width, taps_, out, n);
+      }
+      next_ += n;
+    }
+    return OkStatus();
+  }
+  // One of the `keep` rows up to the last that ReadTo was asked for.
+  const uint8_t* Row(int64_t y) { return Slot(y); }
+
+ private:
+  uint8_t* Slot(int64_t y) { return ring_.data() + y % slots_ * row_bytes_; }
+
+  RowReader& reader_;
+  const RowKernels& kernels_;
+  const int64_t row_bytes_;
+  const int64_t slots_;
+  bool is_identity_ = false;
+  Taps taps_;
+  int64_t next_ = 0;  // the first row that is not in the ring yet
+  std::vector<uint8_t> ring_;
+};
+
+// Both passes, row by row. An output row is written to target(y) and then handed to done(y, row); where the
+// height stays, nothing is left to compute and only done() sees it.
+template <typename Target, typename Done>
+Status ForEachResizedRow(RowReader* reader, ImageSize size, const RowKernels& kernels, Target target,
+                         Done done) {
+  FD_CHECK(size.height > 0 && size.width > 0);
+  if (reader->size().height == size.height) {
+    WideRows rows(reader, size.width, 1, kernels);
+    for (int64_t y = 0; y < size.height; ++y) {
+      FD_RETURN_IF_ERROR(rows.ReadTo(y));
+      done(y, rows.Row(y));
+    }
+    return OkStatus();
+  }
+  const Taps taps = MakeTaps(reader->size().height, size.height, PlainRowKernels());
+  WideRows rows(reader, size.width, taps.max_count, kernels);
+  std::vector<const uint8_t*> summands(static_cast<size_t>(taps.max_count));
+  for (int64_t y = 0; y < size.height; ++y) {
+    const int64_t first = taps.first[static_cast<size_t>(y)], count = taps.count[static_cast<size_t>(y)];
+    FD_RETURN_IF_ERROR(rows.ReadTo(first + count - 1));
+    for (int64_t k = 0; k < count; ++k) summands[static_cast<size_t>(k)] = rows.Row(first + k);
+    uint8_t* out = target(y);
+    kernels.resize_height(summands.data(), taps.weight.data() + y * taps.per_output, count, 3 * size.width,
+                          out);
+    done(y, out);
+  }
+  return OkStatus();
 }
 
-RgbImage ResizeHeight(const RgbImage& in, int64_t height) {
-  const Taps taps = MakeTaps(in.height, height);
-  const int64_t row_bytes = 3 * in.width;
-  RgbImage out{height, in.width, std::vector<uint8_t>(static_cast<size_t>(height * row_bytes))};
-  std::vector<int32_t> sum(static_cast<size_t>(row_bytes));
-  for (int64_t y = 0; y < height; ++y) {
-    std::fill(sum.begin(), sum.end(), 1 << (kPrecisionBits - 1));
-    for (int64_t k = 0; k < taps.count[y]; ++k) {
-      const uint8_t* from = in.pixels.data() + (taps.first[y] + k) * row_bytes;
-      const int32_t weight = taps.weight[y * taps.per_output + k];
-      for (int64_t i = 0; i < row_bytes; ++i) sum[i] += from[i] * weight;
-    }
-    uint8_t* to = out.pixels.data() + y * row_bytes;
-    for (int64_t i = 0; i < row_bytes; ++i) to[i] = Clip8(sum[i]);
+StatusOr<std::vector<uint8_t>> CutRows(const RowKernels& kernels, RowReader* reader, ImageSize size,
+                                       int64_t patch_size, int64_t merge_size) {
+  const int64_t block = patch_size * merge_size;
+  FD_CHECK(block > 0 && size.height % block == 0 && size.width % block == 0, size.height, "x", size.width);
+  const int64_t across = size.width / patch_size, channel = patch_size * patch_size, patch = 3 * channel;
+  std::vector<uint8_t> rows(static_cast<size_t>(3 * size.height * size.width));
+  std::vector<uint8_t> resized(static_cast<size_t>(3 * size.width));
+  std::vector<int64_t> place(static_cast<size_t>(across));  // of a patch in its row of blocks, in bytes
+  for (int64_t px = 0; px < across; ++px) {
+    place[static_cast<size_t>(px)] = (px / merge_size * merge_size * merge_size + px % merge_size) * patch;
   }
-  return out;
+  std::vector<uint8_t*> patches(static_cast<size_t>(across));  // where the row goes in each patch
+  auto split = [&](int64_t y, const uint8_t* row) {
+    // Patches stand in blocks of merge_size x merge_size, blocks row by row.
+    const int64_t py = y / patch_size;
+    uint8_t* begin = rows.data() + y % patch_size * patch_size +
+                     (py / merge_size * merge_size * across + py % merge_size * merge_size) * patch;
+    for (size_t px = 0; px < place.size(); ++px) patches[px] = begin + place[px];
+    if (patch_size == 14) return kernels.split_patches_14(row, across, patches.data());
+    for (int64_t px = 0; px < across; ++px) {
+      uint8_t* to = patches[static_cast<size_t>(px)];
+      for (int64_t x = 0; x < patch_size; ++x, row += 3) {
+        to[x] = row[0], to[channel + x] = row[1], to[2 * channel + x] = row[2];
+      }
+    }
+  };
+  FD_RETURN_IF_ERROR(
+      ForEachResizedRow(reader, size, kernels, [&](int64_t) { return resized.data(); }, split));
+  return rows;
 }
 
 }  // namespace
@@ -145,36 +222,41 @@ StatusOr<ImageSize> SmartResize(int64_t height, int64_t width, int64_t factor, i
 }
 
 RgbImage ResizeBicubic(const RgbImage& image, ImageSize size) {
-  FD_CHECK(image.height > 0 && image.width > 0 && size.height > 0 && size.width > 0);
-  FD_CHECK_EQ(static_cast<int64_t>(image.pixels.size()), 3 * image.height * image.width);
-  // A pass between equal sizes is the identity.
-  if (image.width == size.width) {
-    return image.height == size.height ? image : ResizeHeight(image, size.height);
-  }
-  RgbImage wide = ResizeWidth(image, size.width);
-  return image.height == size.height ? wide : ResizeHeight(wide, size.height);
+  return ResizeBicubicWith(BestRowKernels(), image, size);
+}
+
+RgbImage ResizeBicubicWith(const RowKernels& kernels, const RgbImage& image, ImageSize size) {
+  const int64_t row_bytes = 3 * size.width;
+  RgbImage out{size.height, size.width, std::vector<uint8_t>(static_cast<size_t>(size.height * row_bytes))};
+  auto target = [&](int64_t y) { return out.pixels.data() + y * row_bytes; };
+  ImageRows reader(image);
+  const Status status = ForEachResizedRow(&reader, size, kernels, target, [&](int64_t y, const uint8_t* row) {
+    if (row != target(y)) std::memcpy(target(y), row, static_cast<size_t>(row_bytes));
+  });
+  FD_CHECK(status.ok(), status.message());
+  return out;
 }
 
 std::vector<uint8_t> PatchRows(const RgbImage& image, int64_t patch_size, int64_t merge_size) {
-  const int64_t block = patch_size * merge_size;
-  FD_CHECK(block > 0 && image.height % block == 0 && image.width % block == 0, image.height, "x",
-           image.width);
-  std::vector<uint8_t> rows(image.pixels.size());
-  uint8_t* out = rows.data();
-  for (int64_t by = 0; by < image.height; by += block) {
-    for (int64_t bx = 0; bx < image.width; bx += block) {
-      for (int64_t patch = 0; patch < merge_size * merge_size; ++patch) {
-        const int64_t y0 = by + patch / merge_size * patch_size, x0 = bx + patch % merge_size * patch_size;
-        for (int64_t c = 0; c < 3; ++c) {
-          for (int64_t y = 0; y < patch_size; ++y) {
-            const uint8_t* from = image.pixels.data() + 3 * ((y0 + y) * image.width + x0) + c;
-            for (int64_t x = 0; x < patch_size; ++x) *out++ = from[3 * x];
-          }
-        }
-      }
-    }
-  }
-  return rows;
+  return ResizedPatchRows(image, {image.height, image.width}, patch_size, merge_size);
+}
+
+std::vector<uint8_t> ResizedPatchRows(const RgbImage& image, ImageSize size, int64_t patch_size,
+                                      int64_t merge_size) {
+  return ResizedPatchRowsWith(BestRowKernels(), image, size, patch_size, merge_size);
+}
+
+std::vector<uint8_t> ResizedPatchRowsWith(const RowKernels& kernels, const RgbImage& image, ImageSize size,
+                                          int64_t patch_size, int64_t merge_size) {
+  ImageRows reader(image);
+  StatusOr<std::vector<uint8_t>> rows = CutRows(kernels, &reader, size, patch_size, merge_size);
+  FD_CHECK(rows.ok(), rows.status().message());
+  return *std::move(rows);
+}
+
+StatusOr<std::vector<uint8_t>> ReadPatchRows(RowReader* reader, ImageSize size, int64_t patch_size,
+                                             int64_t merge_size) {
+  return CutRows(BestRowKernels(), reader, size, patch_size, merge_size);
 }
 
 }  // namespace fd

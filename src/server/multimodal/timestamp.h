@@ -10,18 +10,19 @@
 
 namespace fd {
 
-// "time: 00:01:02.50": seconds of width 5 with two decimals.
+// "time: 00:01:02.50": seconds of width 5 with two decimals. What is negative or no number counts as 0.
 std::string TimestampText(double seconds);
 
 // A loaded font. Draw may be called from any thread, also at once.
 class TimestampFont {
  public:
-  // font_path: Roboto-Regular.ttf of the checkpoint.
+  // font_path: Roboto-Regular.ttf of the checkpoint. The file is read whole and checked: a damaged one, one
+  // that cannot be scaled or one without the letters of a time is an error that names the path.
   static StatusOr<std::unique_ptr<TimestampFont>> Load(const std::string& font_path);
   ~TimestampFont();
 
-  // Size int(0.1 * shorter side), stroke int(0.1 * size) in white under black text at the top left. A frame too small for a
-  // font of one pixel is left as it is.
+  // Size int(0.1 * shorter side), stroke int(0.1 * size) in white under black text at the top left. A frame
+  // too small for a font of one pixel is left as it is.
   void Draw(double seconds, RgbImage* frame) const;
 
  private:

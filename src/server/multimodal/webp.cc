@@ -94,13 +94,41 @@ StatusOr<RgbImage> DecodeFirstFrame(const uint8_t* data, size_t size_bytes, cons
   return canvas;
 }
 
+class WebpPicture : public WholeReader {
+ public:
+  WebpPicture(std::string_view bytes, const ImageLimits& limits) : bytes_(bytes), limits_(limits) {}
+
+  Status Open() {
+    FD_ASSIGN_OR_RETURN(WebPBitstreamFeatures features, ReadHeader(data(), bytes_.size(), limits_));
+    size_ = {features.height, features.width};  // of the canvas, where it is animated
+    is_animated_ = features.has_animation != 0;
+    return OkStatus();
+  }
+
+ protected:
+  StatusOr<RgbImage> Decode() override {
+    StatusOr<RgbImage> image = is_animated_ ? DecodeFirstFrame(data(), bytes_.size(), limits_)
+                                            : DecodeStill(data(), bytes_.size(), limits_);
+    if (image.ok() && (image->height != size_.height || image->width != size_.width)) {
+      return Damaged("its header and its pixels differ in size");
+    }
+    return image;
+  }
+
+ private:
+  const uint8_t* data() const { return reinterpret_cast<const uint8_t*>(bytes_.data()); }
+
+  const std::string_view bytes_;
+  const ImageLimits limits_;
+  bool is_animated_ = false;
+};
+
 }  // namespace
 
-StatusOr<RgbImage> DecodeWebp(std::string_view bytes, const ImageLimits& limits) {
-  auto* data = reinterpret_cast<const uint8_t*>(bytes.data());
-  FD_ASSIGN_OR_RETURN(WebPBitstreamFeatures features, ReadHeader(data, bytes.size(), limits));
-  return features.has_animation ? DecodeFirstFrame(data, bytes.size(), limits)
-                                : DecodeStill(data, bytes.size(), limits);
+OpenedPicture OpenWebp(std::string_view bytes, const ImageLimits& limits) {
+  auto picture = std::make_unique<WebpPicture>(bytes, limits);
+  FD_RETURN_IF_ERROR(picture->Open());
+  return std::unique_ptr<RowReader>(std::move(picture));
 }
 
 }  // namespace fd
