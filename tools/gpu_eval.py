@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Asks a real server all questions of tests/eval (without video) in every engine mode, at several concurrencies.
+"""Asks a real server all questions of tests/eval in every engine mode, at several concurrencies.
 
 Usage: tools/gpu_eval.py [--binary build/cuda-portable/fastdeploy] [--device cuda:0] [--concurrency 1,16,128] [--modes NAME,NAME]
 Python's standard library only. One line a mode and concurrency; exit code 1 when a bar is missed, a page leaks or a server ends badly.
@@ -35,7 +35,7 @@ MODES = {
 }
 # A flag that stands again in a mode's own list is left out here: flags may not repeat.
 BASE_FLAGS = {"--max-model-len": "4096", "--max-num-seqs": "128", "--max-num-batched-tokens": "384",
-              "--limit-mm-per-prompt": '{"image": 100}', "--reasoning-parser": "ernie-45-vl"}
+              "--limit-mm-per-prompt": '{"image": 100, "video": 100}', "--reasoning-parser": "ernie-45-vl"}
 REQUEST_TIMEOUT_S = 120
 
 
