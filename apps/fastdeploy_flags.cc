@@ -82,8 +82,6 @@ constexpr KnownFlag kFlags[] = {
     {"pooler-config", Kind::kRefuseValue, "", kPooling},
     {"use-warmup", Kind::kOnly, "0", "nothing needs a warm-up run"},
     {"mm-processor-kwargs", Kind::kRefuseValue, "", kProcessor},
-    {"max-encoder-cache", Kind::kRefuseValue, "",
-     "a cache of encoded pictures across requests is still to come"},
     {"max-processor-cache", Kind::kOnly, "-1|0",
      "a cache of prepared pictures across requests is still to come"},
     {"enable-mm", Kind::kNoteSwitch, "", "whether a model sees pictures is read from its config.json"},

@@ -36,20 +36,15 @@ int64_t MaxPatches(const ModelConfig& config, const MediaConfig& media) {
   return media.image_max_pixels / (config.vision->patch_size * config.vision->patch_size);
 }
 
-// Scratch of the largest step and of the largest picture; they never run at the same time.
+// Scratch of the largest step and of the most pictures that are encoded in one; they never run at the same
+// time.
 int64_t WorkspaceBytes(const ops::Context& ctx, const ModelConfig& config, DType dtype,
-                       const EngineOptions& options, const std::optional<MediaConfig>& media) {
+                       const EngineOptions& options) {
   const int64_t sequences = options.MaxStepSequences();
   int64_t bytes = std::max(ForwardScratchBytes(ctx, config, dtype, options.max_num_batched_tokens, sequences,
                                                PagesForTokens(options.max_model_len) * kKvPageTokens),
                            ops::SampleScratchBytes(ctx, sequences, config.vocab_size));
-  if (config.vision && media) {
-    const VisionConfig& vision = *config.vision;
-    const int64_t patches = MaxPatches(config, *media);
-    const int64_t patch_bytes = vision.in_channels * vision.patch_size * vision.patch_size;
-    bytes = std::max(bytes, patches * patch_bytes + EncodeScratchBytes(ctx, config, dtype, patches, patches));
-  }
-  return Arena::PaddedBytes(bytes);
+  return Arena::PaddedBytes(std::max(bytes, EncodeStepScratchBytes(ctx, config, dtype, options)));
 }
 
 StatusOr<MemoryPlan> PlanFor(const ModelFlags& flags, const NeedsOf& needs_of, EngineOptions* options) {
@@ -101,6 +96,11 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
 // that the driver loads at first use, and the recorded decode steps.
 constexpr int64_t kLibraryBytes = int64_t{384} << 20;
 constexpr int64_t kGraphBytes = int64_t{2} << 20;
+
+// Of pictures' tokens. A GPU's step of so many takes about 45 ms for ERNIE-4.5-VL-28B (docs/PERFORMANCE.md);
+// a CPU gains little from larger ones and makes its other sequences wait.
+constexpr int64_t kCudaEncoderCacheTokens = 16384, kCpuEncoderCacheTokens = 4096;
+constexpr int64_t kCudaEncoderBatchTokens = 2048, kCpuEncoderBatchTokens = 1024;
 
 int64_t AvailableBytes(Device device, const EngineOptions& options) {
   if (device.type == DeviceType::kCpu) return AvailableMemoryBytes();
@@ -161,6 +161,12 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
       std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
   options.num_kv_pages = flags.num_kv_pages;
   if (media && config.vision) options.max_media_tokens = MaxPatches(config, *media) / 4;
+  options.encoder_cache_tokens = flags.encoder_cache_tokens;
+  if (options.encoder_cache_tokens < 0)
+    options.encoder_cache_tokens = cuda ? kCudaEncoderCacheTokens : kCpuEncoderCacheTokens;
+  options.max_encoder_batch_tokens = flags.max_encoder_batch_tokens;
+  if (options.max_encoder_batch_tokens == 0)
+    options.max_encoder_batch_tokens = cuda ? kCudaEncoderBatchTokens : kCpuEncoderBatchTokens;
   const int64_t available_bytes = AvailableBytes(ctx.device, options);
   const NeedsOf needs_of = [&](const EngineOptions& o) {
     MemoryNeeds needs;
@@ -169,7 +175,8 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     needs.weight_bytes = opened.weight_bytes();
     needs.page_bytes = KvBytesPerPage(config, load.dtype);
     needs.executor_bytes = ExecutorBytes(config, load.dtype, o);
-    needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o, media);
+    needs.encoder_bytes = EncoderSlabBytes(config, load.dtype, o);
+    needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o);
     return needs;
   };
   FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs_of, &options));
@@ -211,6 +218,10 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   EngineOptions options;
   FD_ASSIGN_OR_RETURN(options.max_model_len, MaxModelLen(flags, config));
   // What is small and may be wrong comes before the weights.
+  std::unique_ptr<StepLog> step_log;
+  if (!service_flags.step_log.empty()) {
+    FD_ASSIGN_OR_RETURN(step_log, StepLog::Open(service_flags.step_log));
+  }
   FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
   Service& service = *loaded->service;
   options.max_waiting_requests = service_flags.max_waiting_requests;
@@ -220,6 +231,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   service.max_num_seqs = loaded->engine->options().max_num_seqs;
   service.engine = DoorOf(*loaded->engine);
   if (on_device_lost) loaded->engine->OnDeviceLost(on_device_lost);
+  if (step_log != nullptr) loaded->engine->LogSteps(std::move(step_log));
   loaded->engine->Start();
   return loaded;
 }
@@ -233,7 +245,9 @@ void LogModel(const LoadedModel& model) {
   LogInfo("limits: ", options.max_model_len, " tokens a sequence, ", options.max_num_seqs,
           " sequences at once, ", options.max_num_batched_tokens, " tokens a step, ",
           options.max_waiting_requests, " waiting requests",
-          model.service->media ? StrCat(", pictures a request: ", model.service->limits.images_per_prompt)
+          model.service->media ? StrCat(", pictures a request: ", model.service->limits.images_per_prompt,
+                                        ", encoder cache: ", options.EncoderSlabTokens(), " tokens, ",
+                                        options.max_encoder_batch_tokens, " a step")
                                : std::string());
 }
 

@@ -27,14 +27,18 @@ struct SamplingParams {
   std::vector<int32_t> stop_token_ids;  // besides the model's end tokens
 };
 
-// One picture or video of a prompt, decoded and resized. Immutable, so the engine and the executor may share
-// it.
+// One picture or part of a video of a prompt, decoded and resized. Immutable, so the engine and the executor
+// may share it.
 struct MediaItem {
   Hash128 content_hash;                        // of grid and pixels: equal hash, equal encoder output
   int32_t grid_t = 1, grid_h = 0, grid_w = 0;  // in patches
   std::vector<uint8_t> patch_rows;             // [grid_t * grid_h * grid_w, 588], 2x2-block order
   int64_t first_token = 0;                     // index in the prompt of its first placeholder
   int64_t num_tokens = 0;                      // consecutive placeholders
+
+  // The work of encoding it, in tokens of a picture: a video's cost two of them each, since frames are joined
+  // in pairs.
+  int64_t EncodeTokens() const { return int64_t{grid_t} * grid_h * grid_w / 4; }
 };
 
 enum class FinishReason : uint8_t { kStop, kLength, kAborted, kError };

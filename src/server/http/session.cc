@@ -440,7 +440,14 @@ HttpResponse Session::MetricsText() const {
                                                  .free_pages = stats.free_pages,
                                                  .cached_pages = stats.cached_pages,
                                                  .used_pages = stats.used_pages,
-                                                 .total_pages = stats.total_pages})};
+                                                 .total_pages = stats.total_pages,
+                                                 .encoded_items = stats.encoded_items,
+                                                 .encoded_tokens = stats.encoded_tokens,
+                                                 .encode_seconds = stats.encode_ms / 1000,
+                                                 .encoder_hits = stats.encoder_hits,
+                                                 .encoder_hit_tokens = stats.encoder_hit_tokens,
+                                                 .encoder_kept_tokens = stats.encoder_kept_tokens,
+                                                 .encoder_capacity_tokens = stats.encoder_capacity_tokens})};
 }
 
 // Sees the client leave while nothing is written: readable with nothing to read means closed.

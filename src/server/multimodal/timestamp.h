@@ -20,8 +20,8 @@ class TimestampFont {
   static StatusOr<std::unique_ptr<TimestampFont>> Load(const std::string& font_path);
   ~TimestampFont();
 
-  // Size int(0.1 * shorter side), stroke int(0.1 * size) in white under black text at the top left. A frame too small for a
-  // font of one pixel is left as it is.
+  // Size int(0.1 * shorter side), stroke int(0.1 * size) in white under black text at the top left. A frame
+  // too small for a font of one pixel is left as it is.
   void Draw(double seconds, RgbImage* frame) const;
 
  private:

@@ -3,8 +3,7 @@
 namespace fd {
 
 Status ReadVideo(std::string_view, const VideoSampling&, const VideoLimits&, std::stop_token,
-                 const std::function<Status(const VideoInfo&)>&,
-                 const std::function<Status(VideoFrame&&)>&) {
+                 const std::function<Status(const VideoInfo&)>&, const std::function<Status(VideoFrame&&)>&) {
   return Unimplemented("videos are still to come");
 }
 
