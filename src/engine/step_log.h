@@ -1,5 +1,5 @@
-// One line of JSON for each step, into a file: for finding out why a server is slow, and for tests. Engine
-// thread.
+// One line of JSON for each step, into a file: for finding out why a server is slow, and for tests. Numbers
+// ascend; turns of the loop without work have one too and no line. Engine thread.
 //
 // {"step":7,"time":1735689600.123,"tokens":384,"outputs":2,"sequences":3,"decodes":2,"prefills":1,"waiting":0,
 //  "encoded_items":1,"encoded_tokens":256,"encoder_hits":0,"encoder_hit_tokens":0,"kept_tokens":1024,

@@ -97,7 +97,7 @@ def test_a_hundred_pictures_keep_the_chunk_budget(start_server, tmp_path):
     assert reply["usage"]["prompt_tokens"] > 100 * 4
     server.wait_idle(10)
     seen = steps(log)
-    assert [s["step"] for s in seen] == list(range(1, len(seen) + 1))
+    assert all(a["step"] < b["step"] for a, b in zip(seen, seen[1:]))
     assert max(s["tokens"] for s in seen) <= 384
     assert sum(s["tokens"] for s in seen if s["prefills"]) >= reply["usage"]["prompt_tokens"]
     assert sum(s["encoded_items"] for s in seen) == 100
