@@ -97,10 +97,14 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
 constexpr int64_t kLibraryBytes = int64_t{384} << 20;
 constexpr int64_t kGraphBytes = int64_t{2} << 20;
 
-// Of pictures' tokens. A GPU's step of so many takes about 45 ms for ERNIE-4.5-VL-28B (docs/PERFORMANCE.md);
-// a CPU gains little from larger ones and makes its other sequences wait.
 constexpr int64_t kCudaEncoderCacheTokens = 16384, kCpuEncoderCacheTokens = 4096;
-constexpr int64_t kCudaEncoderBatchTokens = 2048, kCpuEncoderBatchTokens = 1024;
+// A token of a picture costs the encoder about what it costs the network, so the step that
+// --max-num-batched-tokens allows says how long a step may take; twice of it, because pictures are not cut.
+// But hardly more scratch than the largest picture takes.
+int64_t EncoderBatchTokens(const EngineOptions& options) {
+  return std::min<int64_t>(2 * options.max_num_batched_tokens,
+                           std::max<int64_t>(4096, options.max_media_tokens));
+}
 
 int64_t AvailableBytes(Device device, const EngineOptions& options) {
   if (device.type == DeviceType::kCpu) return AvailableMemoryBytes();
@@ -165,8 +169,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   if (options.encoder_cache_tokens < 0)
     options.encoder_cache_tokens = cuda ? kCudaEncoderCacheTokens : kCpuEncoderCacheTokens;
   options.max_encoder_batch_tokens = flags.max_encoder_batch_tokens;
-  if (options.max_encoder_batch_tokens == 0)
-    options.max_encoder_batch_tokens = cuda ? kCudaEncoderBatchTokens : kCpuEncoderBatchTokens;
+  if (options.max_encoder_batch_tokens == 0) options.max_encoder_batch_tokens = EncoderBatchTokens(options);
   const int64_t available_bytes = AvailableBytes(ctx.device, options);
   const NeedsOf needs_of = [&](const EngineOptions& o) {
     MemoryNeeds needs;

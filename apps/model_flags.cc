@@ -73,7 +73,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
                 "The same under FastDeploy's name", "as above");
   flags.Integer("max-encoder-batch-tokens", &values->max_encoder_batch_tokens, {1, 1 << 20, 4096},
                 "Tokens of pictures encoded in one step; a larger picture goes alone",
-                "2048 on CUDA, 1024 on the CPU");
+                "twice --max-num-batched-tokens, at most 4096 or the largest picture");
   flags.Switch("no-overlap", &values->no_overlap,
                "Plan a step only when the one before has ended (the CPU always does)");
   flags.Switch("no-cuda-graphs", &values->no_cuda_graphs, "Launch every kernel of a decode step by itself");

@@ -23,7 +23,7 @@ struct ModelFlags {
   int64_t max_num_batched_tokens = 2048;
   int64_t num_kv_pages = 0;              // 0: a share of memory
   int64_t encoder_cache_tokens = -1;     // negative: by device
-  int64_t max_encoder_batch_tokens = 0;  // 0: by device
+  int64_t max_encoder_batch_tokens = 0;  // 0: by max_num_batched_tokens
   double gpu_memory_utilization = 0.9;   // FastDeploy's name; without a GPU: of the memory that is available
   bool no_overlap = false;
   bool no_cuda_graphs = false;

@@ -439,6 +439,38 @@ TEST(Scheduler, WhoeverWaitsForRoomIsNotOvertaken) {
   EXPECT_EQ(plan.encode_tokens, 24);
 }
 
+// 131072 tokens with 9000 pictures, beside a sequence that decodes all the while.
+TEST(Scheduler, AFullContextOfPictures) {
+  EngineOptions o = Options(4, 384, 2100);
+  o.max_model_len = 131072;
+  o.max_media_tokens = 1196;
+  o.encoder_cache_tokens = 16384;
+  Scheduler scheduler(o);
+  GenerateRequest decoding = PictureRequest(1, 10, {});
+  decoding.sampling.max_tokens = 3000;
+  scheduler.Add(std::move(decoding));
+  scheduler.Schedule();
+  std::vector<std::shared_ptr<const MediaItem>> media;
+  for (int64_t i = 0; i < 9000; ++i) media.push_back(Picture(1 + i, 14 * i, 12));
+  scheduler.Add(PictureRequest(2, 131072 - 2, media));
+  int64_t steps = 0, encoded = 0, media_rows = 0;
+  while (scheduler.Find(2)->computed_tokens < 131070) {
+    scheduler.Append(*scheduler.Find(1), 7);
+    const StepPlan plan = scheduler.Schedule();
+    ASSERT_LE(plan.num_tokens, 384);
+    ASSERT_EQ(plan.num_decodes, 1);
+    encoded += static_cast<int64_t>(plan.encodes.size());
+    for (const MediaSlice& slice : plan.sequences.at(1).media) media_rows += slice.count;
+    ++steps;
+  }
+  EXPECT_EQ(steps, (131070 + 382) / 383);
+  EXPECT_EQ(encoded, 9000);
+  EXPECT_EQ(media_rows, 9000 * 12);
+  scheduler.Remove(1);
+  scheduler.Remove(2);
+  scheduler.CheckIdle();
+}
+
 TEST(Scheduler, RandomWorkloads) {
   int64_t preemptions = 0;
   for (uint32_t seed = 0; seed < 240; ++seed) {
