@@ -80,8 +80,6 @@ constexpr KnownFlag kFlags[] = {
     {"override-pooler-config", Kind::kRefuseValue, "", kPooling},
     {"pooler-config", Kind::kRefuseValue, "", kPooling},
     {"use-warmup", Kind::kOnly, "0", "nothing needs a warm-up run"},
-    {"max-encoder-cache", Kind::kRefuseValue, "",
-     "a cache of encoded pictures across requests is still to come"},
     {"enable-mm", Kind::kNoteSwitch, "", "whether a model sees pictures is read from its config.json"},
     {"tool-call-parser", Kind::kRefuseValue, "", kTools},
     {"tool-parser-plugin", Kind::kRefuseValue, "", kPlugin},

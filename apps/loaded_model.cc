@@ -33,20 +33,15 @@ StatusOr<int64_t> MaxModelLen(const ModelFlags& flags, const ModelConfig& config
   return flags.max_model_len;
 }
 
-// Scratch of the largest step and of the largest picture or pair of frames; they never run at the same time.
+// Scratch of the largest step and of the most pictures that are encoded in one; they never run at the same
+// time.
 int64_t WorkspaceBytes(const ops::Context& ctx, const ModelConfig& config, DType dtype,
-                       const EngineOptions& options, const std::optional<MediaConfig>& media) {
+                       const EngineOptions& options) {
   const int64_t sequences = options.MaxStepSequences();
   int64_t bytes = std::max(ForwardScratchBytes(ctx, config, dtype, options.max_num_batched_tokens, sequences,
                                                PagesForTokens(options.max_model_len) * kKvPageTokens),
                            ops::SampleScratchBytes(ctx, sequences, config.vocab_size));
-  if (config.vision && media) {
-    const VisionConfig& vision = *config.vision;
-    const int64_t patches = MaxItemPatches(*media);
-    const int64_t patch_bytes = vision.in_channels * vision.patch_size * vision.patch_size;
-    bytes = std::max(bytes, patches * patch_bytes + EncodeScratchBytes(ctx, config, dtype, patches, patches));
-  }
-  return Arena::PaddedBytes(bytes);
+  return Arena::PaddedBytes(std::max(bytes, EncodeStepScratchBytes(ctx, config, dtype, options)));
 }
 
 StatusOr<MemoryPlan> PlanFor(const ModelFlags& flags, const NeedsOf& needs_of, EngineOptions* options) {
@@ -112,6 +107,15 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
 constexpr int64_t kLibraryBytes = int64_t{384} << 20;
 constexpr int64_t kGraphBytes = int64_t{2} << 20;
 
+constexpr int64_t kCudaEncoderCacheTokens = 16384, kCpuEncoderCacheTokens = 4096;
+// A token of a picture costs the encoder about what it costs the network, so the step that
+// --max-num-batched-tokens allows says how long a step may take; twice of it, because pictures are not cut.
+// But hardly more scratch than the largest picture takes.
+int64_t EncoderBatchTokens(const EngineOptions& options) {
+  return std::min<int64_t>(2 * options.max_num_batched_tokens,
+                           std::max<int64_t>(4096, options.max_media_tokens));
+}
+
 int64_t AvailableBytes(Device device, const EngineOptions& options) {
   if (device.type == DeviceType::kCpu) return AvailableMemoryBytes();
   const int64_t graphs =
@@ -171,6 +175,11 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
       std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
   options.num_kv_pages = flags.num_kv_pages;
   if (media && config.vision) options.max_media_tokens = MaxItemPatches(*media) / 4;
+  options.encoder_cache_tokens = flags.encoder_cache_tokens;
+  if (options.encoder_cache_tokens < 0)
+    options.encoder_cache_tokens = cuda ? kCudaEncoderCacheTokens : kCpuEncoderCacheTokens;
+  options.max_encoder_batch_tokens = flags.max_encoder_batch_tokens;
+  if (options.max_encoder_batch_tokens == 0) options.max_encoder_batch_tokens = EncoderBatchTokens(options);
   const int64_t available_bytes = AvailableBytes(ctx.device, options);
   const NeedsOf needs_of = [&](const EngineOptions& o) {
     MemoryNeeds needs;
@@ -179,7 +188,8 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     needs.weight_bytes = opened.weight_bytes();
     needs.page_bytes = KvBytesPerPage(config, load.dtype);
     needs.executor_bytes = ExecutorBytes(config, load.dtype, o);
-    needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o, media);
+    needs.encoder_bytes = EncoderSlabBytes(config, load.dtype, o);
+    needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o);
     return needs;
   };
   FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs_of, &options));
@@ -221,6 +231,10 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   EngineOptions options;
   FD_ASSIGN_OR_RETURN(options.max_model_len, MaxModelLen(flags, config));
   // What is small and may be wrong comes before the weights.
+  std::unique_ptr<StepLog> step_log;
+  if (!service_flags.step_log.empty()) {
+    FD_ASSIGN_OR_RETURN(step_log, StepLog::Open(service_flags.step_log));
+  }
   FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
   Service& service = *loaded->service;
   options.max_waiting_requests = service_flags.max_waiting_requests;
@@ -230,6 +244,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   service.max_num_seqs = loaded->engine->options().max_num_seqs;
   service.engine = DoorOf(*loaded->engine);
   if (on_device_lost) loaded->engine->OnDeviceLost(on_device_lost);
+  if (step_log != nullptr) loaded->engine->LogSteps(std::move(step_log));
   loaded->engine->Start();
   return loaded;
 }
@@ -244,7 +259,9 @@ void LogModel(const LoadedModel& model) {
           " sequences at once, ", options.max_num_batched_tokens, " tokens a step, ",
           options.max_waiting_requests, " waiting requests",
           model.service->media ? StrCat(", pictures a request: ", model.service->limits.images_per_prompt,
-                                        ", videos: ", model.service->limits.videos_per_prompt)
+                                        ", videos: ", model.service->limits.videos_per_prompt,
+                                        ", encoder cache: ", options.EncoderSlabTokens(), " tokens, ",
+                                        options.max_encoder_batch_tokens, " a step")
                                : std::string());
 }
 

@@ -96,6 +96,15 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
                 "The same under FastDeploy's name", "by memory");
   flags.Real("gpu-memory-utilization", &values->gpu_memory_utilization, {0.0, 1.0, 0.85, true},
              "Share of the available memory that may be used");
+  flags.Integer("encoder-cache-tokens", &values->encoder_cache_tokens, {-1, int64_t{1} << 24, 32768},
+                "Tokens of encoded pictures kept for requests that send them again; 0: none; less than steps "
+                "need is raised to that; -1: the default",
+                "16384 on CUDA, 4096 on the CPU");
+  flags.Integer("max-encoder-cache", &values->encoder_cache_tokens, {-1, int64_t{1} << 24, 32768},
+                "The same under FastDeploy's name", "as above");
+  flags.Integer("max-encoder-batch-tokens", &values->max_encoder_batch_tokens, {1, 1 << 20, 4096},
+                "Tokens of pictures encoded in one step; a larger picture goes alone",
+                "twice --max-num-batched-tokens, at most 4096 or the largest picture");
   flags.Switch("no-overlap", &values->no_overlap,
                "Plan a step only when the one before has ended (the CPU always does)");
   flags.Switch("no-cuda-graphs", &values->no_cuda_graphs, "Launch every kernel of a decode step by itself");

@@ -21,8 +21,10 @@ struct ModelFlags {
   int64_t max_model_len = 0;  // 0: what config.json allows
   int64_t max_num_seqs = 8;
   int64_t max_num_batched_tokens = 2048;
-  int64_t num_kv_pages = 0;             // 0: a share of memory
-  double gpu_memory_utilization = 0.9;  // FastDeploy's name; without a GPU: of the memory that is available
+  int64_t num_kv_pages = 0;              // 0: a share of memory
+  int64_t encoder_cache_tokens = -1;     // negative: by device
+  int64_t max_encoder_batch_tokens = 0;  // 0: by max_num_batched_tokens
+  double gpu_memory_utilization = 0.9;   // FastDeploy's name; without a GPU: of the memory that is available
   bool no_overlap = false;
   bool no_cuda_graphs = false;
   bool no_exif_orientation = false;

@@ -63,6 +63,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   AddModelFlags(flags, &values->model, true);
   flags.Integer("max-waiting-requests", &values->service.max_waiting_requests, {0, 1 << 20, 1024},
                 "Requests that may wait for a place; beyond them 429");
+  flags.Text("step-log", &values->service.step_log, "One line of JSON for each step is written to this file",
+             "FILE", "none");
   flags.Group("Address");
   flags.Text("host", &http.host, "Address to listen on; 0.0.0.0 for every network", "ADDRESS");
   AddInt(flags, "port", &http.port, {0, 65535, 8180}, "Port of the API; 0 takes a free one");

@@ -55,6 +55,7 @@ struct Engine::Impl {
   const ThreadPool* threads;                             // of the ops; may be null
   std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
   EngineStats working_stats;
+  std::unique_ptr<StepLog> step_log;  // null: nobody asked for one
 
   // The inbox: everything under its mutex.
   std::mutex inbox_mutex;
@@ -123,6 +124,11 @@ bool Engine::Impl::Receive(bool may_sleep) {
   {
     std::unique_lock lock(inbox_mutex);
     auto has_work = [&] { return stopping || abort_all || !submitted.empty() || !aborted.empty(); };
+    if (may_sleep && step_log != nullptr && !has_work()) {
+      lock.unlock();
+      step_log->Flush();
+      lock.lock();
+    }
     while (may_sleep && !has_work()) {
       heartbeat = Clock::now();
       inbox_changed.wait_for(lock, kIdleTurn);
@@ -169,7 +175,13 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
     Fail(result);
   }
   ++working_stats.steps;
+  working_stats.encoded_items += static_cast<int64_t>(plan.encodes.size());
+  working_stats.encoded_tokens += plan.encode_tokens;
+  working_stats.encoder_hits += plan.encoder_hits;
+  working_stats.encoder_hit_tokens += plan.encoder_hit_tokens;
+  working_stats.encode_ms += result.encode_ms;
   UpdateStats(plan.num_tokens);
+  if (step_log != nullptr) step_log->Add(plan, result, scheduler.num_waiting());
   SendEvents();
   if (result.device_lost && on_device_lost) std::exchange(on_device_lost, nullptr)();
 }
@@ -227,6 +239,7 @@ void Engine::Impl::Fail(const StepResult& result) {
   }
   if (!ids.empty()) LogError(result.status.message(), "; ", ids.size(), " requests end with an error");
   for (RequestId id : ids) End(*scheduler.Find(id), FinishReason::kError, result.status);
+  scheduler.ForgetEncoded();
 }
 
 // The engine stops: nothing may be left without its last event.
@@ -238,7 +251,6 @@ void Engine::Impl::AbortAll() {
     aborted.clear();
   }
   for (RequestId id : scheduler.AllIds()) End(*scheduler.Find(id), FinishReason::kAborted);
-  scheduler.Schedule();  // lets go of the pictures
   scheduler.CheckIdle();
   UpdateStats(0);
   SendEvents();
@@ -253,6 +265,8 @@ void Engine::Impl::UpdateStats(int64_t step_tokens) {
   s.used_pages = scheduler.pages().used_pages();
   s.total_pages = scheduler.pages().total_pages();
   s.preemptions = scheduler.num_preemptions();
+  s.encoder_kept_tokens = scheduler.encoder_slots().kept_tokens();
+  s.encoder_capacity_tokens = scheduler.encoder_slots().capacity_tokens();
   s.last_step_tokens = step_tokens;
   s.max_step_tokens = std::max(s.max_step_tokens, step_tokens);
   std::lock_guard lock(stats_mutex);
@@ -290,6 +304,11 @@ Engine::~Engine() {
 }
 
 Status Engine::Prepare() { return impl_->executor.Prepare(); }
+
+void Engine::LogSteps(std::unique_ptr<StepLog> log) {
+  FD_CHECK(!impl_->thread.joinable(), "started already");
+  impl_->step_log = std::move(log);
+}
 
 void Engine::OnDeviceLost(std::function<void()> lost) {
   FD_CHECK(!impl_->thread.joinable(), "started already");

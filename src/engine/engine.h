@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "engine/plan/options.h"
 #include "engine/plan/request.h"
+#include "engine/step_log.h"
 #include "model/model.h"
 
 namespace fd {
@@ -30,6 +31,15 @@ struct EngineStats {
   // of steps of decodes alone. Both 0 on the CPU.
   double decode_ms = 0;
   double decode_idle_ms = 0;
+  // Pictures, since start: those encoded, those that a sequence needed and found kept, and what encoding took
+  // (on the CPU time on the clock, on a GPU time between two marks).
+  int64_t encoded_items = 0;
+  int64_t encoded_tokens = 0;
+  int64_t encoder_hits = 0;
+  int64_t encoder_hit_tokens = 0;
+  double encode_ms = 0;
+  int64_t encoder_kept_tokens = 0;      // now
+  int64_t encoder_capacity_tokens = 0;  // rows of the encoder slab
 };
 
 class Engine {
@@ -41,6 +51,8 @@ class Engine {
   // Records decode steps where the device can replay them. Optional, before Start; not ok: the device is
   // lost.
   Status Prepare();
+  // Before Start.
+  void LogSteps(std::unique_ptr<StepLog> log);
   // `lost` is called once, on the engine thread, when the device can no longer be used: every request has
   // ended with kUnavailable by then and no new one is taken. The process should end.
   void OnDeviceLost(std::function<void()> lost);

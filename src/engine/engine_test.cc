@@ -110,6 +110,8 @@ EngineOptions Options(int64_t seqs, int64_t batched, int64_t pages) {
   o.max_num_seqs = seqs;
   o.max_num_batched_tokens = batched;
   o.num_kv_pages = pages;
+  o.max_media_tokens = 16;
+  o.encoder_cache_tokens = 256;
   return o;
 }
 
@@ -191,6 +193,79 @@ TEST_P(EngineLoop, SameTokensWhateverRunsBesides) {
   }
 }
 
+// Nothing kept, hardly more than the largest picture kept, everything kept; one picture a step or all.
+TEST_P(EngineLoop, SameTokensWhateverTheEncoderKeepsAndWhateverIsEncodedTogether) {
+  std::map<RequestId, std::vector<int32_t>> alone;
+  for (int64_t cache : {256, 0, 13, 30}) {
+    for (int64_t batch : {1, 24, 1000}) {
+      for (int64_t step_tokens : {9, 64}) {
+        EngineOptions o = Options(12, step_tokens, 100);
+        o.max_media_tokens = cache == 0 ? 12 : 1;
+        o.encoder_cache_tokens = cache;
+        o.max_encoder_batch_tokens = batch;
+        Harness h(o, /*start=*/false);
+        int64_t pictures = 0;
+        for (GenerateRequest& r : MixedRequests(h, 12, 20)) {
+          pictures += static_cast<int64_t>(r.media.size());
+          ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+        }
+        h.engine->Start();
+        for (RequestId id = 1; id <= 12; ++id) {
+          const std::vector<int32_t> tokens = h.collector.WaitFinished(id).tokens;
+          if (!alone.contains(id)) alone[id] = tokens;
+          EXPECT_EQ(tokens, alone[id]) << id << " cache " << cache << " batch " << batch;
+        }
+        h.ExpectIdle();
+        const EngineStats stats = h.engine->Stats();
+        EXPECT_EQ(stats.encoder_capacity_tokens, o.EncoderSlabTokens());
+        EXPECT_LE(stats.encoder_kept_tokens, cache == 0 ? 0 : stats.encoder_capacity_tokens);
+        EXPECT_LE(h.probe->encodes, stats.encoded_items);
+        if (batch < 24) {
+          EXPECT_EQ(h.probe->encodes, stats.encoded_items);
+        }
+        EXPECT_GT(stats.encoded_items, 1);
+        if (cache == 256) {
+          EXPECT_LE(stats.encoded_items, 3);  // as many as there are different ones
+        }
+        EXPECT_EQ(stats.encoded_tokens, 12 * stats.encoded_items);
+        EXPECT_EQ(stats.encoder_hits + stats.encoded_items, pictures);
+      }
+    }
+  }
+}
+
+TEST_P(EngineLoop, AFailedStepsPicturesAreEncodedAgain) {
+  Harness h(Options(1, 64, 40));
+  GenerateRequest broken = Request(h, 1, 30, 4);
+  broken.media = {Picture(6, 8, 2, 9)};
+  broken.token_ids[20] = kThrowToken;
+  ASSERT_TRUE(h.engine->Submit(std::move(broken)).ok());
+  EXPECT_EQ(h.collector.WaitFinished(1).finish_reason, FinishReason::kError);
+  EXPECT_EQ(h.engine->Stats().encoder_kept_tokens, 0);
+  GenerateRequest r = Request(h, 2, 30, 4);
+  r.media = {Picture(6, 8, 2, 9)};
+  ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+  EXPECT_EQ(h.collector.WaitFinished(2).finish_reason, FinishReason::kLength);
+  EXPECT_EQ(h.probe->encodes, 2);
+  h.ExpectIdle();
+}
+
+// A step with several small pictures is one call of the encoder.
+TEST_P(EngineLoop, PicturesOfAStepAreEncodedInOneCall) {
+  Harness h(Options(4, 200, 40), /*start=*/false);
+  for (RequestId id = 1; id <= 3; ++id) {
+    GenerateRequest r = Request(h, id, 40, 4);
+    for (int i = 0; i < 3; ++i)
+      r.media.push_back(Picture(4, 4, 1 + 10 * i, static_cast<uint8_t>(10 * id + i)));
+    ASSERT_TRUE(h.engine->Submit(std::move(r)).ok());
+  }
+  h.engine->Start();
+  for (RequestId id = 1; id <= 3; ++id) h.collector.WaitFinished(id);
+  EXPECT_EQ(h.probe->encodes, 1);
+  EXPECT_EQ(h.engine->Stats().encoded_items, 9);
+  h.ExpectIdle();
+}
+
 TEST_P(EngineLoop, APictureIsEncodedOnceForAllChunksAndSequences) {
   Harness h(Options(4, 5, 40), /*start=*/false);
   for (RequestId id = 1; id <= 3; ++id) {
@@ -201,8 +276,18 @@ TEST_P(EngineLoop, APictureIsEncodedOnceForAllChunksAndSequences) {
   }
   h.engine->Start();
   for (RequestId id = 1; id <= 3; ++id) h.collector.WaitFinished(id);
-  // The picture is larger than the cache of 5 tokens and than every chunk; while somebody needs it, it stays.
   EXPECT_EQ(h.probe->encodes, 1);
+  GenerateRequest later = Request(h, 4, 30, 4);  // after all of them have ended
+  later.media = {Picture(6, 8, 7, 9)};
+  ASSERT_TRUE(h.engine->Submit(std::move(later)).ok());
+  h.collector.WaitFinished(4);
+  EXPECT_EQ(h.probe->encodes, 1);
+  const EngineStats stats = h.engine->Stats();
+  EXPECT_EQ(stats.encoded_items, 1);
+  EXPECT_EQ(stats.encoder_hits, 6);
+  EXPECT_EQ(stats.encoder_hit_tokens, 6 * 12);
+  EXPECT_EQ(stats.encoder_kept_tokens, 12);
+  EXPECT_GT(stats.encode_ms, 0);
   h.ExpectIdle();
 }
 
@@ -440,6 +525,12 @@ TEST_P(EngineLoop, MalformedRequestsAreRefusedAtTheDoor) {
   refused([&](auto& r) { picture(r)->first_token = 19; }, "inside the prompt");
   refused([&](auto& r) { picture(r)->first_token = -1; }, "inside the prompt");
   refused([&](auto& r) { r.media.push_back(r.media[0]); }, "follow");
+  refused(
+      [&](auto& r) {
+        r.media = {Picture(40, 40, 0, 1)};
+        r.token_ids.assign(500, 5);
+      },
+      "--encoder-cache-tokens 400");
   refused([](auto& r) { r.media[0] = nullptr; }, "missing");
   GenerateRequest r = Request(h, 7, 30, 5);
   EXPECT_TRUE(h.engine->Submit(std::move(r)).ok());
@@ -462,8 +553,9 @@ TEST(Executor, TakesExactlyWhatWasPlanned) {
   EngineOptions o = Options(4, 64, 40);
   o.max_media_tokens = 12;
   const ModelConfig config = FakeConfig();
-  const int64_t bytes =
-      o.num_kv_pages * KvBytesPerPage(config, DType::kFloat32) + ExecutorBytes(config, DType::kFloat32, o);
+  const int64_t bytes = o.num_kv_pages * KvBytesPerPage(config, DType::kFloat32) +
+                        ExecutorBytes(config, DType::kFloat32, o) +
+                        EncoderSlabBytes(config, DType::kFloat32, o);
   auto arena = Arena::Allocate(Device{}, bytes);
   Workspace workspace(Device{}, 1 << 16);
   ThreadPool threads(1);
@@ -483,45 +575,17 @@ TEST(Executor, DecodeStepsAreRecordedForPowersOfTwoAndStepsOfEight) {
   EXPECT_EQ(DecodeGraphRows(Options(100, 20, 40)), (std::vector<int64_t>{1, 2, 4, 8, 16, 20}));
 }
 
-TEST(EncoderCache, TheSlabIsUsedAgainAndWhatDoesNotFitStandsAlone) {
-  auto probe = std::make_shared<FakeModel::Probe>();
-  FakeModel model(probe);
-  Workspace workspace(Device{}, 1 << 16);
-  ThreadPool threads(1);
-  ops::Context ctx;
-  ctx.threads = &threads;
-  ctx.workspace = &workspace;
-  EncoderCache cache(model, ctx, 24, 30);
-  auto encode = [&](int64_t step, const std::vector<std::shared_ptr<MediaItem>>& items) {
-    StepPlan plan;
-    plan.step = step;
-    plan.sequences.emplace_back();
-    for (const auto& item : items) plan.sequences[0].media.push_back({item, 0, 0, 1});
-    cache.Encode(ctx, plan);
-  };
-  auto at = [&](const std::shared_ptr<MediaItem>& item) { return cache.Get(item->content_hash).data; };
-  auto a = Picture(6, 8, 0, 1), b = Picture(6, 8, 0, 2), c = Picture(6, 8, 0, 3), d = Picture(8, 8, 0, 4);
-  encode(1, {a, b});
-  EXPECT_EQ(cache.kept_tokens(), 24);
-  const void* first = at(a);
-  encode(2, {b, c});  // a is pushed out
-  EXPECT_EQ(cache.kept_tokens(), 24);
-  EXPECT_EQ(at(c), first);
-  cache.Drop(b->content_hash);
-  cache.Drop(c->content_hash);
-  EXPECT_EQ(cache.kept_tokens(), 0);
-  encode(3, {a, d, b});  // 12 + 16 + 12 tokens: one lies outside
-  EXPECT_EQ(at(a), first);
-  EXPECT_EQ(cache.kept_tokens(), 40);
-  EXPECT_EQ(probe->encodes, 6);
-}
-
 TEST(Executor, BytesArePlanned) {
   EngineOptions o = Options(4, 64, 40);
   const int64_t bytes = ExecutorBytes(FakeConfig(), DType::kFloat32, o);
   EXPECT_GT(bytes, 4 * 101 * 4 + 2 * 64 * 8 * 4);
   o.max_num_batched_tokens = 4096;
-  EXPECT_GT(ExecutorBytes(FakeConfig(), DType::kFloat32, o), bytes + 4000 * 8 * 4 * 2);
+  EXPECT_GT(ExecutorBytes(FakeConfig(), DType::kFloat32, o), bytes + 4000 * 8 * 4);
+  EXPECT_EQ(EncoderSlabBytes(FakeConfig(), DType::kFloat32, o), (4096 + 16) * 8 * 4);
+  o.encoder_cache_tokens = 8192;
+  EXPECT_EQ(EncoderSlabBytes(FakeConfig(), DType::kFloat32, o), 8192 * 8 * 4);
+  o.max_media_tokens = 0;  // no pictures at all
+  EXPECT_EQ(EncoderSlabBytes(FakeConfig(), DType::kFloat32, o), 0);
 }
 
 }  // namespace

@@ -112,13 +112,17 @@ class FakeModel : public Model {
 
   void Encode(const ops::Context& ctx, const TensorView& embeddings, const EncodeBatch& batch) override {
     ++probe_->encodes;
-    uint64_t hash = 7;
-    for (int64_t i = 0; i < batch.patch_rows.NumElements(); ++i) {
-      hash = Mix(hash, batch.patch_rows.As<uint8_t>()[i]);
-    }
     FD_CHECK_EQ(embeddings.dim(0), batch.OutputTokens());
-    for (int64_t i = 0; i < embeddings.dim(0); ++i) {
-      embeddings.As<float>()[i * 8] = static_cast<float>(Mix(hash, i) % 100000);
+    const uint8_t* pixels = batch.patch_rows.As<uint8_t>();
+    float* out = embeddings.As<float>();
+    for (const EncodeBatch::Grid& g : batch.grids) {
+      const int64_t bytes = g.t * g.h * g.w * batch.patch_rows.dim(1),
+                    tokens = g.h * g.w / 4 * ((g.t + 1) / 2);
+      uint64_t hash = 7;
+      for (int64_t i = 0; i < bytes; ++i) hash = Mix(hash, pixels[i]);
+      for (int64_t i = 0; i < tokens; ++i) out[i * 8] = static_cast<float>(Mix(hash, i) % 100000);
+      pixels += bytes;
+      out += tokens * 8;
     }
   }
 

@@ -35,7 +35,7 @@ Status CheckSampling(const SamplingParams& p) {
   return OkStatus();
 }
 
-Status CheckMedia(const GenerateRequest& request, const ModelConfig& config) {
+Status CheckMedia(const GenerateRequest& request, const ModelConfig& config, const EngineOptions& options) {
   if (request.media.empty()) return OkStatus();
   if (!config.vision) return InvalidArgument("this model takes text only: send no pictures", "messages");
   const VisionConfig& vision = *config.vision;
@@ -65,6 +65,11 @@ Status CheckMedia(const GenerateRequest& request, const ModelConfig& config) {
     if (item.num_tokens != batch.OutputTokens()) {
       return wrong(
           StrCat(item.num_tokens, " placeholders; its encoder output has ", batch.OutputTokens(), " tokens"));
+    }
+    if (item.num_tokens > options.EncoderSlabTokens()) {
+      return wrong(StrCat(
+          item.num_tokens, " tokens, but the encoder cache holds ", options.EncoderSlabTokens(),
+          ": send a smaller picture or start the server with --encoder-cache-tokens ", item.num_tokens));
     }
     if (item.first_token < end || item.first_token > prompt_tokens - item.num_tokens) {
       return wrong(StrCat("placeholders from ", item.first_token, " for ", item.num_tokens,
@@ -98,7 +103,7 @@ Status CheckRequest(const GenerateRequest& request, const ModelConfig& config, c
     return InvalidArgument(
         StrCat(request.vision_expert.size(), " expert marks for a prompt of ", prompt_tokens, " tokens"));
   }
-  FD_RETURN_IF_ERROR(CheckMedia(request, config));
+  FD_RETURN_IF_ERROR(CheckMedia(request, config, options));
   return CheckSampling(request.sampling);
 }
 

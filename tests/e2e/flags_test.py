@@ -63,6 +63,8 @@ def test_launch_command_of_the_guide(start_server):
     (["--max-num-seqs", "257"], ["--max-num-seqs 257", "from 1 to 256"]),
     (["--max-model-len", "8"], ["--max-model-len 8", "from 16"]),
     (["--max-num-batched-tokens", "0"], ["--max-num-batched-tokens 0", "from 1"]),
+    (["--encoder-cache-tokens", "-2"], ["--encoder-cache-tokens -2", "from -1"]),
+    (["--max-encoder-batch-tokens", "0"], ["--max-encoder-batch-tokens 0", "from 1"]),
     (["--gpu-memory-utilization", "1.5"], ["--gpu-memory-utilization 1.5", "at most 1", "0.85"]),
     (["--gpu-memory-utilization", "0"], ["--gpu-memory-utilization 0", "above 0"]),
     (["--dtype", "fp16"], ["--dtype fp16", "bfloat16, float32"]),

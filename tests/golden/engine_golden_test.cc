@@ -110,9 +110,11 @@ std::vector<GoldenCase> VlCases() {
   return cases;
 }
 
-// All cases, `copies` of each, submitted at once.
-void RunCases(const std::string& family, const std::vector<GoldenCase>& cases, EngineOptions options,
-              int copies, bool preempts = false) {
+using Logprobs = std::map<size_t, std::vector<float>>;
+
+// All cases, `copies` of each, submitted at once. *logprobs: of what was drawn, by request.
+void RunCasesInto(const std::string& family, const std::vector<GoldenCase>& cases, EngineOptions options,
+                  int copies, bool preempts, Logprobs* logprobs, EngineStats* stats) {
   SCOPED_TRACE(StrCat(family, ", ", options.max_num_batched_tokens, " tokens a step, ", options.max_num_seqs,
                       " sequences, ", options.num_kv_pages, " pages", options.overlap ? ", overlap" : "",
                       options.cuda_graphs ? ", graphs" : ""));
@@ -167,9 +169,18 @@ void RunCases(const std::string& family, const std::vector<GoldenCase>& cases, E
       ASSERT_NEAR(result.logprobs[i], c.greedy_logprobs[i], 1e-3) << c.name << " token " << i;
     }
   }
+  for (const auto& [id, result] : results) (*logprobs)[id] = result.logprobs;
+  if (stats != nullptr) *stats = engine.Stats();
   EXPECT_LE(engine.Stats().max_step_tokens, options.max_num_batched_tokens);
   EXPECT_EQ(engine.Stats().used_pages, 0);
   EXPECT_EQ(engine.Stats().preemptions > 0, preempts);
+}
+
+Logprobs RunCases(const std::string& family, const std::vector<GoldenCase>& cases, EngineOptions options,
+                  int copies, bool preempts = false, EngineStats* stats = nullptr) {
+  Logprobs logprobs;
+  RunCasesInto(family, cases, options, copies, preempts, &logprobs, stats);
+  return logprobs;
 }
 
 EngineOptions Options(int64_t budget, int64_t seqs, int64_t pages) {
@@ -177,6 +188,8 @@ EngineOptions Options(int64_t budget, int64_t seqs, int64_t pages) {
   o.max_num_batched_tokens = budget;
   o.max_num_seqs = seqs;
   o.num_kv_pages = pages;
+  o.max_media_tokens = 256;
+  o.encoder_cache_tokens = 4096;
   return o;
 }
 
@@ -203,6 +216,32 @@ void RunFamily(const std::string& family, const std::vector<GoldenCase>& cases) 
   }
   ASSERT_FALSE(growing.empty());
   RunCases(family, growing, Options(200, 16, 5), 6, /*preempts=*/true);
+}
+
+// The same tokens and log-probabilities, whether a picture was kept, encoded alone or together with others;
+// on the CPU to the bit, which RunCases cannot see, so all runs are compared with each other.
+TEST(EngineGolden, KeptAloneOrTogether) {
+  const std::vector<GoldenCase> cases = VlCases();
+  Logprobs first;
+  for (const int64_t cache : {4096, 0}) {
+    for (const int64_t batch : {1, 64, 4096}) {
+      EngineOptions o = Options(100, 16, 100);
+      o.encoder_cache_tokens = cache;
+      o.max_encoder_batch_tokens = batch;
+      EngineStats stats;
+      const Logprobs logprobs = RunCases("ernie4_5_vl_moe", cases, o, 3, false, &stats);
+      if (first.empty()) first = logprobs;
+      if (golden::DeviceUnderTest().type == DeviceType::kCpu) {
+        EXPECT_EQ(logprobs, first) << "cache " << cache << " batch " << batch;
+      }
+      if (cache > 0) {
+        EXPECT_GE(stats.encoder_hits, 2 * stats.encoded_items);  // two of three copies
+        EXPECT_GT(stats.encoder_kept_tokens, 0);
+      } else {
+        EXPECT_EQ(stats.encoder_kept_tokens, 0);
+      }
+    }
+  }
 }
 
 TEST(EngineGolden, Dense) { RunFamily("ernie4_5", TextCases("ernie4_5")); }

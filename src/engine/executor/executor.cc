@@ -19,12 +19,6 @@ int64_t FaultStep() {
   return text == nullptr ? 0 : std::atoll(text);
 }
 
-// Room for what is kept between steps and for what a step can need beside it: the pictures of its tokens, the
-// first and the last of which may lie only partly in the step.
-int64_t EncoderSlabTokens(const EngineOptions& o) {
-  return o.EncoderCacheTokens() + o.max_num_batched_tokens + 2 * o.max_media_tokens;
-}
-
 }  // namespace
 
 int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOptions& options) {
@@ -33,11 +27,22 @@ int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOption
   bytes += Arena::PaddedBytes(seqs * config.vocab_size * DTypeBytes(DType::kFloat32));
   bytes += Arena::PaddedBytes(2 * seqs * DTypeBytes(DType::kInt32));
   if (config.vision) {
-    const int64_t row_bytes = config.hidden_size * DTypeBytes(dtype);
-    bytes += Arena::PaddedBytes(options.max_num_batched_tokens * row_bytes);
-    bytes += Arena::PaddedBytes(EncoderSlabTokens(options) * row_bytes);
+    bytes += Arena::PaddedBytes(options.max_num_batched_tokens * config.hidden_size * DTypeBytes(dtype));
   }
   return bytes;
+}
+
+int64_t EncoderSlabBytes(const ModelConfig& config, DType dtype, const EngineOptions& options) {
+  return EncoderSlab::DeviceBytes(config, dtype, options);
+}
+
+int64_t EncodeStepScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType dtype,
+                               const EngineOptions& options) {
+  if (!config.vision || options.max_media_tokens == 0) return 0;
+  // No frame has more patches than the largest picture.
+  const int64_t patches = options.MaxEncodePatches();
+  return EncoderSlab::ScratchBytes(config, dtype, patches, patches / 4) +
+         EncodeScratchBytes(ctx, config, dtype, patches, 4 * options.max_media_tokens);
 }
 
 std::vector<int64_t> DecodeGraphRows(const EngineOptions& options) {
@@ -58,7 +63,7 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
       fault_step_(FaultStep()),
       kv_(MakeKvStorage(model.config(), model.dtype(), ctx, options.num_kv_pages)),
       inputs_(ctx, options, kSlots),
-      encoder_cache_(model, ctx, options.EncoderCacheTokens(), EncoderSlabTokens(options)) {
+      encoder_slab_(model, ctx, options) {
   const ModelConfig& config = model.config();
   const int64_t seqs = options.MaxStepSequences();
   if (config.vision) {
@@ -70,9 +75,9 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
   for (int i = 0; i < kSlots; ++i) {
     slots_.emplace_back();
     slots_.back().results = Tensor::Staging(ctx.device, DType::kInt32, {2, seqs});
-    slots_.back().begin = ops::Event(ctx);
-    slots_.back().end = ops::Event(ctx);
-    slots_.back().done = ops::Event(ctx);
+    Slot& slot = slots_.back();
+    for (ops::Event* event : {&slot.begin, &slot.end, &slot.done, &slot.encode_begin, &slot.encode_end})
+      *event = ops::Event(ctx);
   }
 }
 
@@ -99,6 +104,7 @@ Status Executor::Prepare() {
 const Executor::DecodeGraph* Executor::GraphFor(const StepPlan& plan) const {
   const auto sequences = static_cast<int64_t>(plan.sequences.size());
   if (graphs_.empty() || plan.num_tokens != sequences || plan.num_outputs != sequences) return nullptr;
+  if (!plan.encodes.empty()) return nullptr;
   for (const SequenceStep& s : plan.sequences) {
     if (!s.media.empty() || std::count(s.vision_expert.begin(), s.vision_expert.end(), 1) > 0) return nullptr;
   }
@@ -118,16 +124,15 @@ Status Executor::StatusOf(const char* doing, int64_t step, const std::exception&
 }
 
 void Executor::Launch(const StepPlan& plan) {
-  if (plan.sequences.empty()) {
-    for (const Hash128& hash : plan.released_media) encoder_cache_.Drop(hash);
-    return;
-  }
+  if (plan.sequences.empty()) return;
   FD_CHECK_LT(in_flight(), kSlots - 1, "too many steps in flight");
   const int index = std::exchange(next_slot_, (next_slot_ + 1) % kSlots);
   Slot& slot = slots_[static_cast<size_t>(index)];
   slot.step = plan.step;
   slot.status = OkStatus();
   slot.requests.clear();
+  slot.encodes = !plan.encodes.empty();
+  slot.encode_host_ms = 0;
   for (const SequenceStep& s : plan.sequences) {
     if (s.samples) slot.requests.push_back(s.request_id);
   }
@@ -139,14 +144,22 @@ void Executor::Launch(const StepPlan& plan) {
   }
 }
 
+void Executor::Encode(const StepPlan& plan, Slot& slot) {
+  if (plan.encodes.empty()) return;
+  slot.encode_begin.Record(ctx_);
+  const Clock::time_point begin = Clock::now();
+  encoder_slab_.Encode(ctx_, model_, plan.encodes);
+  if (ctx_.device.type == DeviceType::kCpu)
+    slot.encode_host_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+  slot.encode_end.Record(ctx_);
+}
+
 // Rows of the step that are pictures get the encoder's output.
 void Executor::PlaceMedia(const StepPlan& plan) {
-  encoder_cache_.Encode(ctx_, plan);
   int64_t media_row = 0;
   for (const SequenceStep& s : plan.sequences) {
     for (const MediaSlice& slice : s.media) {
-      ops::Copy(ctx_, media_embeddings_.view().Rows(media_row, slice.count),
-                encoder_cache_.Get(slice.item->content_hash).Rows(slice.media_begin, slice.count));
+      ops::Copy(ctx_, media_embeddings_.view().Rows(media_row, slice.count), encoder_slab_.Rows(slice));
       media_row += slice.count;
     }
   }
@@ -169,7 +182,6 @@ void Executor::Compute() {
 }
 
 void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
-  for (const Hash128& hash : plan.released_media) encoder_cache_.Drop(hash);
   if (device_lost_) throw DeviceError("an earlier step lost it");
   ops::UseDevice(ctx_);
   ctx_.workspace->Reset();  // a step that failed may have left something
@@ -182,6 +194,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   } else {
     inputs_.Upload(ctx_, plan, index);
     slot.begin.Record(ctx_);
+    Encode(plan, slot);
     PlaceMedia(plan);
     Compute();
   }
@@ -206,6 +219,10 @@ StepResult Executor::Wait() {
     if (slot.status.ok()) {
       slot.done.Wait();
       result.device_ms = ops::Event::MillisecondsBetween(slot.begin, slot.end);
+      if (slot.encodes) {
+        result.encode_ms =
+            slot.encode_host_ms + ops::Event::MillisecondsBetween(slot.encode_begin, slot.encode_end);
+      }
       if (ended_slot_ >= 0 && ended_step_ + 1 == slot.step) {
         result.device_idle_ms =
             ops::Event::MillisecondsBetween(slots_[static_cast<size_t>(ended_slot_)].end, slot.begin);

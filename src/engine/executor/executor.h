@@ -9,7 +9,7 @@
 
 #include "compute/ops/stream.h"
 #include "compute/ops/upload.h"
-#include "engine/executor/encoder_cache.h"
+#include "engine/executor/encoder_slab.h"
 #include "engine/executor/step_inputs.h"
 #include "engine/plan/options.h"
 #include "engine/plan/step_plan.h"
@@ -18,8 +18,12 @@
 namespace fd {
 
 // What an Executor allocates on its device besides the key/value pages and the workspace, in bytes: step
-// inputs, logits, embeddings of media rows, encoder outputs kept. For the memory plan.
+// inputs, logits, embeddings of media rows; EncoderSlabBytes: encoder outputs. For the memory plan.
 int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOptions& options);
+int64_t EncoderSlabBytes(const ModelConfig& config, DType dtype, const EngineOptions& options);
+// Scratch of a step that encodes as much as one may, of ctx.workspace.
+int64_t EncodeStepScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType dtype,
+                               const EngineOptions& options);
 
 // Numbers of sequences for which decode steps are recorded: powers of two up to 8, then steps of 8, the last
 // is the most that a step can have.
@@ -37,19 +41,20 @@ class Executor {
   Status Prepare();
 
   // At most kSlots - 1 steps are in flight. Never throws: what went wrong is in the step's result. A plan
-  // without sequences only lets go of media and has no result.
+  // without sequences is nothing and has no result.
   void Launch(const StepPlan& plan);
   // The result of the oldest step in flight, once it has run.
   StepResult Wait();
 
   int64_t in_flight() const { return static_cast<int64_t>(in_flight_.size()); }
-  int64_t encoder_cache_tokens() const { return encoder_cache_.kept_tokens(); }
 
  private:
   static constexpr int kSlots = 3;
   struct Slot {
     Tensor results;  // host, int32 [2, step sequences]: token ids, then bits of log-probabilities
-    ops::Event begin, end, done;
+    ops::Event begin, end, done, encode_begin, encode_end;
+    bool encodes = false;
+    double encode_host_ms = 0;  // on the CPU
     int64_t step = 0;
     std::vector<RequestId> requests;  // those that sample, by output row
     Status status;
@@ -61,6 +66,7 @@ class Executor {
 
   void Run(const StepPlan& plan, Slot& slot, int index);
   void Compute();
+  void Encode(const StepPlan& plan, Slot& slot);
   void PlaceMedia(const StepPlan& plan);
   const DecodeGraph* GraphFor(const StepPlan& plan) const;
   Status StatusOf(const char* doing, int64_t step, const std::exception& error);
@@ -72,7 +78,7 @@ class Executor {
   const int64_t fault_step_;  // FASTDEPLOY_INJECT_DEVICE_ERROR: the device is lost in this step; 0: never
   KvStorage kv_;
   StepInputs inputs_;
-  EncoderCache encoder_cache_;
+  EncoderSlab encoder_slab_;
   Tensor media_embeddings_;  // [max_num_batched_tokens, hidden] act; empty for text models
   Tensor logits_;            // float32 [step sequences, vocab]
   Tensor results_;           // int32 [2, step sequences], as in Slot

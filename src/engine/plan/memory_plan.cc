@@ -61,7 +61,7 @@ int64_t RequiredPages(const EngineOptions& options) {
 }
 
 int64_t FixedBytes(const MemoryNeeds& needs) {
-  return needs.weight_bytes + needs.executor_bytes + needs.workspace_bytes;
+  return needs.weight_bytes + needs.executor_bytes + needs.encoder_bytes + needs.workspace_bytes;
 }
 
 // Of the available memory, what may be used: all of it where the number of pages was asked for.
@@ -93,6 +93,10 @@ int64_t LargestThatFits(const NeedsOf& needs_of, EngineOptions options, int64_t 
   return low * unit;
 }
 
+std::string EncoderPart(const MemoryNeeds& needs) {
+  return needs.encoder_bytes == 0 ? "" : StrCat(" + encoder cache ", HumanBytes(needs.encoder_bytes));
+}
+
 Status DoesNotFit(const NeedsOf& needs_of, const EngineOptions& options) {
   const MemoryNeeds needs = needs_of(options);
   const bool asked = options.num_kv_pages > 0;
@@ -100,7 +104,7 @@ Status DoesNotFit(const NeedsOf& needs_of, const EngineOptions& options) {
   const double pages = static_cast<double>(RequiredPages(options)) * static_cast<double>(needs.page_bytes);
   const double sum = static_cast<double>(FixedBytes(needs)) + pages;
   std::string text = StrCat("not enough memory: weights ", HumanBytes(needs.weight_bytes), " + step buffers ",
-                            HumanBytes(needs.executor_bytes), " + workspace ",
+                            HumanBytes(needs.executor_bytes), EncoderPart(needs), " + workspace ",
                             HumanBytes(needs.workspace_bytes), " + key/value pages ", HumanBytes(pages));
   text += asked ? StrCat(" (--num-kv-pages ", options.num_kv_pages, " of ", HumanBytes(needs.page_bytes), ")")
                 : StrCat(" (one sequence of --max-model-len ", options.max_model_len, ")");
@@ -118,6 +122,10 @@ Status DoesNotFit(const NeedsOf& needs_of, const EngineOptions& options) {
   if (!asked) lower("--max-model-len", &EngineOptions::max_model_len, kKvPageTokens);
   lower("--max-num-batched-tokens", &EngineOptions::max_num_batched_tokens, 1);
   lower("--max-num-seqs", &EngineOptions::max_num_seqs, 1);
+  if (needs.encoder_bytes > 0) {
+    lower("--encoder-cache-tokens", &EngineOptions::encoder_cache_tokens, kKvPageTokens);
+    lower("--max-encoder-batch-tokens", &EngineOptions::max_encoder_batch_tokens, kKvPageTokens);
+  }
   if (!asked && sum <= static_cast<double>(needs.available_bytes)) {
     help.push_back(StrCat("raise --gpu-memory-utilization to ",
                           Fixed(std::ceil(100 * sum / static_cast<double>(needs.available_bytes)) / 100, 2)));
@@ -188,8 +196,8 @@ std::string MemoryPlan::Summary() const {
   std::string text =
       StrCat("memory: weights ", HumanBytes(needs.weight_bytes), " + key/value pages ", HumanBytes(kv_bytes),
              " (", num_kv_pages, " pages, ", kv_tokens, " tokens, ", Fixed(full_sequences, 1),
-             " full sequences) + step buffers ", HumanBytes(needs.executor_bytes), " + workspace ",
-             HumanBytes(needs.workspace_bytes), " = ", HumanBytes(total_bytes()));
+             " full sequences) + step buffers ", HumanBytes(needs.executor_bytes), EncoderPart(needs),
+             " + workspace ", HumanBytes(needs.workspace_bytes), " = ", HumanBytes(total_bytes()));
   if (needs.available_bytes > 0) text += StrCat(" of ", HumanBytes(needs.available_bytes), " available");
   return text;
 }

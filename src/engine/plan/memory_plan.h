@@ -17,7 +17,8 @@ struct MemoryNeeds {
   double utilization = 0.9;     // --gpu-memory-utilization: the share of it that may be used
   int64_t weight_bytes = 0;     // OpenedModel::weight_bytes
   int64_t page_bytes = 0;       // KvBytesPerPage
-  int64_t executor_bytes = 0;   // ExecutorBytes: step buffers and encoder outputs
+  int64_t executor_bytes = 0;   // ExecutorBytes: step buffers
+  int64_t encoder_bytes = 0;    // EncoderSlabBytes: encoder outputs
   int64_t workspace_bytes = 0;  // scratch of a forward pass
 };
 
@@ -28,7 +29,7 @@ struct MemoryPlan {
   int64_t kv_tokens = 0;
   double full_sequences = 0;  // sequences of max_model_len that fit at once
   int64_t total_bytes() const {
-    return needs.weight_bytes + kv_bytes + needs.executor_bytes + needs.workspace_bytes;
+    return needs.weight_bytes + kv_bytes + needs.executor_bytes + needs.encoder_bytes + needs.workspace_bytes;
   }
   // One line for the start log: each part, the sum, and what it is a share of.
   std::string Summary() const;

@@ -57,6 +57,29 @@ TEST(PlanMemory, SaysWhatWouldHelp) {
   EXPECT_EQ(plan.status().message().find("at most"), std::string::npos) << plan.status().message();
 }
 
+TEST(PlanMemory, TheEncoderCacheIsNamedAndCounted) {
+  EngineOptions o;
+  o.max_model_len = 1000;
+  o.max_num_seqs = 1;
+  o.encoder_cache_tokens = 10000;
+  const NeedsOf needs_of = [](const EngineOptions& options) {
+    MemoryNeeds n = Needs(500 * kMb)(options);
+    n.encoder_bytes = std::max<int64_t>(options.encoder_cache_tokens, 1000) * 10000;
+    return n;
+  };
+  auto plan = PlanMemory(needs_of, o);  // half is 250; 150 + 100 + 16 pages
+  ASSERT_FALSE(plan.ok());
+  EXPECT_NE(plan.status().message().find("encoder cache 100.0 MB"), std::string::npos)
+      << plan.status().message();
+  EXPECT_NE(plan.status().message().find("--encoder-cache-tokens to at most 8384"), std::string::npos)
+      << plan.status().message();
+  o.encoder_cache_tokens = 8384;
+  plan = PlanMemory(needs_of, o);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  EXPECT_NE(plan->Summary().find("encoder cache 83.8 MB"), std::string::npos) << plan->Summary();
+  EXPECT_EQ(plan->total_bytes(), 250 * kMb - 160 * 1000);
+}
+
 TEST(PlanMemory, EveryFlagThatHelpsAloneIsNamedWithItsLimit) {
   // The workspace grows with the step, the step buffers with the sequences.
   NeedsOf needs = [](const EngineOptions& o) {

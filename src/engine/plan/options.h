@@ -18,20 +18,27 @@ struct EngineOptions {
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
   int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
   int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses
-  // Encoder outputs kept between steps, in tokens; negative: max_num_batched_tokens. What the current step
-  // needs is kept in any case.
-  int64_t max_encoder_cache_tokens = -1;
-  int64_t max_media_tokens = 0;  // encoder outputs of the largest picture; larger ones are allocated alone
-  bool overlap = false;          // a step is planned while the one before runs
-  bool cuda_graphs = false;      // steps of decodes alone are recorded once and replayed
+  int64_t max_media_tokens = 0;  // encoder output tokens of the largest picture; Submit refuses larger ones
+  // Encoder outputs kept for whoever sends the same picture again, in tokens; raised to what steps need.
+  // 0: an output is dropped as soon as no sequence is in the middle of it.
+  int64_t encoder_cache_tokens = 0;
+  // Pictures encoded in one step, in tokens as EncodeTokens counts them; one always goes, however large.
+  int64_t max_encoder_batch_tokens = 2048;
+  bool overlap = false;      // a step is planned while the one before runs
+  bool cuda_graphs = false;  // steps of decodes alone are recorded once and replayed
   // Ids at or above it are never drawn (a model may have more logits than its tokenizer has tokens); 0: all.
   int64_t sampled_vocab_size = 0;
 
   // Prompt and output of the longest sequence that can ever run.
   int64_t MaxSequenceTokens() const { return std::min(max_model_len, num_kv_pages * kKvPageTokens); }
-  int64_t EncoderCacheTokens() const {
-    return max_encoder_cache_tokens < 0 ? max_num_batched_tokens : max_encoder_cache_tokens;
+  // Rows of the encoder slab. What steps need: the largest picture, and beside it those of one chunk; with
+  // less than the largest picture a prompt could never go on.
+  int64_t EncoderSlabTokens() const {
+    return max_media_tokens == 0 ? 0
+                                 : std::max(encoder_cache_tokens, max_media_tokens + max_num_batched_tokens);
   }
+  // Patches of the largest call of the encoder.
+  int64_t MaxEncodePatches() const { return 4 * std::max(max_encoder_batch_tokens, max_media_tokens); }
   // Sequences that can be in one step: each has at least one token of it.
   int64_t MaxStepSequences() const { return std::min(max_num_seqs, max_num_batched_tokens); }
 };

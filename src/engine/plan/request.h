@@ -58,6 +58,10 @@ struct MediaItem {
   PixelRows patch_rows;                        // uint8 [grid_t * grid_h * grid_w, 588], 2x2-block order
   int64_t first_token = 0;                     // index in the prompt of its first placeholder
   int64_t num_tokens = 0;                      // consecutive placeholders
+
+  // The work of encoding it, in tokens of a picture: a video's cost two of them each, since frames are joined
+  // in pairs.
+  int64_t EncodeTokens() const { return int64_t{grid_t} * grid_h * grid_w / 4; }
 };
 
 enum class FinishReason : uint8_t { kStop, kLength, kAborted, kError };

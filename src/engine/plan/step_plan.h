@@ -10,12 +10,19 @@
 
 namespace fd {
 
-// A slice of an encoder output that enters this step: output tokens [media_begin, media_begin + count) of
-// `item` replace the embeddings of rows [row_begin, row_begin + count) of the sequence's chunk.
-struct MediaSlice {
+// A picture to encode in this step: its output goes to rows [slab_row, slab_row + item->num_tokens) of the
+// encoder slab.
+struct MediaEncode {
   std::shared_ptr<const MediaItem> item;
-  int64_t media_begin = 0;
-  int64_t row_begin = 0;  // relative to the chunk
+  int64_t slab_row = 0;
+};
+
+// A slice of an encoder output that enters this step: rows [slab_row + media_begin, + count) of the encoder
+// slab replace the embeddings of rows [row_begin, row_begin + count) of the sequence's chunk.
+struct MediaSlice {
+  int64_t slab_row = 0;     // of the item's first output token
+  int64_t media_begin = 0;  // output token of the item
+  int64_t row_begin = 0;    // relative to the chunk
   int64_t count = 0;
 };
 
@@ -42,11 +49,17 @@ struct SequenceStep {
 
 struct StepPlan {
   int64_t step = 0;
+  Clock::time_point begun_at{};         // planning began
   std::vector<SequenceStep> sequences;  // decodes first, then prefills
   int64_t num_tokens = 0;
   int32_t num_outputs = 0;  // sequences that sample; row r of the output belongs to the r-th of them
-  // Encoder outputs no running or waiting sequence needs any more: the executor may drop them.
-  std::vector<Hash128> released_media;
+  int32_t num_decodes = 0;  // the first so many sequences
+  // Before anything is read from the slab, all of them are encoded; no two share rows.
+  std::vector<MediaEncode> encodes;
+  int64_t encode_tokens = 0;  // output tokens of `encodes`
+  int64_t encoder_hits = 0;   // items that sequences begin in this step and whose outputs were kept
+  int64_t encoder_hit_tokens = 0;
+  int64_t encoder_kept_tokens = 0;  // in the slab after this step
 };
 
 struct StepResult {
@@ -61,6 +74,7 @@ struct StepResult {
   bool device_lost = false;   // no later step can work
   double device_ms = 0;       // the device's time between inputs and drawn tokens; 0 on the CPU
   double device_idle_ms = 0;  // from the end of the step before, if that was the last one, to its begin
+  double encode_ms = 0;       // of it, encoding; on the CPU the time on the clock
 };
 
 }  // namespace fd

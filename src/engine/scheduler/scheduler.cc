@@ -8,7 +8,7 @@
 namespace fd {
 namespace {
 
-// Tokens [begin, begin + count) of `sequence` as one sequence's part of a step.
+// Tokens [begin, begin + count) of `sequence` as one sequence's part of a step; pictures are the caller's.
 SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t count) {
   const GenerateRequest& request = sequence.request;
   const int64_t end = begin + count, prompt = sequence.prompt_tokens;
@@ -41,15 +41,6 @@ SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t c
   }
   step.context_tokens = end;
   step.block_table.assign(sequence.block_table.begin(), sequence.block_table.begin() + PagesForTokens(end));
-  for (size_t i = sequence.next_media; i < request.media.size(); ++i) {
-    const MediaItem& item = *request.media[i];
-    if (item.first_token >= end) break;
-    int64_t from = std::max(begin, item.first_token);
-    int64_t to = std::min(end, item.first_token + item.num_tokens);
-    if (from < to) {
-      step.media.push_back({request.media[i], from - item.first_token, from - begin, to - from});
-    }
-  }
   step.samples = end == sequence.num_tokens();
   if (step.samples) {
     step.temperature = request.sampling.temperature;
@@ -98,7 +89,8 @@ Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions&
   return OkStatus();
 }
 
-Scheduler::Scheduler(const EngineOptions& options) : options_(options), pages_(options.num_kv_pages) {
+Scheduler::Scheduler(const EngineOptions& options)
+    : options_(options), pages_(options.num_kv_pages), encoder_slots_(options.EncoderSlabTokens()) {
   FD_CHECK_GE(options.max_num_seqs, 1);
   FD_CHECK_GE(options.max_num_batched_tokens, 1);
   running_.reserve(options.max_num_seqs);
@@ -111,7 +103,6 @@ void Scheduler::Add(GenerateRequest request) {
   sequence->request = std::move(request);
   FD_CHECK(CheckFits(sequence->prompt_tokens, sequence->request.sampling.max_tokens, options_).ok());
   FD_CHECK(by_id_.emplace(sequence->request.id, sequence.get()).second, "request id in use twice");
-  HoldMedia(*sequence);
   waiting_.push_back(std::move(sequence));
 }
 
@@ -124,7 +115,7 @@ void Scheduler::Remove(RequestId id) {
   Sequence* sequence = Find(id);
   FD_CHECK(sequence != nullptr, "no sequence ", id);
   by_id_.erase(id);
-  ReleaseMedia(*sequence, std::numeric_limits<int64_t>::max());
+  UnpinMedia(*sequence);
   pages_.Free(sequence->block_table);
   auto is_it = [sequence](const std::unique_ptr<Sequence>& s) { return s.get() == sequence; };
   if (std::erase_if(running_, is_it) == 0) std::erase_if(waiting_, is_it);
@@ -133,20 +124,22 @@ void Scheduler::Remove(RequestId id) {
 StepPlan Scheduler::Schedule() {
   StepPlan plan;
   plan.step = ++step_;
-  std::erase_if(media_holders_, [&](const auto& entry) {
-    if (entry.second == 0) plan.released_media.push_back(entry.first);
-    return entry.second == 0;
-  });
-  int64_t budget = options_.max_num_batched_tokens;
+  plan.begun_at = Clock::now();
+  encoder_slots_.BeginStep();
+  StepBudget budget;
+  budget.tokens = options_.max_num_batched_tokens;
+  budget.encode_tokens = options_.max_encoder_batch_tokens;
   bool preempted = PlanDecodes(plan, budget);
   PlanPrefills(plan, budget);
   // After a preemption the newcomer would take the very pages that were just missing.
   if (!preempted) AdmitWaiting(plan, budget);
-  plan.num_tokens = options_.max_num_batched_tokens - budget;
+  plan.num_tokens = options_.max_num_batched_tokens - budget.tokens;
+  if (options_.encoder_cache_tokens == 0) encoder_slots_.DropUnpinned();
+  plan.encoder_kept_tokens = encoder_slots_.kept_tokens();
   return plan;
 }
 
-bool Scheduler::PlanDecodes(StepPlan& plan, int64_t& budget) {
+bool Scheduler::PlanDecodes(StepPlan& plan, StepBudget& budget) {
   bool preempted = false;
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
@@ -159,45 +152,108 @@ bool Scheduler::PlanDecodes(StepPlan& plan, int64_t& budget) {
       preempted = true;
     }
     if (i >= running_.size()) break;  // it was the newest itself
-    PlanChunk(sequence, 1, plan, budget);
+    PlanChunk(sequence, MakeSequenceStep(sequence, sequence.computed_tokens, 1), plan, budget);
+    ++plan.num_decodes;
   }
   return preempted;
 }
 
-void Scheduler::PlanPrefills(StepPlan& plan, int64_t& budget) {
+void Scheduler::PlanPrefills(StepPlan& plan, StepBudget& budget) {
   for (const auto& sequence : running_) {
-    if (budget == 0) return;
-    if (sequence->IsDecode()) continue;
-    PlanChunk(*sequence, std::min(sequence->remaining_tokens(), budget), plan, budget);
+    if (budget.tokens == 0) return;
+    if (!sequence->IsDecode()) PlanPrefill(*sequence, plan, budget);
   }
 }
 
-void Scheduler::AdmitWaiting(StepPlan& plan, int64_t& budget) {
-  while (!waiting_.empty() && budget > 0 && num_running() < options_.max_num_seqs) {
+void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
+  while (!waiting_.empty() && budget.tokens > 0 && num_running() < options_.MaxStepSequences()) {
     Sequence& sequence = *waiting_.front();
     // Pages for all that is known, so that a prefill never runs out half-way, and one for each running
     // sequence, so that admitting it does not soon cause a preemption. Alone it always fits (CheckFits).
-    // First come, first served: who does not fit holds up those behind it.
+    // First come, first served: who does not fit holds up those behind it. Who only waits for the encoder
+    // does not.
     FD_CHECK(sequence.pending_tokens == 0, "a waiting sequence whose token is still being drawn");
     const int64_t needed = PagesForTokens(sequence.num_tokens());
     if (needed + num_running() > pages_.free_pages()) return;
     FD_CHECK(pages_.Allocate(needed, sequence.block_table));
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
-    if (sequence.scheduled_at == Clock::time_point{}) sequence.scheduled_at = Clock::now();
-    PlanChunk(sequence, std::min(sequence.remaining_tokens(), budget), plan, budget);
+    PlanPrefill(sequence, plan, budget);
   }
 }
 
-void Scheduler::PlanChunk(Sequence& sequence, int64_t count, StepPlan& plan, int64_t& budget) {
-  FD_CHECK_LE(count, budget, "a step beyond max_num_batched_tokens");
-  budget -= count;
-  plan.sequences.push_back(MakeSequenceStep(sequence, sequence.computed_tokens, count));
+// As much of the rest as there is budget for; nothing when it waits for the encoder.
+void Scheduler::PlanPrefill(Sequence& sequence, StepPlan& plan, StepBudget& budget) {
+  const int64_t begin = sequence.computed_tokens;
+  std::vector<MediaSlice> slices;
+  const int64_t end =
+      PlanMedia(sequence, begin + std::min(sequence.remaining_tokens(), budget.tokens), plan, budget, slices);
+  if (end == begin) return;
+  if (sequence.scheduled_at == Clock::time_point{}) sequence.scheduled_at = Clock::now();
+  SequenceStep step = MakeSequenceStep(sequence, begin, end - begin);
+  step.media = std::move(slices);
+  PlanChunk(sequence, std::move(step), plan, budget);
+}
+
+void Scheduler::PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan, StepBudget& budget) {
+  const int64_t count = static_cast<int64_t>(step.token_ids.size());
+  FD_CHECK_LE(count, budget.tokens, "a step beyond max_num_batched_tokens");
+  budget.tokens -= count;
+  plan.sequences.push_back(std::move(step));
   sequence.computed_tokens += count;
-  ReleaseMedia(sequence, sequence.computed_tokens);
   if (!plan.sequences.back().samples) return;
   ++sequence.pending_tokens;
   sequence.pending_row = plan.num_outputs++;
+}
+
+// The pictures of a chunk from computed_tokens to `end` at most: rows for each, and where it enters. Returns
+// where the chunk ends, which is before the first picture that has to wait.
+int64_t Scheduler::PlanMedia(Sequence& sequence, int64_t end, StepPlan& plan, StepBudget& budget,
+                             std::vector<MediaSlice>& slices) {
+  const int64_t begin = sequence.computed_tokens;
+  const auto& media = sequence.request.media;
+  while (sequence.next_media < static_cast<int64_t>(media.size())) {
+    const auto& item = media[static_cast<size_t>(sequence.next_media)];
+    if (item->first_token >= end) break;
+    const int64_t item_end = item->first_token + item->num_tokens;
+    int64_t row = sequence.media_row;
+    if (row >= 0) {  // its pin may end with this chunk, but not before the step has read it
+      FD_CHECK(encoder_slots_.Use(item->content_hash) == row, "a pinned encoder output has moved");
+    } else if (row = RowsFor(item, plan, budget); row < 0) {
+      return item->first_token;
+    }
+    const int64_t from = std::max(begin, item->first_token), to = std::min(end, item_end);
+    slices.push_back({row, from - item->first_token, from - begin, to - from});
+    if (item_end > end) {  // the next chunk goes on inside it
+      if (sequence.media_row < 0) encoder_slots_.Pin(item->content_hash);
+      sequence.media_row = row;
+      break;
+    }
+    UnpinMedia(sequence);
+    ++sequence.next_media;
+  }
+  return end;
+}
+
+// The rows of an item that a sequence begins: kept ones, or new ones and its encoding in this step; -1: it
+// has to wait for a later step.
+int64_t Scheduler::RowsFor(const std::shared_ptr<const MediaItem>& item, StepPlan& plan, StepBudget& budget) {
+  if (budget.awaits_room) return -1;
+  if (const auto row = encoder_slots_.Use(item->content_hash)) {
+    ++plan.encoder_hits;
+    plan.encoder_hit_tokens += item->num_tokens;
+    return *row;
+  }
+  if (!plan.encodes.empty() && item->EncodeTokens() > budget.encode_tokens) return -1;
+  const auto row = encoder_slots_.Allocate(item->content_hash, item->num_tokens);
+  if (!row) {
+    budget.awaits_room = true;
+    return -1;
+  }
+  budget.encode_tokens -= item->EncodeTokens();
+  plan.encodes.push_back({item, *row});
+  plan.encode_tokens += item->num_tokens;
+  return *row;
 }
 
 void Scheduler::Append(Sequence& sequence, int32_t token_id) {
@@ -209,31 +265,19 @@ void Scheduler::Append(Sequence& sequence, int32_t token_id) {
 void Scheduler::PreemptNewest() {
   std::unique_ptr<Sequence> sequence = std::move(running_.back());
   running_.pop_back();
-  ReleaseMedia(*sequence, std::numeric_limits<int64_t>::max());
+  UnpinMedia(*sequence);
   pages_.Free(sequence->block_table);
   sequence->computed_tokens = 0;
-  sequence->next_media = 0;
-  HoldMedia(*sequence);  // it needs all its pictures again
+  sequence->next_media = 0;  // it needs all its pictures again
   waiting_.push_front(std::move(sequence));
   ++num_preemptions_;
 }
 
-void Scheduler::HoldMedia(const Sequence& sequence) {
-  for (size_t i = sequence.next_media; i < sequence.request.media.size(); ++i) {
-    ++media_holders_[sequence.request.media[i]->content_hash];
-  }
-}
-
-// Lets go of the items whose placeholders all lie before `until_token`.
-void Scheduler::ReleaseMedia(Sequence& sequence, int64_t until_token) {
-  const auto& media = sequence.request.media;
-  for (; sequence.next_media < static_cast<int64_t>(media.size()); ++sequence.next_media) {
-    const MediaItem& item = *media[sequence.next_media];
-    if (item.first_token + item.num_tokens > until_token) return;
-    int64_t& holders = media_holders_[item.content_hash];
-    FD_CHECK_GT(holders, 0, "a media item released twice");
-    --holders;
-  }
+// The item that computed_tokens lies inside of, if it does.
+void Scheduler::UnpinMedia(Sequence& sequence) {
+  if (sequence.media_row < 0) return;
+  encoder_slots_.Unpin(sequence.request.media[static_cast<size_t>(sequence.next_media)]->content_hash);
+  sequence.media_row = -1;
 }
 
 std::vector<RequestId> Scheduler::RunningIds() const {
@@ -251,7 +295,8 @@ std::vector<RequestId> Scheduler::AllIds() const {
 void Scheduler::CheckIdle() const {
   FD_CHECK(idle());
   FD_CHECK(by_id_.empty());
-  FD_CHECK(media_holders_.empty(), "a media item is held by nobody");
+  FD_CHECK_EQ(encoder_slots_.pins(), 0, "an encoder output is pinned by nobody");
+  encoder_slots_.CheckAccounting();
   pages_.CheckAccounting();
   FD_CHECK_EQ(pages_.used_pages(), 0, "pages used without a sequence");
 }

@@ -4,10 +4,18 @@
 // Order of a step: decodes, then running prefills, then waiting requests, each oldest first, until
 // max_num_batched_tokens is used up. Prompts are always cut into chunks by what is left of it.
 //
-// Nobody starves: a request is admitted only when every running sequence has got all it asked for in this
-// step and at least one token is left. So running <= max_num_batched_tokens holds for ever, and each running
-// sequence gets at least one token in every step. A preempted sequence goes to the front of the queue, and
-// the oldest one is never preempted for another, so it always finishes.
+// Nobody starves: a request is admitted only when every running sequence has got all it could use in this
+// step, at least one token is left, and there are not yet as many sequences as a step has tokens. So each
+// decode gets its token in every step, and where there are prefills the oldest of those that do not wait for
+// the encoder gets at least one. A preempted sequence goes to the front of the queue, and the oldest one is
+// never preempted for another, so it always finishes.
+//
+// Pictures: a chunk takes up to max_encoder_batch_tokens of pictures that are not in the encoder slab,
+// together with the other chunks of the step; it ends before the first one that finds no budget or no room. A
+// sequence holds rows of the slab beyond a step only while it is in the middle of that picture. Whoever waits
+// for room keeps younger ones from beginning another picture; those in the middle of one come to its end,
+// then nothing is held, and the oldest finds the whole slab, which is at least as large as the largest
+// picture.
 #pragma once
 
 #include <deque>
@@ -15,12 +23,12 @@
 #include <unordered_map>
 #include <vector>
 
-#include "base/hash.h"
 #include "base/status.h"
 #include "engine/kvcache/page_pool.h"
 #include "engine/plan/options.h"
 #include "engine/plan/request.h"
 #include "engine/plan/step_plan.h"
+#include "engine/scheduler/encoder_slots.h"
 #include "engine/scheduler/sequence.h"
 
 namespace fd {
@@ -46,6 +54,9 @@ class Scheduler {
   StepPlan Schedule();
   // The token that the plan before drew for this sequence.
   void Append(Sequence& sequence, int32_t token_id);
+  // A step failed, and nothing runs any more: what it and the one after it should have encoded cannot be
+  // used.
+  void ForgetEncoded() { encoder_slots_.Clear(); }
 
   std::vector<RequestId> RunningIds() const;
   std::vector<RequestId> AllIds() const;
@@ -54,25 +65,34 @@ class Scheduler {
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int64_t num_preemptions() const { return num_preemptions_; }  // since start
   const PagePool& pages() const { return pages_; }
-  // With no sequence left every page must be free or cached and no media item may be held.
+  const EncoderSlots& encoder_slots() const { return encoder_slots_; }
+  // With no sequence left every page must be free or cached and no encoder output pinned.
   void CheckIdle() const;
 
  private:
-  bool PlanDecodes(StepPlan& plan, int64_t& budget);
-  void PlanPrefills(StepPlan& plan, int64_t& budget);
-  void AdmitWaiting(StepPlan& plan, int64_t& budget);
-  void PlanChunk(Sequence& sequence, int64_t count, StepPlan& plan, int64_t& budget);
+  // What is left for the step in hand.
+  struct StepBudget {
+    int64_t tokens = 0;
+    int64_t encode_tokens = 0;
+    bool awaits_room = false;  // somebody found no room in the encoder slab
+  };
+  bool PlanDecodes(StepPlan& plan, StepBudget& budget);
+  void PlanPrefills(StepPlan& plan, StepBudget& budget);
+  void AdmitWaiting(StepPlan& plan, StepBudget& budget);
+  void PlanPrefill(Sequence& sequence, StepPlan& plan, StepBudget& budget);
+  void PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan, StepBudget& budget);
+  int64_t PlanMedia(Sequence& sequence, int64_t end, StepPlan& plan, StepBudget& budget,
+                    std::vector<MediaSlice>& slices);
+  int64_t RowsFor(const std::shared_ptr<const MediaItem>& item, StepPlan& plan, StepBudget& budget);
   void PreemptNewest();
-  void HoldMedia(const Sequence& sequence);
-  void ReleaseMedia(Sequence& sequence, int64_t until_token);
+  void UnpinMedia(Sequence& sequence);
 
   const EngineOptions options_;
   PagePool pages_;
+  EncoderSlots encoder_slots_;
   std::deque<std::unique_ptr<Sequence>> waiting_;   // oldest first
   std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
   std::unordered_map<RequestId, Sequence*> by_id_;
-  // How many sequences still have to compute placeholders of a media item; 0: released in the next plan.
-  std::unordered_map<Hash128, int64_t, Hash128Hasher> media_holders_;
   int64_t step_ = 0;
   int64_t num_preemptions_ = 0;
 };

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <random>
 #include <set>
@@ -14,7 +15,8 @@ namespace {
 // all that a sequence's block table leads to. A wrong page, position, chunk or picture slice changes it.
 class FakeDevice {
  public:
-  explicit FakeDevice(int64_t pages) : slots_(pages * kKvPageTokens, 0) {}
+  explicit FakeDevice(const EngineOptions& options)
+      : slots_(options.num_kv_pages * kKvPageTokens, 0), slab_(options.EncoderSlabTokens(), 0) {}
 
   static uint64_t Mix(uint64_t h, uint64_t v) {
     h = (h ^ v) * 0x9e3779b97f4a7c15u;
@@ -29,13 +31,20 @@ class FakeDevice {
   std::map<RequestId, int32_t> Execute(const StepPlan& plan) {
     std::map<RequestId, int32_t> drawn;
     std::vector<int32_t> outputs;
+    std::set<int64_t> written;
+    for (const MediaEncode& e : plan.encodes) {
+      for (int64_t i = 0; i < e.item->num_tokens; ++i) {
+        EXPECT_TRUE(written.insert(e.slab_row + i).second) << "two encoder outputs on one row";
+        slab_.at(e.slab_row + i) = Mix(e.item->content_hash.low, i + 1);
+      }
+    }
     for (const SequenceStep& s : plan.sequences) {
       const int64_t n = static_cast<int64_t>(s.token_ids.size());
       std::vector<uint64_t> media(n, 0);
       for (const MediaSlice& slice : s.media) {
         for (int64_t i = 0; i < slice.count; ++i) {
           EXPECT_EQ(media[slice.row_begin + i], 0u) << "two slices on one row";
-          media[slice.row_begin + i] = Mix(slice.item->content_hash.low, slice.media_begin + i + 1);
+          media[slice.row_begin + i] = slab_.at(slice.slab_row + slice.media_begin + i);
         }
       }
       for (int64_t i = 0; i < n; ++i) {
@@ -63,6 +72,7 @@ class FakeDevice {
     return s.block_table.at(index / kKvPageTokens) * kKvPageTokens + index % kKvPageTokens;
   }
   std::vector<uint64_t> slots_;
+  std::vector<uint64_t> slab_;    // encoder outputs
   std::vector<int32_t> outputs_;  // of the last step, by row
 };
 
@@ -93,6 +103,9 @@ std::vector<int32_t> Expected(const GenerateRequest& r) {
   return out;
 }
 
+constexpr int64_t kMediaTokens[] = {1, 7, 30, 61, 89, 90, 2, 12};
+constexpr int64_t kAllMediaTokens = 292;
+
 GenerateRequest RandomRequest(std::mt19937& rng, RequestId id, int64_t max_prompt, int64_t max_tokens) {
   GenerateRequest r;
   r.id = id;
@@ -106,9 +119,14 @@ GenerateRequest RandomRequest(std::mt19937& rng, RequestId id, int64_t max_promp
     r.vision_expert.resize(prompt);
     for (int64_t at = rng() % 20; at < prompt;) {
       auto item = std::make_shared<MediaItem>();
-      item->content_hash = {1 + rng() % 5, 0};  // few, so that sequences share pictures
+      const uint64_t kind = rng() % std::size(kMediaTokens);  // few, so that sequences share pictures
+      item->content_hash = {1 + kind, 0};
       item->first_token = at;
-      item->num_tokens = std::min<int64_t>(1 + rng() % 90, prompt - at);
+      item->num_tokens = kMediaTokens[kind];
+      item->grid_t = kind % 2 == 0 ? 1 : 2;
+      item->grid_h = 2;
+      item->grid_w = static_cast<int32_t>(2 * item->num_tokens);
+      if (at + item->num_tokens > prompt) break;
       std::fill_n(r.vision_expert.begin() + at, item->num_tokens, 1);
       at += item->num_tokens + rng() % 40;
       r.media.push_back(item);
@@ -121,6 +139,10 @@ struct RunResult {
   std::map<RequestId, std::vector<int32_t>> output;
   int64_t steps = 0;
   int64_t preemptions = 0;
+  int64_t encodes = 0;
+  int64_t encoder_hits = 0;
+  int64_t encoder_waits = 0;  // times that a sequence stood still before a picture, though the step had room
+  int64_t room_waits = 0;     // of them, because the encoder slab had none
 };
 
 // Runs all requests, adding one whenever `arrivals` says so, and checks every plan on the way. overlap: a
@@ -128,9 +150,8 @@ struct RunResult {
 RunResult RunAll(const EngineOptions& options, const std::vector<GenerateRequest>& requests,
                  std::mt19937* arrivals = nullptr, bool overlap = false) {
   Scheduler scheduler(options);
-  FakeDevice device(options.num_kv_pages);
+  FakeDevice device(options);
   RunResult result;
-  std::set<uint64_t> held;  // pictures whose encoder output the device would keep
   size_t next = 0;
   std::map<RequestId, int32_t> in_flight;
   auto publish = [&](const std::map<RequestId, int32_t>& drawn) {
@@ -146,9 +167,16 @@ RunResult RunAll(const EngineOptions& options, const std::vector<GenerateRequest
       scheduler.Add(requests[next++]);
     }
     StepPlan plan = scheduler.Schedule();
-    for (const Hash128& hash : plan.released_media) {
-      EXPECT_EQ(held.erase(hash.low), 1u) << "released a picture that was never used";
+    int64_t encode_work = 0, encode_tokens = 0;
+    for (const MediaEncode& e : plan.encodes) {
+      encode_work += e.item->EncodeTokens();
+      encode_tokens += e.item->num_tokens;
     }
+    EXPECT_EQ(encode_tokens, plan.encode_tokens);
+    EXPECT_TRUE(encode_work <= options.max_encoder_batch_tokens || plan.encodes.size() == 1);
+    result.encodes += static_cast<int64_t>(plan.encodes.size());
+    result.encoder_hits += plan.encoder_hits;
+    scheduler.encoder_slots().CheckAccounting();
     int64_t tokens = 0;
     bool prefill_seen = false;
     std::set<RequestId> ids;
@@ -160,22 +188,29 @@ RunResult RunAll(const EngineOptions& options, const std::vector<GenerateRequest
       EXPECT_EQ(static_cast<int64_t>(s.block_table.size()), PagesForTokens(s.context_tokens));
       pages.insert(s.block_table.begin(), s.block_table.end());
       page_count += s.block_table.size();
-      bool decode = s.token_ids.size() == 1 && s.context_tokens > 1 && s.samples;
+      bool decode = s.token_ids.size() == 1 && s.context_tokens > 1 && s.samples && s.media.empty();
       if (!decode) prefill_seen = true;
       EXPECT_FALSE(decode && prefill_seen) << "a decode behind a prefill";
-      for (const MediaSlice& slice : s.media) held.insert(slice.item->content_hash.low);
+      EXPECT_EQ(decode, static_cast<int32_t>(ids.size()) <= plan.num_decodes);
     }
     EXPECT_EQ(pages.size(), page_count) << "a page in two block tables";
     EXPECT_EQ(tokens, plan.num_tokens);
     EXPECT_LE(tokens, options.max_num_batched_tokens);
     EXPECT_LE(static_cast<int64_t>(plan.sequences.size()), options.MaxStepSequences());
-    // Every running sequence advances in every step, but for those whose last token is on its way: nobody
-    // starves.
-    int64_t advancing = 0;
+    // Every running sequence advances in every step, but for those whose last token is on its way and
+    // prefills that stand before a picture or find the step full.
     for (RequestId id : scheduler.RunningIds()) {
-      advancing += ids.contains(id) || !scheduler.Find(id)->AwaitsLastToken();
+      const Sequence& s = *scheduler.Find(id);
+      if (ids.contains(id) || s.AwaitsLastToken()) continue;
+      const bool at_picture = s.next_media < static_cast<int64_t>(s.request.media.size()) &&
+                              s.request.media[s.next_media]->first_token == s.computed_tokens;
+      EXPECT_FALSE(s.IsDecode());
+      EXPECT_TRUE(at_picture || plan.num_tokens == options.max_num_batched_tokens);
+      if (!at_picture || plan.num_tokens == options.max_num_batched_tokens) continue;
+      ++result.encoder_waits;
+      result.room_waits +=
+          encode_work + s.request.media[s.next_media]->EncodeTokens() <= options.max_encoder_batch_tokens;
     }
-    EXPECT_EQ(static_cast<int64_t>(plan.sequences.size()), advancing);
     scheduler.pages().CheckAccounting();
     if ((plan.sequences.empty() && in_flight.empty()) || ++result.steps > 2000000) {
       ADD_FAILURE() << "no progress";
@@ -187,8 +222,6 @@ RunResult RunAll(const EngineOptions& options, const std::vector<GenerateRequest
   }
   StepPlan last = scheduler.Schedule();
   EXPECT_TRUE(last.sequences.empty());
-  for (const Hash128& hash : last.released_media) EXPECT_EQ(held.erase(hash.low), 1u);
-  EXPECT_TRUE(held.empty()) << "a picture is kept for nobody";
   scheduler.CheckIdle();
   EXPECT_EQ(scheduler.pages().free_pages(), options.num_kv_pages);
   result.preemptions = scheduler.num_preemptions();
@@ -200,6 +233,8 @@ EngineOptions Options(int64_t seqs, int64_t batched, int64_t pages) {
   o.max_num_seqs = seqs;
   o.max_num_batched_tokens = batched;
   o.num_kv_pages = pages;
+  o.max_media_tokens = 90;
+  o.encoder_cache_tokens = 1000;
   return o;
 }
 
@@ -254,67 +289,206 @@ TEST(Scheduler, DecodesComeFirstThenThePrefillThenTheQueue) {
   EXPECT_EQ(plan.sequences[1].positions[0], 7);
 }
 
-TEST(Scheduler, ChunkBorderInsideAPicture) {
-  GenerateRequest r;
-  r.id = 1;
-  r.token_ids.assign(20, 5);
-  r.sampling.max_tokens = 2;
+std::shared_ptr<MediaItem> Picture(uint64_t hash, int64_t first_token, int64_t tokens) {
   auto item = std::make_shared<MediaItem>();
-  item->content_hash = {42, 0};
-  item->first_token = 4;
-  item->num_tokens = 12;
-  r.media = {item};
+  item->content_hash = {hash, 0};
+  item->grid_h = 2;
+  item->grid_w = static_cast<int32_t>(2 * tokens);
+  item->first_token = first_token;
+  item->num_tokens = tokens;
+  return item;
+}
+
+GenerateRequest PictureRequest(RequestId id, int64_t prompt,
+                               std::vector<std::shared_ptr<const MediaItem>> media) {
+  GenerateRequest r;
+  r.id = id;
+  r.token_ids.assign(prompt, 5);
+  r.sampling.max_tokens = 2;
+  r.media = std::move(media);
+  return r;
+}
+
+TEST(Scheduler, ChunkBorderInsideAPicture) {
   Scheduler scheduler(Options(2, 7, 4));
-  scheduler.Add(r);
+  scheduler.Add(PictureRequest(1, 20, {Picture(42, 4, 12)}));
   struct Want {
     int64_t media_begin, row_begin, count;
   };
   for (Want want : {Want{0, 4, 3}, Want{3, 0, 7}, Want{10, 0, 2}}) {
     StepPlan plan = scheduler.Schedule();
-    EXPECT_TRUE(plan.released_media.empty());
+    EXPECT_EQ(plan.encodes.size(), want.media_begin == 0 ? 1u : 0u);
+    EXPECT_EQ(plan.encode_tokens, want.media_begin == 0 ? 12 : 0);
     ASSERT_EQ(plan.sequences.size(), 1u);
     ASSERT_EQ(plan.sequences[0].media.size(), 1u);
     const MediaSlice& slice = plan.sequences[0].media[0];
+    EXPECT_EQ(slice.slab_row, 0);
     EXPECT_EQ(slice.media_begin, want.media_begin);
     EXPECT_EQ(slice.row_begin, want.row_begin);
     EXPECT_EQ(slice.count, want.count);
+    EXPECT_EQ(scheduler.encoder_slots().pins(), want.media_begin + want.count < 12 ? 1 : 0);
+    EXPECT_EQ(plan.encoder_kept_tokens, scheduler.encoder_slots().kept_tokens());
   }
-  scheduler.Append(*scheduler.Find(1), 7);
-  StepPlan plan = scheduler.Schedule();
-  EXPECT_EQ(plan.released_media.size(), 1u);  // nobody needs the picture any more
+  EXPECT_EQ(scheduler.encoder_slots().kept_tokens(), 12);  // nobody needs it, but there is room
 }
 
-TEST(Scheduler, EqualPicturesAreHeldUntilTheLastNeedsThem) {
-  GenerateRequest r;
-  r.token_ids.assign(10, 5);
-  r.sampling.max_tokens = 5;
-  auto item = std::make_shared<MediaItem>();
-  item->content_hash = {42, 0};
-  item->first_token = 1;
-  item->num_tokens = 4;
-  r.media = {item};
-  Scheduler scheduler(Options(1, 100, 4));
-  r.id = 1;
-  scheduler.Add(r);
-  r.id = 2;
-  scheduler.Add(r);  // waits: only one may run
+TEST(Scheduler, APictureIsEncodedOnceForEverybodyAlsoAfterItsRequest) {
+  Scheduler scheduler(Options(4, 100, 10));
+  scheduler.Add(PictureRequest(1, 10, {Picture(42, 1, 4), Picture(42, 6, 4)}));
   StepPlan plan = scheduler.Schedule();
-  scheduler.Append(*scheduler.Find(1), 7);
+  EXPECT_EQ(plan.encodes.size(), 1u);
+  EXPECT_EQ(plan.encoder_hits, 1);
+  EXPECT_EQ(plan.encoder_hit_tokens, 4);
+  scheduler.Remove(1);
+  EXPECT_TRUE(scheduler.Schedule().sequences.empty());
+  scheduler.CheckIdle();
+  scheduler.Add(PictureRequest(2, 10, {Picture(42, 3, 4)}));
   plan = scheduler.Schedule();
-  EXPECT_TRUE(plan.released_media.empty());
+  EXPECT_TRUE(plan.encodes.empty());
+  EXPECT_EQ(plan.encoder_hits, 1);
+  scheduler.Remove(2);
+  scheduler.ForgetEncoded();
+  scheduler.Add(PictureRequest(3, 10, {Picture(42, 3, 4)}));
+  EXPECT_EQ(scheduler.Schedule().encodes.size(), 1u);
+}
+
+TEST(Scheduler, ACacheOfNothingKeepsAPictureOnlyWhileASequenceIsInTheMiddleOfIt) {
+  EngineOptions o = Options(2, 8, 10);
+  o.encoder_cache_tokens = 0;
+  Scheduler scheduler(o);
+  scheduler.Add(PictureRequest(1, 12, {Picture(42, 2, 9)}));
+  EXPECT_EQ(scheduler.Schedule().encodes.size(), 1u);
+  EXPECT_EQ(scheduler.encoder_slots().kept_tokens(), 9);
+  StepPlan plan = scheduler.Schedule();
+  EXPECT_TRUE(plan.encodes.empty());
+  EXPECT_EQ(plan.encoder_hits, 0);
+  EXPECT_EQ(scheduler.encoder_slots().kept_tokens(), 0);
+  scheduler.Add(PictureRequest(2, 12, {Picture(42, 2, 9)}));
+  scheduler.Append(*scheduler.Find(1), 7);
+  EXPECT_EQ(scheduler.Schedule().encodes.size(), 1u);
+}
+
+TEST(Scheduler, TheEncoderBudgetEndsChunksBeforePicturesAndLetsOthersPass) {
+  EngineOptions o = Options(4, 100, 20);
+  o.max_encoder_batch_tokens = 10;
+  Scheduler scheduler(o);
+  scheduler.Add(
+      PictureRequest(1, 60, {Picture(1, 2, 5), Picture(2, 10, 5), Picture(3, 20, 5), Picture(4, 26, 20)}));
+  scheduler.Add(PictureRequest(2, 30, {Picture(5, 7, 3)}));
+  scheduler.Add(PictureRequest(3, 30, {}));
+  StepPlan plan = scheduler.Schedule();
+  ASSERT_EQ(plan.sequences.size(), 3u);
+  EXPECT_EQ(plan.sequences[0].token_ids.size(), 20u);  // up to the third picture
+  EXPECT_EQ(plan.sequences[1].token_ids.size(), 7u);
+  EXPECT_EQ(plan.sequences[2].token_ids.size(), 30u);
+  EXPECT_TRUE(plan.sequences[2].samples);
+  EXPECT_EQ(plan.encodes.size(), 2u);
+  EXPECT_EQ(plan.encode_tokens, 10);
+  scheduler.Append(*scheduler.Find(3), 7);
+  plan = scheduler.Schedule();
+  ASSERT_EQ(plan.sequences.size(), 3u);
+  EXPECT_EQ(plan.num_decodes, 1);
+  EXPECT_EQ(plan.sequences[0].request_id, 3u);
+  EXPECT_EQ(plan.sequences[1].token_ids.size(), 6u);  // the third, not the large fourth
+  EXPECT_EQ(plan.sequences[2].token_ids.size(), 23u);
+  EXPECT_EQ(plan.encodes.size(), 2u);
+  scheduler.Append(*scheduler.Find(3), 7);
+  scheduler.Append(*scheduler.Find(2), 7);
+  scheduler.Remove(3);
+  plan = scheduler.Schedule();
+  ASSERT_EQ(plan.encodes.size(), 1u);  // larger than the budget: it goes alone
+  EXPECT_EQ(plan.encode_tokens, 20);
+}
+
+// Two videos' worth of work count twice.
+TEST(Scheduler, AVideosTokensCountTwiceInTheEncoderBudget) {
+  EngineOptions o = Options(4, 100, 20);
+  o.max_encoder_batch_tokens = 10;
+  Scheduler scheduler(o);
+  auto a = Picture(1, 2, 5), b = Picture(2, 10, 5);
+  a->grid_t = b->grid_t = 2;
+  EXPECT_EQ(a->EncodeTokens(), 10);
+  scheduler.Add(PictureRequest(1, 60, {a, b}));
+  EXPECT_EQ(scheduler.Schedule().encodes.size(), 1u);
+}
+
+// 1 comes to its large picture while 2 is in the middle of one. 2 goes to its end and no further, though
+// there would be room for its next one, and for the one after it, for ever.
+TEST(Scheduler, WhoeverWaitsForRoomIsNotOvertaken) {
+  EngineOptions o = Options(4, 8, 20);
+  o.max_media_tokens = 1;
+  o.encoder_cache_tokens = 24;
+  o.max_encoder_batch_tokens = 12;
+  Scheduler scheduler(o);
+  ASSERT_EQ(scheduler.encoder_slots().capacity_tokens(), 24);
+  std::vector<std::shared_ptr<const MediaItem>> many;
+  for (int i = 0; i < 10; ++i) many.push_back(Picture(100 + i, 10 * i, 10));
+  scheduler.Add(PictureRequest(1, 40, {Picture(8, 0, 2), Picture(9, 2, 24)}));
+  scheduler.Add(PictureRequest(2, 110, many));
+  StepPlan plan = scheduler.Schedule();
+  ASSERT_EQ(plan.sequences.size(), 2u);
+  EXPECT_EQ(plan.sequences[0].token_ids.size(), 2u);
+  EXPECT_EQ(plan.sequences[1].token_ids.size(), 6u);
+  plan = scheduler.Schedule();
+  ASSERT_EQ(plan.sequences.size(), 1u);
+  EXPECT_EQ(plan.sequences[0].request_id, 2u);
+  EXPECT_EQ(plan.sequences[0].token_ids.size(), 4u);
+  plan = scheduler.Schedule();
+  ASSERT_EQ(plan.sequences.size(), 1u);
+  EXPECT_EQ(plan.sequences[0].request_id, 1u);
+  EXPECT_EQ(plan.encode_tokens, 24);
+}
+
+// 131072 tokens with 9000 pictures, beside a sequence that decodes all the while.
+TEST(Scheduler, AFullContextOfPictures) {
+  EngineOptions o = Options(4, 384, 2100);
+  o.max_model_len = 131072;
+  o.max_media_tokens = 1196;
+  o.encoder_cache_tokens = 16384;
+  Scheduler scheduler(o);
+  GenerateRequest decoding = PictureRequest(1, 10, {});
+  decoding.sampling.max_tokens = 3000;
+  scheduler.Add(std::move(decoding));
+  scheduler.Schedule();
+  std::vector<std::shared_ptr<const MediaItem>> media;
+  for (int64_t i = 0; i < 9000; ++i) media.push_back(Picture(1 + i, 14 * i, 12));
+  scheduler.Add(PictureRequest(2, 131072 - 2, media));
+  int64_t steps = 0, encoded = 0, media_rows = 0;
+  while (scheduler.Find(2)->computed_tokens < 131070) {
+    scheduler.Append(*scheduler.Find(1), 7);
+    const StepPlan plan = scheduler.Schedule();
+    ASSERT_LE(plan.num_tokens, 384);
+    ASSERT_EQ(plan.num_decodes, 1);
+    encoded += static_cast<int64_t>(plan.encodes.size());
+    for (const MediaSlice& slice : plan.sequences.at(1).media) media_rows += slice.count;
+    ++steps;
+  }
+  EXPECT_EQ(steps, (131070 + 382) / 383);
+  EXPECT_EQ(encoded, 9000);
+  EXPECT_EQ(media_rows, 9000 * 12);
   scheduler.Remove(1);
   scheduler.Remove(2);
-  plan = scheduler.Schedule();
-  EXPECT_EQ(plan.released_media.size(), 1u);
   scheduler.CheckIdle();
 }
 
 TEST(Scheduler, RandomWorkloads) {
   int64_t preemptions = 0;
-  for (uint32_t seed = 0; seed < 120; ++seed) {
+  for (uint32_t seed = 0; seed < 240; ++seed) {
     std::mt19937 rng(seed / 2);
     EngineOptions options = Options(1 + rng() % 16, 1 + rng() % (seed % 4 >= 2 ? 40 : 500), 9 + rng() % 20);
     options.max_model_len = 520;
+    switch (rng() % 4) {
+      case 0:
+        break;
+      case 1:
+        options.encoder_cache_tokens = 0;
+        break;
+      default:  // hardly more than the largest picture: prompts wait for each other's
+        options.max_media_tokens = 1;
+        options.encoder_cache_tokens = 90 + rng() % 60;
+        options.max_num_batched_tokens = std::min<int64_t>(options.max_num_batched_tokens, 89);
+    }
+    options.max_encoder_batch_tokens = 1 + rng() % (rng() % 2 == 0 ? 40 : 300);
     std::vector<GenerateRequest> requests;
     for (RequestId id = 1; id <= 25; ++id) requests.push_back(RandomRequest(rng, id, 300, 220));
     RunResult result = RunAll(options, requests, &rng, seed % 2 == 1);
@@ -322,8 +496,46 @@ TEST(Scheduler, RandomWorkloads) {
       ASSERT_EQ(result.output[r.id], Expected(r)) << "seed " << seed << " request " << r.id;
     }
     preemptions += result.preemptions;
+    // Room for all of them: each is encoded once.
+    if (options.encoder_cache_tokens >= kAllMediaTokens) {
+      EXPECT_LE(result.encodes, static_cast<int64_t>(std::size(kMediaTokens)));
+    }
   }
   EXPECT_GT(preemptions, 50);  // or the pool was too large to test them
+}
+
+// Prompts full of pictures, all at once, in a slab hardly larger than the largest one: everything ends.
+TEST(Scheduler, RandomPicturesInATightSlab) {
+  int64_t encoder_waits = 0, room_waits = 0, hits = 0;
+  for (uint32_t seed = 0; seed < 120; ++seed) {
+    std::mt19937 rng(seed / 2);
+    EngineOptions options = Options(2 + rng() % 12, 2 + rng() % 80, 30 + rng() % 60);
+    options.max_media_tokens = 1;
+    options.encoder_cache_tokens = 90 + rng() % 40;
+    options.max_encoder_batch_tokens = 1 + rng() % 200;
+    std::vector<GenerateRequest> requests;
+    for (RequestId id = 1; id <= 15; ++id) {
+      GenerateRequest r = PictureRequest(id, 50 + rng() % 400, {});
+      r.sampling.max_tokens = 1 + rng() % 20;
+      for (int64_t at = rng() % 5;; at += rng() % 4) {
+        const int64_t kind = rng() % 40, tokens = 1 + kind * kind * 89 / (39 * 39);
+        if (at + tokens > static_cast<int64_t>(r.token_ids.size())) break;
+        r.media.push_back(Picture(1 + kind, at, tokens));
+        at += tokens;
+      }
+      requests.push_back(std::move(r));
+    }
+    RunResult result = RunAll(options, requests, nullptr, seed % 2 == 1);
+    for (const GenerateRequest& r : requests) {
+      ASSERT_EQ(result.output[r.id], Expected(r)) << "seed " << seed << " request " << r.id;
+    }
+    encoder_waits += result.encoder_waits;
+    room_waits += result.room_waits;
+    hits += result.encoder_hits;
+  }
+  EXPECT_GT(encoder_waits, 1000);
+  EXPECT_GT(room_waits, 100);
+  EXPECT_GT(hits, 1000);
 }
 
 TEST(Scheduler, SameTokensWhateverTheBudget) {
@@ -360,8 +572,11 @@ TEST(Scheduler, RemoveAtAnyTimeGivesEverythingBack) {
     std::mt19937 rng(seed);
     EngineOptions options = Options(8, 50, 12);
     options.max_model_len = 600;
+    options.max_media_tokens = 1;
+    options.encoder_cache_tokens = seed % 3 == 0 ? 0 : 95;
+    if (seed % 3 == 0) options.max_media_tokens = 90;
     Scheduler scheduler(options);
-    FakeDevice device(12);
+    FakeDevice device(options);
     RequestId next_id = 1;
     std::map<RequestId, int32_t> in_flight;
     for (int step = 0; step < 400; ++step) {
@@ -378,9 +593,9 @@ TEST(Scheduler, RemoveAtAnyTimeGivesEverythingBack) {
       std::vector<RequestId> ids = scheduler.AllIds();
       if (!ids.empty() && rng() % 3 == 0) scheduler.Remove(ids[rng() % ids.size()]);
       scheduler.pages().CheckAccounting();
+      scheduler.encoder_slots().CheckAccounting();
     }
     for (RequestId id : scheduler.AllIds()) scheduler.Remove(id);
-    scheduler.Schedule();
     scheduler.CheckIdle();
   }
 }

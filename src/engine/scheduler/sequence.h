@@ -22,6 +22,7 @@ struct Sequence {
   int32_t pending_row = -1;
   std::vector<int32_t> block_table;
   int64_t next_media = 0;             // first media item not wholly computed
+  int64_t media_row = -1;             // computed_tokens lies inside it: its pinned rows in the encoder slab
   int64_t counted_prompt_tokens = 0;  // prompt tokens computed at least once, for the statistics
   Clock::time_point scheduled_at{};   // first time in a step
 
@@ -29,8 +30,12 @@ struct Sequence {
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()) + pending_tokens; }
   int64_t generated_tokens() const { return static_cast<int64_t>(tokens.size()) - prompt_tokens; }
   int64_t remaining_tokens() const { return num_tokens() - computed_tokens; }
-  // Only its newest token is missing from the cache, so this step draws the next one.
-  bool IsDecode() const { return computed_tokens > 0 && remaining_tokens() == 1; }
+  // Only its newest token is missing from the cache, and no picture ends with it, so this step draws the next
+  // one.
+  bool IsDecode() const {
+    return computed_tokens > 0 && remaining_tokens() == 1 &&
+           next_media == static_cast<int64_t>(request.media.size());
+  }
   // Its last token is on its way.
   bool AwaitsLastToken() const { return generated_tokens() + pending_tokens >= request.sampling.max_tokens; }
 };

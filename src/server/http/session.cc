@@ -453,7 +453,14 @@ HttpResponse Session::MetricsText() const {
                                                  .used_pages = stats.used_pages,
                                                  .total_pages = stats.total_pages,
                                                  .media_jobs = loader ? loader->jobs_in_flight() : 0,
-                                                 .media_bytes = loader ? loader->bytes_in_flight() : 0})};
+                                                 .media_bytes = loader ? loader->bytes_in_flight() : 0,
+                                                 .encoded_items = stats.encoded_items,
+                                                 .encoded_tokens = stats.encoded_tokens,
+                                                 .encode_seconds = stats.encode_ms / 1000,
+                                                 .encoder_hits = stats.encoder_hits,
+                                                 .encoder_hit_tokens = stats.encoder_hit_tokens,
+                                                 .encoder_kept_tokens = stats.encoder_kept_tokens,
+                                                 .encoder_capacity_tokens = stats.encoder_capacity_tokens})};
 }
 
 // Sees the client leave while nothing is written: readable with nothing to read means closed.

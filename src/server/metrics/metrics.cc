@@ -123,6 +123,25 @@ struct Metrics::Impl {
   prometheus::Gauge& infer_latency =
       Gauge("fastdeploy:infer_latency", "The latest time between two tokens, in seconds");
 
+  prometheus::Counter& encoder_items =
+      Counter("fastdeploy:encoder_items_total", "Pictures and pairs of frames encoded");
+  prometheus::Counter& encoder_tokens = Counter("fastdeploy:encoder_tokens_total", "Their tokens");
+  prometheus::Counter& encoder_seconds =
+      Counter("fastdeploy:encoder_seconds_total", "Time spent encoding them");
+  prometheus::Counter& encoder_hits =
+      Counter("fastdeploy:encoder_cache_hits_total", "Pictures needed and found in the encoder cache");
+  prometheus::Counter& encoder_misses =
+      Counter("fastdeploy:encoder_cache_misses_total", "Pictures needed and not found in the encoder cache");
+  prometheus::Counter& encoder_hit_tokens =
+      Counter("fastdeploy:encoder_cache_hit_tokens_total", "Tokens of pictures found in the encoder cache");
+  prometheus::Counter& encoder_miss_tokens = Counter("fastdeploy:encoder_cache_miss_tokens_total",
+                                                     "Tokens of pictures not found in the encoder cache");
+  prometheus::Gauge& encoder_kept =
+      Gauge("fastdeploy:encoder_cache_tokens", "Tokens of pictures in the encoder cache");
+  prometheus::Gauge& encoder_capacity =
+      Gauge("fastdeploy:encoder_cache_capacity_tokens", "Tokens of pictures that the encoder cache can hold");
+  std::mutex scrape_mutex;
+
   prometheus::Family<prometheus::Counter>& http_requests =
       prometheus::BuildCounter().Name("http_requests_total").Help("HTTP responses").Register(registry);
   prometheus::Family<prometheus::Histogram>& http_seconds =
@@ -219,8 +238,22 @@ void Metrics::ProcessorCacheLookup(bool hit) {
 
 std::string Metrics::Text(const MetricsGauges& g) {
   Impl& m = *impl_;
+  std::lock_guard lock(m.scrape_mutex);
   m.media_jobs.Set(static_cast<double>(g.media_jobs));
   m.media_bytes.Set(static_cast<double>(g.media_bytes));
+  // The engine counts; what it adds since the last scrape is added here.
+  const auto raise = [](prometheus::Counter& counter, double value) {
+    if (value > counter.Value()) counter.Increment(value - counter.Value());
+  };
+  raise(m.encoder_items, static_cast<double>(g.encoded_items));
+  raise(m.encoder_tokens, static_cast<double>(g.encoded_tokens));
+  raise(m.encoder_seconds, g.encode_seconds);
+  raise(m.encoder_hits, static_cast<double>(g.encoder_hits));
+  raise(m.encoder_misses, static_cast<double>(g.encoded_items));
+  raise(m.encoder_hit_tokens, static_cast<double>(g.encoder_hit_tokens));
+  raise(m.encoder_miss_tokens, static_cast<double>(g.encoded_tokens));
+  m.encoder_kept.Set(static_cast<double>(g.encoder_kept_tokens));
+  m.encoder_capacity.Set(static_cast<double>(g.encoder_capacity_tokens));
   m.running.Set(static_cast<double>(g.running));
   m.waiting.Set(static_cast<double>(g.waiting));
   m.batch_size.Set(static_cast<double>(g.running));

@@ -21,6 +21,14 @@ struct MetricsGauges {
   int64_t total_pages = 0;
   int64_t media_jobs = 0;   // pictures and videos that are fetched or prepared, or wait for it
   int64_t media_bytes = 0;  // what they hold
+  // The encoder of pictures; the first five count since start.
+  int64_t encoded_items = 0;
+  int64_t encoded_tokens = 0;
+  double encode_seconds = 0;
+  int64_t encoder_hits = 0;
+  int64_t encoder_hit_tokens = 0;
+  int64_t encoder_kept_tokens = 0;
+  int64_t encoder_capacity_tokens = 0;
 };
 
 // The life of one choice. Times not reached stay default (epoch).

@@ -27,6 +27,28 @@ TEST(MetricsTest, GaugesShowTheEngine) {
   EXPECT_NE(text.find("# TYPE fastdeploy:time_to_first_token_seconds histogram"), std::string::npos);
 }
 
+// The engine's totals become counters that never fall, whatever the order in which scrapes read them.
+TEST(MetricsTest, TheEncoder) {
+  Metrics metrics;
+  const MetricsGauges later{.encoded_items = 3,
+                            .encoded_tokens = 300,
+                            .encode_seconds = 1.5,
+                            .encoder_hits = 7,
+                            .encoder_hit_tokens = 700,
+                            .encoder_kept_tokens = 200,
+                            .encoder_capacity_tokens = 4096};
+  metrics.Text({.encoded_items = 1, .encoded_tokens = 100, .encode_seconds = 0.5});
+  metrics.Text(later);
+  metrics.Text({.encoded_items = 2, .encoded_tokens = 200});
+  const std::string text = metrics.Text(later);
+  for (const char* line : {"encoder_items_total 3", "encoder_tokens_total 300", "encoder_seconds_total 1.5",
+                           "encoder_cache_hits_total 7", "encoder_cache_hit_tokens_total 700",
+                           "encoder_cache_misses_total 3", "encoder_cache_miss_tokens_total 300",
+                           "encoder_cache_tokens 200", "encoder_cache_capacity_tokens 4096"}) {
+    EXPECT_NE(text.find(std::string("\nfastdeploy:") + line + "\n"), std::string::npos) << line;
+  }
+}
+
 TEST(MetricsTest, OneSequence) {
   Metrics metrics;
   metrics.RequestReceived();
