@@ -36,7 +36,7 @@ int CoresOfThisProcess() {
   return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(CPU_COUNT(&set), 1) : 1;
 }
 
-Status OutOfMemory(const MediaOptions& options) {
+Status OutOfMemory(const VideoJob& options) {
   return InvalidArgument(
       StrCat("decoding the video needs more memory than ", options.memory_bytes, " bytes (--video-memory)"));
 }
@@ -49,7 +49,7 @@ std::string ReadableCodecs() {
   return Join(names, ", ");
 }
 
-StatusOr<std::unique_ptr<FrameSource>> FrameSource::Open(const VideoFile& file, const MediaOptions& options,
+StatusOr<std::unique_ptr<FrameSource>> FrameSource::Open(const VideoFile& file, const VideoJob& options,
                                                          const std::vector<int64_t>& wanted) {
   std::unique_ptr<FrameSource> source(new FrameSource(file, options));
   FD_RETURN_IF_ERROR(source->Start(wanted));

@@ -28,7 +28,7 @@ struct VideoFile {
 class FrameSource {
  public:
   // Decodes what `wanted` (ascending display indices) needs and skips the rest.
-  static StatusOr<std::unique_ptr<FrameSource>> Open(const VideoFile& file, const MediaOptions& options,
+  static StatusOr<std::unique_ptr<FrameSource>> Open(const VideoFile& file, const VideoJob& options,
                                                      const std::vector<int64_t>& wanted);
   ~FrameSource();
   FrameSource(const FrameSource&) = delete;
@@ -40,7 +40,7 @@ class FrameSource {
   int orientation() const { return orientation_; }
 
  private:
-  FrameSource(const VideoFile& file, const MediaOptions& options) : file_(file), options_(options) {}
+  FrameSource(const VideoFile& file, const VideoJob& options) : file_(file), options_(options) {}
   Status Start(const std::vector<int64_t>& wanted);
   Status CheckSize(int64_t width, int64_t height);
   // Sends one needed packet, or the end. A skipped group makes some decoders drain and start anew first.
@@ -48,7 +48,7 @@ class FrameSource {
   static int GetBuffer(AVCodecContext* codec, AVFrame* frame, int flags);
 
   const VideoFile& file_;
-  const MediaOptions& options_;
+  const VideoJob& options_;
   std::vector<bool> needed_;
   size_t last_needed_ = 0;
   std::unique_ptr<Demuxer> demuxer_;

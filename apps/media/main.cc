@@ -34,7 +34,7 @@ int Usage() {
   return 2;
 }
 
-fd::Status Decode(const fd::MediaOptions& options) {
+fd::Status Decode(const fd::VideoJob& options) {
   struct stat file = {};
   if (fstat(STDIN_FILENO, &file) != 0 || !S_ISREG(file.st_mode) || file.st_size <= 0) {
     return fd::InvalidArgument("the video is empty: 0 bytes");

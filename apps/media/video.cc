@@ -21,7 +21,7 @@ constexpr int64_t kNeighboursAtEnds = 20;
 
 class Sender {
  public:
-  Sender(const VideoFile& file, const MediaOptions& options) : file_(file), options_(options) {
+  Sender(const VideoFile& file, const VideoJob& options) : file_(file), options_(options) {
     wanted_ = SampleFrames(file.index.total_frames, file.index.duration_s, options.sampling);
   }
 
@@ -84,7 +84,7 @@ class Sender {
   }
 
   const VideoFile& file_;
-  const MediaOptions& options_;
+  const VideoJob& options_;
   std::vector<int64_t> wanted_;
   RgbConverter converter_;
   int orientation_ = 1;
@@ -93,7 +93,7 @@ class Sender {
 
 }  // namespace
 
-Status SendVideo(std::string_view bytes, const MediaOptions& options) {
+Status SendVideo(std::string_view bytes, const VideoJob& options) {
   VideoFile file;
   file.bytes = bytes;
   file.container = ContainerOf(bytes);

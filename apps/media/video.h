@@ -9,6 +9,6 @@
 namespace fd {
 
 // Sends the description and the frames (output.h); an error is left to the caller to send.
-Status SendVideo(std::string_view file, const MediaOptions& options);
+Status SendVideo(std::string_view file, const VideoJob& options);
 
 }  // namespace fd

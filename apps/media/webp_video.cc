@@ -38,7 +38,7 @@ StatusOr<Canvas> ReadHeaders(const WebPData& data) {
 
 }  // namespace
 
-Status SendWebpVideo(std::string_view file, const MediaOptions& options) {
+Status SendWebpVideo(std::string_view file, const VideoJob& options) {
   const WebPData data = {reinterpret_cast<const uint8_t*>(file.data()), file.size()};
   FD_ASSIGN_OR_RETURN(const Canvas canvas, ReadHeaders(data));
   if (canvas.frames == 0 || canvas.width < 1 || canvas.height < 1) {

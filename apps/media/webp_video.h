@@ -9,6 +9,6 @@
 namespace fd {
 
 // Sends the description and the frames (output.h).
-Status SendWebpVideo(std::string_view file, const MediaOptions& options);
+Status SendWebpVideo(std::string_view file, const VideoJob& options);
 
 }  // namespace fd

@@ -43,9 +43,7 @@ std::string Join(const std::vector<std::string>& parts, std::string_view separat
 
 std::string LowerAscii(std::string_view text) {
   std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c | 0x20);
-  }
+  for (char& c : out) c = LowerAscii(c);
   return out;
 }
 

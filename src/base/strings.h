@@ -41,6 +41,7 @@ std::vector<std::string> Split(std::string_view text, char separator);
 std::string Join(const std::vector<std::string>& parts, std::string_view separator);
 std::string_view Trim(std::string_view text);
 // A to Z become a to z, every other byte stays.
+inline char LowerAscii(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 std::string LowerAscii(std::string_view text);
 // Levenshtein distance, for "did you mean".
 int EditDistance(std::string_view a, std::string_view b);

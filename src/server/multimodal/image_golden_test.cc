@@ -210,15 +210,20 @@ TEST(ImageGolden, VideoRows) {
       frames.push_back(MustDecode(frame.Find("drawn")->as_string()));
       EXPECT_EQ(Sha256(frames.back().pixels), frame.Find("drawn_sha256")->as_string());
     }
-    if (frames.size() % 2 != 0) frames.push_back(frames.back());
-    auto item = MakeVideoItem(frames, config, config.video_min_pixels, config.video_max_pixels);
-    ASSERT_TRUE(item.ok()) << item.status().message();
+    VideoBuilder builder(config, config.video_min_pixels, config.video_max_pixels);
+    for (const RgbImage& frame : frames) ASSERT_TRUE(builder.Add(frame).ok());
+    StatusOr<PreparedVideo> video = builder.Finish();
+    ASSERT_TRUE(video.ok()) << video.status().message();
     const JsonArray& grid = row.Find("grid_thw")->as_array();
-    EXPECT_EQ((*item)->grid_t, grid[0].as_int());
-    EXPECT_EQ((*item)->grid_h, grid[1].as_int());
-    EXPECT_EQ((*item)->grid_w, grid[2].as_int());
-    EXPECT_EQ((*item)->num_tokens, row.Find("tokens")->as_int());
-    EXPECT_EQ(Sha256((*item)->patch_rows), row.Find("patch_rows_sha256")->as_string());
+    EXPECT_EQ(video->grid_t, grid[0].as_int());
+    EXPECT_EQ(video->grid_h, grid[1].as_int());
+    EXPECT_EQ(video->grid_w, grid[2].as_int());
+    EXPECT_EQ(video->num_tokens(), row.Find("tokens")->as_int());
+    std::vector<uint8_t> patch_rows;
+    for (const auto& pair : video->pairs) {
+      patch_rows.insert(patch_rows.end(), pair->patch_rows.begin(), pair->patch_rows.end());
+    }
+    EXPECT_EQ(Sha256(patch_rows), row.Find("patch_rows_sha256")->as_string());
   }
 }
 

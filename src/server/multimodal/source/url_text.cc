@@ -15,12 +15,6 @@ int HexValue(char c) {
 
 }  // namespace
 
-std::string LowerAscii(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = LowerAscii(c);
-  return out;
-}
-
 std::string_view TrimUrlSpace(std::string_view text) {
   while (!text.empty() && IsUrlSpace(text.front())) text.remove_prefix(1);
   while (!text.empty() && IsUrlSpace(text.back())) text.remove_suffix(1);

@@ -8,8 +8,6 @@
 
 namespace fd {
 
-inline char LowerAscii(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-std::string LowerAscii(std::string_view text);
 // What a URL's text may carry around it: space, tab, line feed, carriage return, form feed.
 inline bool IsUrlSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f'; }
 std::string_view TrimUrlSpace(std::string_view text);

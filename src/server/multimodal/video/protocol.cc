@@ -51,7 +51,7 @@ Status Breach(std::string_view what) {
 
 }  // namespace
 
-std::vector<std::string> MediaArguments(const MediaOptions& options) {
+std::vector<std::string> MediaArguments(const VideoJob& options) {
   const VideoSampling& sampling = options.sampling;
   return {std::string(kVersion),           StrCat(sampling.fps),
           StrCat(sampling.min_frames),     StrCat(sampling.max_frames),
@@ -61,9 +61,9 @@ std::vector<std::string> MediaArguments(const MediaOptions& options) {
           StrCat(options.timeout_s)};
 }
 
-std::optional<MediaOptions> ParseMediaArguments(const std::vector<std::string_view>& arguments) {
+std::optional<VideoJob> ParseMediaArguments(const std::vector<std::string_view>& arguments) {
   if (arguments.size() != kNumArguments || arguments[0] != kVersion) return std::nullopt;
-  MediaOptions options;
+  VideoJob options;
   VideoSampling& sampling = options.sampling;
   int sample = -1;
   const bool parsed = Parse(arguments[1], &sampling.fps) && Parse(arguments[2], &sampling.min_frames) &&

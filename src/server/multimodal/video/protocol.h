@@ -41,7 +41,7 @@ inline constexpr std::string_view kMediaNurseryArgument = "--nursery";
 inline constexpr size_t kMaxMediaRequestBytes = 1024;
 
 // What fastdeploy-media is told.
-struct MediaOptions {
+struct VideoJob {
   VideoSampling sampling;
   int64_t max_frame_pixels = 0;
   int64_t max_side_pixels = 0;
@@ -50,8 +50,8 @@ struct MediaOptions {
 };
 // The arguments after the program's name, and back. Numbers return exactly; nothing when one is missing or
 // malformed.
-std::vector<std::string> MediaArguments(const MediaOptions& options);
-std::optional<MediaOptions> ParseMediaArguments(const std::vector<std::string_view>& arguments);
+std::vector<std::string> MediaArguments(const VideoJob& options);
+std::optional<VideoJob> ParseMediaArguments(const std::vector<std::string_view>& arguments);
 
 std::string EncodeMediaInfo(const VideoInfo& info);
 // The header and the fields of a frame; its pixels follow.

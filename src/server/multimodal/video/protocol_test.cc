@@ -162,7 +162,7 @@ TEST(MediaParser, EveryBeginningOfAStreamIsUnfinished) {
 }
 
 TEST(MediaArguments, ReturnExactly) {
-  MediaOptions options;
+  VideoJob options;
   options.sampling = {.fps = 1.0 / 3,
                       .min_frames = 3,
                       .max_frames = 99,

@@ -89,7 +89,7 @@ Status ReadVideo(std::string_view encoded, const VideoSampling& sampling, const 
   }
   const auto deadline =
       Clock::now() + std::chrono::milliseconds(std::llround(std::clamp(limits.timeout_s, 0.0, 1e9) * 1000));
-  MediaOptions options;
+  VideoJob options;
   options.sampling = sampling;
   options.max_frame_pixels = limits.max_frame_pixels;
   options.max_side_pixels = limits.max_side_pixels;
