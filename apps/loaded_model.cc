@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/memory_policy.h"
 #include "base/strings.h"
 #include "compute/kernels/cuda/device.h"
 #include "compute/ops/sample.h"
@@ -240,6 +241,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   options.max_waiting_requests = service_flags.max_waiting_requests;
   options.sampled_vocab_size = service.tokenizer->vocab_size();
   FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, service.media, progress));
+  if (service.media) KeepFreedMemory();  // not before: what loading frees goes back
   service.max_model_len = loaded->engine->options().max_model_len;
   service.max_num_seqs = loaded->engine->options().max_num_seqs;
   service.engine = DoorOf(*loaded->engine);

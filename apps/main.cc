@@ -3,7 +3,6 @@
 #include <string>
 #include <vector>
 
-#include "base/memory_policy.h"
 #include "base/strings.h"
 #include "command.h"
 #include "compute/tensor/device_error.h"
@@ -103,6 +102,5 @@ int main(int argc, char** argv) {
         stderr);
     return fd::kExitFailure;
   }
-  fd::KeepFreedMemory();
   return fd::Main({argv + 1, argv + argc});
 }

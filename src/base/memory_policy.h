@@ -1,5 +1,5 @@
 // On which memory nodes large host allocations lie, and what becomes of freed ones. Process-wide choices,
-// made once by main before anything large is allocated; any thread may allocate afterwards.
+// made once, the first before anything large is allocated; any thread may allocate afterwards.
 #pragma once
 
 #include <cstddef>

@@ -30,6 +30,7 @@ JPEG = (EVAL / "media" / "color_of-001-0.jpg").read_bytes()
 LIMIT_S = 30
 FETCH_TIMEOUT_S = 2
 RSS_GROWTH_MIB = 96
+VIDEO = (pathlib.Path(__file__).resolve().parents[1] / "media" / "h264.mp4").read_bytes()
 
 
 # --- files -----------------------------------------------------------------------------------------------------------------------
@@ -333,6 +334,7 @@ def target(web, media_folder):
         check_answers(server)
         assert send(server, data_url(PNG)).status_code == 200
         assert send(server, web.url + "/good.png").status_code == 200
+        assert send(server, data_url(VIDEO, "video/mp4"), kind="video_url").status_code == 200  # starts the program that waits
     reconnect(server)
     before_fds, before_mib = fds(server), rss_mib(server)
     yield server

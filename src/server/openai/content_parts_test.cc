@@ -279,12 +279,12 @@ TEST_F(ContentPartsTest, RequestOptionsReachThePreparation) {
 }
 
 TEST_F(ContentPartsTest, TooManyTokensAreRefusedBeforePixels) {
-  service_->max_model_len = 30;
+  service_->max_model_len = 31;  // what the text needs with at least one token a picture fits
   const std::string image = R"({"type":"image_url","image_url":{"url":"data:x"}})";
   const ApiError e = Refused(Body(image + R"(,{"type":"text","text":"123456789012345678"})"));
   EXPECT_EQ(e.code, "context_length_exceeded");
-  EXPECT_NE(e.message.find("31"), std::string::npos) << e.message;  // "Picture 1:" + 2 + 18 + ";"
-  EXPECT_NE(e.message.find("30"), std::string::npos) << e.message;
+  EXPECT_NE(e.message.find("31 tokens ("), std::string::npos) << e.message;
+  EXPECT_NE(e.message.find("prompt has 31 tokens"), std::string::npos) << e.message;  // "Picture 1:" + 2 + 18 + ";"
   EXPECT_TRUE(seen_.empty());
   EXPECT_TRUE(Send(Body(image)).ok());
 }

@@ -191,6 +191,14 @@ bool Transfer::TakeBytes(std::string_view bytes) {
   }
   if (static_cast<int64_t>(body_.size() + bytes.size()) > fetch_.max_bytes)
     return Refuse(TooLarge(fetch_, -1));
+  // Grown by half, and in a new string, since reserve() doubles: while it moves, both are there at once.
+  const size_t needed = body_.size() + bytes.size();
+  if (needed > body_.capacity()) {
+    std::string grown;
+    grown.reserve(std::max(needed, body_.size() + body_.size() / 2));
+    grown.append(body_);
+    body_.swap(grown);
+  }
   body_.append(bytes);
   return true;
 }
