@@ -83,17 +83,33 @@ class Server:
         return self.wait_for(is_idle, timeout_s)
 
     def stop(self):
-        """Drains by SIGTERM; the exit code."""
+        """Drains by SIGTERM; the exit code. What it started (fastdeploy-media) must be gone with it."""
         self.http.close()
         self.client.close()
+        children = child_processes(self.process.pid)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout=60)
+            code = self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             raise
+        assert code != 0 or not (left := [pid for pid in children if os.path.exists(f"/proc/{pid}")]), f"processes are left: {left}"
+        return code
+
+
+def child_processes(pid):
+    """Process ids of what it started and has not collected."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as f:
+                if int(f.read().rpartition(")")[2].split()[1]) == pid:  # after the name: state, parent
+                    found.append(int(entry))
+        except OSError:  # it ended just now
+            continue
+    return found
 
 
 def is_idle(metrics):

@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "server/multimodal/video/media_nursery.h"
 
 namespace fd {
 namespace {
@@ -534,6 +535,7 @@ void MediaLoader::Impl::Stop() {
   }
   for (const auto& load : rest) End(*load, ShuttingDown());
   for (std::thread& thread : threads_) thread.join();
+  EndMediaNurseries();
 }
 
 MediaLoader::MediaLoader(const MediaConfig& config, MediaReaders readers, const MediaLoaderOptions& options,

@@ -167,4 +167,12 @@ StatusOr<pid_t> ForkMedia(const std::string& program, int stdin_fd, int stdout_f
   return StartFailed("its waiting program ended twice", ECONNRESET);
 }
 
+void EndMediaNurseries() {
+  Nurseries& all = All();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  for (auto& [program, nursery] : all.by_program) {
+    if (nursery.pid > 0) (void)EndNursery(&nursery);
+  }
+}
+
 }  // namespace fd
