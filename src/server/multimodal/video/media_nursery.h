@@ -22,8 +22,8 @@ StatusOr<pid_t> SpawnMedia(const std::string& program, int stdin_fd, int stdout_
 StatusOr<pid_t> ForkMedia(const std::string& program, int stdin_fd, int stdout_fd,
                           const std::vector<std::string>& arguments);
 
-// Ends and collects all nurseries; the next ForkMedia starts one anew. Any thread. For whoever ends in order: a
-// process that is killed leaves them to end by their closed socket.
+// Ends and collects all nurseries; the next ForkMedia starts one anew. Any thread. For whoever ends in order:
+// a process that is killed leaves them to end by their closed socket.
 void EndMediaNurseries();
 
 }  // namespace fd
