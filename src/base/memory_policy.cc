@@ -63,4 +63,6 @@ void KeepFreedMemory() {
   mallopt(M_TRIM_THRESHOLD, 16 << 20);
 }
 
+void ReleaseFreedMemory() { malloc_trim(0); }
+
 }  // namespace fd

@@ -24,4 +24,7 @@ bool InterleavePages(void* data, size_t size_bytes, const std::vector<int>& node
 // costs as much as decoding them.
 void KeepFreedMemory();
 
+// Gives back now what was allocated and freed before: once, when loading has ended.
+void ReleaseFreedMemory();
+
 }  // namespace fd
