@@ -12,7 +12,8 @@ namespace {
 
 constexpr const char* kLibrary = "libcurl.so.4";
 constexpr const char* kInstall =
-    "; install it (Debian: apt-get install libcurl4), or send the bytes, for example data:image/png;base64,iVBORw0...";
+    "; install it (Debian: apt-get install libcurl4), or send the bytes, for example "
+    "data:image/png;base64,iVBORw0...";
 
 struct Loaded {
   CurlLibrary functions;
@@ -23,14 +24,15 @@ Loaded Load() {
   Loaded loaded;
   void* library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
-    loaded.status = Unimplemented(StrCat("this server fetches no URLs: ", kLibrary, " cannot be loaded", kInstall));
+    loaded.status =
+        Unimplemented(StrCat("this server fetches no URLs: ", kLibrary, " cannot be loaded", kInstall));
     return loaded;
   }
   const auto find = [&](const char* name, auto* function) {
     *function = reinterpret_cast<std::remove_pointer_t<decltype(function)>>(dlsym(library, name));
     if (*function == nullptr && loaded.status.ok()) {
-      loaded.status =
-          Unimplemented(StrCat("this server fetches no URLs: ", kLibrary, " has no ", name, ", 7.85 or newer is needed", kInstall));
+      loaded.status = Unimplemented(StrCat("this server fetches no URLs: ", kLibrary, " has no ", name,
+                                           ", 7.85 or newer is needed", kInstall));
     }
   };
   find("curl_easy_cleanup", &loaded.functions.easy_cleanup);
