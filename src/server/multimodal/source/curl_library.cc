@@ -32,7 +32,7 @@ Loaded Load() {
     *function = reinterpret_cast<std::remove_pointer_t<decltype(function)>>(dlsym(library, name));
     if (*function == nullptr && loaded.status.ok()) {
       loaded.status = Unimplemented(StrCat("this server fetches no URLs: ", kLibrary, " has no ", name,
-                                           ", 7.85 or newer is needed", kInstall));
+                                           ", 7.87 or newer is needed", kInstall));
     }
   };
   find("curl_easy_cleanup", &loaded.functions.easy_cleanup);
