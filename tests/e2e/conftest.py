@@ -39,12 +39,12 @@ def free_port():
 class Server:
     """A running `fastdeploy serve`."""
 
-    def __init__(self, *flags, model=MODEL, metrics_port=None):
+    def __init__(self, *flags, model=MODEL, metrics_port=None, binary=BINARY):
         self.port = free_port()
         self.metrics_port = metrics_port or self.port
         self.log = tempfile.TemporaryFile()
         extra = ["--metrics-port", str(metrics_port)] if metrics_port else []
-        self.process = subprocess.Popen([BINARY, "serve", "--model", str(model), "--port", str(self.port), *extra, *flags],
+        self.process = subprocess.Popen([binary, "serve", "--model", str(model), "--port", str(self.port), *extra, *flags],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=ROOT)
         self.url = f"http://127.0.0.1:{self.port}"
         deadline = time.monotonic() + START_TIMEOUT_S
