@@ -208,6 +208,15 @@ TEST_F(MediaLoaderTest, NothingIsDecodedThatCannotFit) {
   EXPECT_TRUE(Start({Image("data:280 p"), Video("data:280 vx7")}, 500)->Wait().ok());
 }
 
+// Nobody's place is named: the whole request is too long.
+TEST_F(MediaLoaderTest, AVideoThatCannotFitIsTheRequestsError) {
+  const StatusOr<LoadedMedia> media = Start({Image("data:56 a"), Video("data:56 b x200")}, 300)->Wait();
+  ASSERT_FALSE(media.ok());
+  EXPECT_TRUE(media.status().message().ends_with(" tokens, 300 allowed")) << media.status().message();
+  EXPECT_EQ(media.status().message().find("messages["), std::string::npos) << media.status().message();
+  EXPECT_TRUE(drawn_.empty());
+}
+
 TEST_F(MediaLoaderTest, ASinglePictureGoesBeforeTheRestOfAHundred) {
   auto first = Start({Image("data:28 hold")});
   ASSERT_TRUE(WaitLogged("make data:28 hold"));  // the only thread is busy
