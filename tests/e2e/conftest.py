@@ -24,6 +24,7 @@ EVAL = ROOT / "tests" / "eval"
 sys.path.insert(0, str(EVAL))
 from eval_set import image_part, questions, thinking  # noqa: E402, F401  tests import these from here
 START_TIMEOUT_S = 60
+SANITIZED = any(name in BINARY.split("/") for name in ("asan", "tsan"))  # its memory says nothing
 # A server under a sanitizer is several times slower; nothing here measures speed.
 CLIENT_TIMEOUT_S = 120
 BASE_FLAGS = ("--max-model-len", "4096", "--max-num-seqs", "16", "--limit-mm-per-prompt", '{"image": 100, "video": 100}',
