@@ -348,7 +348,7 @@ bool Pause(const Fetch& fetch, std::chrono::milliseconds pause) {
 
 StatusOr<MediaBytes> FetchHttp(std::string_view text, const MediaPolicy& policy, int64_t max_bytes,
                                std::string_view limit_flag, std::stop_token stop, const FetchHooks& hooks) {
-  if (!InitCurl()) return Unavailable("the library that fetches media could not be started");
+  FD_RETURN_IF_ERROR(LoadCurl());
   const auto total =
       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(policy.total_timeout_s));
   const Fetch fetch{policy, hooks, max_bytes, limit_flag, stop, Clock::now() + total};
