@@ -284,7 +284,8 @@ TEST_F(ContentPartsTest, TooManyTokensAreRefusedBeforePixels) {
   const ApiError e = Refused(Body(image + R"(,{"type":"text","text":"123456789012345678"})"));
   EXPECT_EQ(e.code, "context_length_exceeded");
   EXPECT_NE(e.message.find("31 tokens ("), std::string::npos) << e.message;
-  EXPECT_NE(e.message.find("prompt has 31 tokens"), std::string::npos) << e.message;  // "Picture 1:" + 2 + 18 + ";"
+  EXPECT_NE(e.message.find("prompt has 31 tokens"), std::string::npos)
+      << e.message;  // "Picture 1:" + 2 + 18 + ";"
   EXPECT_TRUE(seen_.empty());
   EXPECT_TRUE(Send(Body(image)).ok());
 }
