@@ -125,7 +125,7 @@ def test_the_same_picture_is_prepared_once(server):
 
 
 def test_detail_and_pixel_limits(start_server):
-    server = start_server(*LIMITS, "--max-model-len", "4096", "--mm-processor-kwargs", '{"image_max_pixels": 802816}')
+    server = start_server(*LIMITS, "--max-model-len", "4096", "--mm-processor-kwargs", '{"image_max_pixels": 401408}')
     picture = grey_png(1200, 90)
 
     def tokens(part=None, inside=None, **body):
@@ -135,7 +135,7 @@ def test_detail_and_pixel_limits(start_server):
         _, usage = answer(server, [{"role": "user", "content": [content]}], max_tokens=1, **body)
         return usage["prompt_tokens_details"]["image_tokens"]
 
-    full = 31 * 31  # rounded down to multiples of 28
+    full = 22 * 22  # rounded down to multiples of 28
     assert tokens() == full
     assert tokens(inside={"detail": "auto"}) == full
     assert tokens(inside={"detail": "high"}) == full
@@ -150,11 +150,11 @@ def test_detail_and_pixel_limits(start_server):
         content["image_url"].update(inside)
         return refused(server, {"messages": [{"role": "user", "content": [content]}], **body}, *words)
 
-    refuse({"max_pixels": 802817}, "messages[0].content[0].image_url.max_pixels", "802817", "802816", "--mm-processor-kwargs")
+    refuse({"max_pixels": 401409}, "messages[0].content[0].image_url.max_pixels", "401409", "401408", "--mm-processor-kwargs")
     refuse({"max_pixels": -1}, "max_pixels")
     refuse({"max_pixels": 5000, "min_pixels": 6000}, "5000", "6000")
     refuse({"detail": "huge"}, "detail", "huge", "low")
-    error = refuse({}, "image_max_pixels", "802816", mm_processor_kwargs={"image_max_pixels": 10 ** 7})
+    error = refuse({}, "image_max_pixels", "401408", mm_processor_kwargs={"image_max_pixels": 10 ** 7})
     assert error["param"] == "mm_processor_kwargs"
     refuse({}, "not known", mm_processor_kwargs={"zoom": 2})
     refuse({}, "spatial_conv_size", mm_processor_kwargs={"spatial_conv_size": 3})
