@@ -9,7 +9,8 @@ import time
 import pytest
 
 from conftest import SANITIZED, ask, image_part, thinking
-from encoder_test import png, steps
+from encoder_test import steps
+from png_file import noise_png
 from video_files import MEDIA, READ, gif_video, sampled, tokens_of, video_part, video_tokens
 
 COUNT = 100
@@ -41,7 +42,7 @@ def h264_videos():
 
 def pictures():
     sides = [112 + 28 * (n % 5) for n in range(COUNT)]
-    return [image_part(png(n, side)) for n, side in enumerate(sides)], sum(tokens_of(side, side, 3136, 200704) for side in sides), COUNT
+    return [image_part(noise_png(n, side)) for n, side in enumerate(sides)], sum(tokens_of(side, side, 3136, 200704) for side in sides), COUNT
 
 
 @pytest.mark.parametrize("make, kind", [(videos, "video"), (h264_videos, "video"), (pictures, "image")])

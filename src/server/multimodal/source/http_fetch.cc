@@ -237,11 +237,11 @@ void Transfer::SetOptions(CURL* easy, const HttpUrl& url, curl_slist* headers, c
   Curl().easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
   Curl().easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   Curl().easy_setopt(easy, CURLOPT_QUICK_EXIT,
-                   1L);  // a stopped fetch does not wait for a name that is being resolved
+                     1L);  // a stopped fetch does not wait for a name that is being resolved
   Curl().easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(fetch_.max_bytes));
   Curl().easy_setopt(easy, CURLOPT_TIMEOUT_MS, std::max<long>(static_cast<long>(left.count()), 1));
   Curl().easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-                   std::max(std::lround(fetch_.policy.connect_timeout_s * 1000), 1L));
+                     std::max(std::lround(fetch_.policy.connect_timeout_s * 1000), 1L));
   Curl().easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(kLowSpeedBytesPerSecond));
   Curl().easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(kLowSpeedSeconds));
   Curl().easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OnSocket);
