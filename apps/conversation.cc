@@ -83,10 +83,6 @@ class Printer {
   bool in_answer_ = false;
 };
 
-double SecondsSince(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 }  // namespace
 
 void AddAnswerFlags(FlagSet& flags, AnswerFlags* values) {

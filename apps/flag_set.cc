@@ -58,6 +58,18 @@ StatusOr<int64_t> ParseInteger(const std::string& name, const std::string& text,
   return value;
 }
 
+StatusOr<JsonObject> ParseObject(const std::string& text, std::string_view example) {
+  StatusOr<Json> json = ParseJson(text);
+  if (!json.ok()) {
+    return InvalidArgument(StrCat("is no JSON (", json.status().message(), "), for example ", example));
+  }
+  if (!json->is_object()) {
+    return InvalidArgument(
+        StrCat("must be a JSON object, not ", json->TypeName(), ", for example ", example));
+  }
+  return std::move(json->as_object());
+}
+
 struct FlagSet::Impl {
   explicit Impl(std::string summary) : app(std::move(summary), "fastdeploy") {}
   CLI::App app;
@@ -116,6 +128,16 @@ void FlagSet::Integer(const std::string& name, int64_t* value, IntegerRange rang
   Custom(name, "N", help, default_text.empty() ? StrCat(*value) : default_text,
          [name, value, range](const std::string& text) -> Status {
            FD_ASSIGN_OR_RETURN(*value, ParseInteger(name, text, range));
+           return OkStatus();
+         });
+}
+
+void FlagSet::Integer(const std::string& name, int* value, IntegerRange range, const std::string& help,
+                      const std::string& default_text) {
+  Custom(name, "N", help, default_text.empty() ? StrCat(*value) : default_text,
+         [name, value, range](const std::string& text) -> Status {
+           FD_ASSIGN_OR_RETURN(const int64_t number, ParseInteger(name, text, range));
+           *value = static_cast<int>(number);
            return OkStatus();
          });
 }

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "base/status.h"
 
 namespace fd {
@@ -44,6 +45,9 @@ class FlagSet {
             const std::string& value_name, const std::string& default_text = {});
   void Integer(const std::string& name, int64_t* value, IntegerRange range, const std::string& help,
                const std::string& default_text = {});
+  // The range fits into an int.
+  void Integer(const std::string& name, int* value, IntegerRange range, const std::string& help,
+               const std::string& default_text = {});
   void Integer(const std::string& name, std::optional<int64_t>* value, IntegerRange range,
                const std::string& help, const std::string& default_text);
   void Real(const std::string& name, double* value, RealRange range, const std::string& help);
@@ -76,6 +80,8 @@ class FlagSet {
 
 // For Custom: errors say the range and an example.
 StatusOr<int64_t> ParseInteger(const std::string& name, const std::string& text, IntegerRange range);
+// For Custom: a JSON object. `example` is the whole flag with a value.
+StatusOr<JsonObject> ParseObject(const std::string& text, std::string_view example);
 
 // The candidate nearest to `text`, or empty when none is near.
 std::string DidYouMean(std::string_view text, const std::vector<std::string>& candidates);

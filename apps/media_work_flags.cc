@@ -14,17 +14,6 @@ constexpr double kGiB = 1024.0 * 1024 * 1024;
 // Decoding is done long before the model is; beyond this many threads the model's own need the cores.
 constexpr int kMostDefaultThreads = 16;
 
-Status ParseKwargs(const std::string& text, JsonObject* kwargs) {
-  constexpr const char* kExample =
-      ", for example --mm-processor-kwargs '{\"image_max_pixels\": 1003520, \"video_fps\": 1}'";
-  StatusOr<Json> json = ParseJson(text);
-  if (!json.ok()) return InvalidArgument(StrCat("is no JSON (", json.status().message(), ")", kExample));
-  if (!json->is_object())
-    return InvalidArgument(StrCat("must be a JSON object, not ", json->TypeName(), kExample));
-  *kwargs = std::move(json->as_object());
-  return OkStatus();
-}
-
 // A size in GiB.
 void AddGiB(FlagSet& flags, const std::string& name, int64_t* bytes, double min, double max, double example,
             const std::string& help) {
@@ -41,15 +30,6 @@ void AddGiB(FlagSet& flags, const std::string& name, int64_t* bytes, double min,
                });
 }
 
-void AddThreads(FlagSet& flags, const std::string& name, int* value, int example, const std::string& help,
-                const std::string& default_text) {
-  flags.Custom(name, "N", help, default_text, [=](const std::string& text) -> Status {
-    FD_ASSIGN_OR_RETURN(const int64_t number, ParseInteger(name, text, {1, 256, example}));
-    *value = static_cast<int>(number);
-    return OkStatus();
-  });
-}
-
 }  // namespace
 
 void AddMediaWorkFlags(FlagSet& flags, MediaWorkFlags* values) {
@@ -58,11 +38,17 @@ void AddMediaWorkFlags(FlagSet& flags, MediaWorkFlags* values) {
   flags.Custom("mm-processor-kwargs", "JSON",
                "Areas, frames per second and number of frames, laid over the checkpoint's; requests may ask "
                "for less",
-               "the checkpoint's", [kwargs](const std::string& text) { return ParseKwargs(text, kwargs); });
-  AddThreads(flags, "media-workers", &values->loader.prepare_threads, 4, "Threads that decode and resize",
-             StrCat("half the cores, 2 to ", kMostDefaultThreads));
-  AddThreads(flags, "media-fetches", &values->loader.fetch_threads, 8, "URLs that are fetched at once",
-             StrCat(values->loader.fetch_threads));
+               "the checkpoint's", [kwargs](const std::string& text) -> Status {
+                 FD_ASSIGN_OR_RETURN(*kwargs,
+                                     ParseObject(text,
+                                                 "--mm-processor-kwargs '{\"image_max_pixels\": 1003520, "
+                                                 "\"video_fps\": 1}'"));
+                 return OkStatus();
+               });
+  flags.Integer("media-workers", &values->loader.prepare_threads, {1, 256, 4},
+                "Threads that decode and resize", StrCat("half the cores, 2 to ", kMostDefaultThreads));
+  flags.Integer("media-fetches", &values->loader.fetch_threads, {1, 256, 8}, "URLs that are fetched at once",
+                StrCat(values->loader.fetch_threads));
   AddGiB(flags, "media-memory", &values->loader.max_bytes, 0.001, 1024, 2,
          "Memory for media on their way: half for fetched files, half for pixels; what finds no room waits");
   AddGiB(flags, "max-processor-cache", &values->loader.max_cache_bytes, -1, 1024, 2,

@@ -12,19 +12,17 @@ namespace fd {
 namespace {
 
 Status ParseMediaLimits(const std::string& text, int64_t* images, int64_t* videos) {
-  static constexpr const char* kExample =
-      ", for example --limit-mm-per-prompt '{\"image\": 100, \"video\": 100}'";
-  StatusOr<Json> json = ParseJson(text);
-  if (!json.ok()) return InvalidArgument(StrCat("is no JSON (", json.status().message(), ")", kExample));
-  if (!json->is_object())
-    return InvalidArgument(StrCat("must be a JSON object, not ", json->TypeName(), kExample));
-  for (const auto& [key, value] : json->as_object()) {
+  static constexpr const char* kExample = "--limit-mm-per-prompt '{\"image\": 100, \"video\": 100}'";
+  FD_ASSIGN_OR_RETURN(const JsonObject counts, ParseObject(text, kExample));
+  for (const auto& [key, value] : counts) {
     int64_t* target = key == "image" ? images : key == "video" ? videos : nullptr;
     if (target == nullptr && key != "audio") {
-      return InvalidArgument(StrCat("has the key '", key, "'; known are image, video and audio", kExample));
+      return InvalidArgument(
+          StrCat("has the key '", key, "'; known are image, video and audio, for example ", kExample));
     }
     if (!value.is_int() || value.as_int() < 0 || value.as_int() > 1'000'000) {
-      return InvalidArgument(StrCat("needs a whole number from 0 to 1000000 for '", key, "'", kExample));
+      return InvalidArgument(
+          StrCat("needs a whole number from 0 to 1000000 for '", key, "', for example ", kExample));
     }
     if (target != nullptr) *target = value.as_int();
   }

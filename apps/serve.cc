@@ -46,16 +46,6 @@ void AddSeconds(FlagSet& flags, const std::string& name, std::chrono::millisecon
       });
 }
 
-void AddInt(FlagSet& flags, const std::string& name, int* value, IntegerRange range, const std::string& help,
-            const std::string& default_text = {}) {
-  flags.Custom(name, "N", help, default_text.empty() ? StrCat(*value) : default_text,
-               [name, value, range](const std::string& text) -> Status {
-                 FD_ASSIGN_OR_RETURN(int64_t number, ParseInteger(name, text, range));
-                 *value = static_cast<int>(number);
-                 return OkStatus();
-               });
-}
-
 void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   HttpOptions& http = values->http;
   RequestLimits& limits = values->service.limits;
@@ -67,9 +57,9 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
              "FILE", "none");
   flags.Group("Address");
   flags.Text("host", &http.host, "Address to listen on; 0.0.0.0 for every network", "ADDRESS");
-  AddInt(flags, "port", &http.port, {0, 65535, 8180}, "Port of the API; 0 takes a free one");
-  AddInt(flags, "metrics-port", &http.metrics_port, {0, 65535, 8181}, "Another port for /metrics",
-         "the API's port");
+  flags.Integer("port", &http.port, {0, 65535, 8180}, "Port of the API; 0 takes a free one");
+  flags.Integer("metrics-port", &http.metrics_port, {0, 65535, 8181}, "Another port for /metrics",
+                "the API's port");
   flags.List("api-key", &http.api_keys, "Requests need 'Authorization: Bearer KEY'; may be repeated", "KEY");
   flags.List("allowed-hosts", &http.allowed_hosts,
              "Names the Host header may have; may be repeated; '*': any", "HOST");
@@ -100,8 +90,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
                 "Generating requests; beyond it 429");
   flags.Integer("max-stream-lag-tokens", &http.max_stream_lag_tokens, {1, 1 << 30, 8192},
                 "Tokens a slow reader may lie behind before it is cut");
-  AddInt(flags, "http-threads", &http.io_threads, {1, 256, 1}, "Threads for sockets");
-  AddInt(flags, "http-workers", &http.worker_threads, {1, 256, 2}, "Threads for JSON, templates, tokens");
+  flags.Integer("http-threads", &http.io_threads, {1, 256, 1}, "Threads for sockets");
+  flags.Integer("http-workers", &http.worker_threads, {1, 256, 2}, "Threads for JSON, templates, tokens");
   AddSeconds(flags, "header-timeout", &http.header_timeout, "Time for the headers");
   AddSeconds(flags, "body-timeout", &http.body_timeout, "Time for the body");
   AddSeconds(flags, "keep-alive-timeout", &http.keep_alive_timeout, "Time between two requests");

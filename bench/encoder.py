@@ -11,27 +11,14 @@ import base64
 import http.client
 import json
 import pathlib
-import random
 import re
-import struct
 import sys
 import tempfile
-import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
+from png_file import noise_png  # noqa: E402
 from server_process import MODEL, ServerProcess  # noqa: E402
-
-
-def png(seed, side):
-    rng = random.Random(seed)
-    rows = b"".join(b"\0" + rng.randbytes(3 * side) for _ in range(side))
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
 
 
 def with_tower(config_folder, folder):
@@ -71,7 +58,7 @@ def main():
     parser.add_argument("--binary", default=str(ROOT / "build/release/fastdeploy"))
     parser.add_argument("flags", nargs="*")
     args = parser.parse_args()
-    pictures = [png(seed, args.side) for seed in range(args.pictures)]
+    pictures = [noise_png(seed, args.side) for seed in range(args.pictures)]
     with tempfile.TemporaryDirectory() as temporary:
         model = with_tower(args.tower, pathlib.Path(temporary)) if args.tower else MODEL
         for budget in args.budgets.split(","):

@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/descriptor.h"
+
 namespace fd {
 namespace {
 
@@ -19,19 +21,12 @@ Status SystemError(const std::string& path, const char* action) {
   return error == ENOENT ? NotFound(std::move(message)) : InvalidArgument(std::move(message));
 }
 
-struct FileDescriptor {
-  int fd;
-  ~FileDescriptor() {
-    if (fd >= 0) close(fd);
-  }
-};
-
 // Opens a regular file; a pipe or device under that name would block or never end.
-Status OpenRegular(const std::string& path, FileDescriptor& file, int64_t& size_bytes) {
-  file.fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file.fd < 0) return SystemError(path, "open");
+Status OpenRegular(const std::string& path, Descriptor& file, int64_t& size_bytes) {
+  file.Reset(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.ok()) return SystemError(path, "open");
   struct stat info{};
-  if (fstat(file.fd, &info) != 0) return SystemError(path, "inspect");
+  if (fstat(file.get(), &info) != 0) return SystemError(path, "inspect");
   if (!S_ISREG(info.st_mode)) return InvalidArgument(StrCat(path, " is not a regular file"));
   size_bytes = info.st_size;
   return OkStatus();
@@ -54,7 +49,7 @@ std::string JoinPath(const std::string& dir, const std::string& name) {
 }
 
 StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
-  FileDescriptor file{-1};
+  Descriptor file;
   int64_t size_bytes = 0;
   FD_RETURN_IF_ERROR(OpenRegular(path, file, size_bytes));
   if (size_bytes > max_bytes) {
@@ -63,7 +58,7 @@ StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
   std::string text(static_cast<size_t>(size_bytes), '\0');
   size_t done = 0;
   while (done < text.size()) {
-    ssize_t n = read(file.fd, text.data() + done, text.size() - done);
+    ssize_t n = read(file.get(), text.data() + done, text.size() - done);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return SystemError(path, "read");
     if (n == 0) break;  // it shrank meanwhile
@@ -74,12 +69,12 @@ StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
 }
 
 StatusOr<std::shared_ptr<MappedFile>> MappedFile::Open(const std::string& path) {
-  FileDescriptor file{-1};
+  Descriptor file;
   int64_t size_bytes = 0;
   FD_RETURN_IF_ERROR(OpenRegular(path, file, size_bytes));
   void* data = nullptr;
   if (size_bytes > 0) {
-    data = mmap(nullptr, static_cast<size_t>(size_bytes), PROT_READ, MAP_PRIVATE, file.fd, 0);
+    data = mmap(nullptr, static_cast<size_t>(size_bytes), PROT_READ, MAP_PRIVATE, file.get(), 0);
     if (data == MAP_FAILED) return SystemError(path, "map");
   }
   return std::shared_ptr<MappedFile>(new MappedFile(path, static_cast<const uint8_t*>(data), size_bytes));

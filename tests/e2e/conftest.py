@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = str((ROOT / os.environ.get("FASTDEPLOY_BIN", "build/release/fastdeploy")).resolve())
 MODEL = str(ROOT / "models" / "ernie-4.5-vl-tiny")
 EVAL = ROOT / "tests" / "eval"
-sys.path.insert(0, str(EVAL))
+sys.path[:0] = [str(EVAL), str(ROOT / "tools")]
 from eval_set import image_part, questions, thinking  # noqa: E402, F401  tests import these from here
 START_TIMEOUT_S = 60
 # A server under a sanitizer is several times slower; nothing here measures speed.

@@ -2,14 +2,12 @@
 
 import concurrent.futures
 import json
-import random
-import struct
 import subprocess
-import zlib
 
 import pytest
 
 from conftest import BASE_FLAGS, BINARY, EVAL, MODEL, ask, image_part, thinking
+from png_file import noise_png
 
 TEN = sorted((EVAL / "media").glob("multi_image-*"))[:10]
 NAMES = ("items_total", "tokens_total", "seconds_total", "cache_hits_total", "cache_misses_total", "cache_hit_tokens_total",
@@ -19,18 +17,6 @@ NAMES = ("items_total", "tokens_total", "seconds_total", "cache_hits_total", "ca
 def encoder_metrics(server):
     metrics = server.metrics()
     return {name: metrics["fastdeploy:encoder_" + name] for name in NAMES}
-
-
-def png(seed, side):
-    """A picture of noise."""
-    rng = random.Random(seed)
-    rows = b"".join(b"\0" + rng.randbytes(3 * side) for _ in range(side))
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
 def chat(server, messages, max_tokens=24, **fields):
@@ -88,7 +74,7 @@ def test_a_cache_of_nothing_encodes_again(start_server, flag):
 
 def test_a_hundred_pictures_keep_the_chunk_budget(start_server, tmp_path):
     server, log = start_logged(start_server, tmp_path, "--max-model-len", "8192")
-    pictures = [png(seed, 56 + 28 * (seed % 5)) for seed in range(100)]
+    pictures = [noise_png(seed, 56 + 28 * (seed % 5)) for seed in range(100)]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         large = pool.submit(chat, server, ask("What is in the pictures?", *pictures), 8)
         small = pool.submit(chat, server, ask("Compute 45 + 11."), 64)
@@ -114,7 +100,7 @@ def test_others_decode_while_a_hundred_pictures_are_encoded(start_server, tmp_pa
         with stream as response:
             lines = response.iter_lines()
             next(lines)
-            reply = pool.submit(chat, server, ask("What is in the pictures?", *(png(1000 + n, 84) for n in range(100))), 4)
+            reply = pool.submit(chat, server, ask("What is in the pictures?", *(noise_png(1000 + n, 84) for n in range(100))), 4)
             for line in lines:  # the story goes on until the other has its answer
                 if reply.done():
                     break

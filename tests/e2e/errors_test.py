@@ -4,12 +4,11 @@ import base64
 import json
 import re
 import socket
-import struct
-import zlib
 
 import pytest
 
 from conftest import EVAL, ROOT, ask, image_part, thinking
+from png_file import png
 
 PICTURE = EVAL / "media" / "describe-000-0.png"
 
@@ -112,13 +111,6 @@ def test_max_tokens_beyond_the_model(server):
     response = post(server, chat_body(max_tokens=100000))
     if response.status_code != 200:  # FastDeploy: cut to what is left; OpenAI: refused
         check_error(server, response, 400, "max_tokens", "4096")
-
-
-def png(width, height, pixels=b""):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b""))
 
 
 def data_url_messages(url):

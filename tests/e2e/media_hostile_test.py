@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from conftest import BASE_FLAGS, CLIENT_TIMEOUT_S, EVAL, ROOT, Server, ask, thinking
+from png_file import png, png_chunk
 
 PICTURE = EVAL / "media" / "describe-000-0.png"
 PNG = PICTURE.read_bytes()
@@ -34,15 +35,6 @@ VIDEO = (pathlib.Path(__file__).resolve().parents[1] / "media" / "h264.mp4").rea
 
 
 # --- files -----------------------------------------------------------------------------------------------------------------------
-
-def chunk(kind, data, crc=None):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) if crc is None else crc)
-
-
-def png(width, height, data=b"", depth=8, color=2, extra=b"", crc=None):
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0), crc) + extra +
-            chunk(b"IDAT", zlib.compress(data, 9)) + chunk(b"IEND", b""))
-
 
 class Bits:
     """Least significant bit first, as WebP's lossless format has them."""
@@ -113,7 +105,7 @@ FILES = {
     "PNG cut in half": PNG[:len(PNG) // 2],
     "PNG cut in its header": PNG[:20],
     "PNG with broken data": broken_crc(PNG),
-    "PNG with a broken header CRC": png(10, 10, bytes(310), crc=0),
+    "PNG with a broken header CRC": png(10, 10, bytes(310), header_crc=0),
     "PNG 0 x 0": png(0, 0),
     "PNG 0 x 10": png(0, 10),
     "PNG 65535 x 65535": png(65535, 65535),
@@ -152,9 +144,9 @@ FILES = {
 # What these must become is either an answer or an error; in bounded time and memory all the same.
 DEFINED_EITHER_WAY = {
     "PNG with more data than it has pixels": png(10, 10, bytes(64 * MIB)),
-    "PNG with a compressed text of 64 MB": png(40, 40, bytes(121 * 40), extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(64 * MIB), 9))),
-    "PNG with a profile of 64 MB": png(40, 40, bytes(121 * 40), extra=chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(64 * MIB), 9))),
-    "PNG with 20000 chunks of text": png(40, 40, bytes(121 * 40), extra=chunk(b"tEXt", b"a\0b") * 20000),
+    "PNG with a compressed text of 64 MB": png(40, 40, bytes(121 * 40), extra=png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(64 * MIB), 9))),
+    "PNG with a profile of 64 MB": png(40, 40, bytes(121 * 40), extra=png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(64 * MIB), 9))),
+    "PNG with 20000 chunks of text": png(40, 40, bytes(121 * 40), extra=png_chunk(b"tEXt", b"a\0b") * 20000),
     "GIF of 50000 frames": gif(40, 40, 50000),
     "PNG followed by a page": PNG + b"<html><script>alert(1)</script>",
     "1 x 1": png(1, 1, bytes(4)),

@@ -2,29 +2,18 @@
 
 import json
 import socket
-import struct
 import subprocess
 import threading
 import time
-import zlib
 
 import httpx
 import pytest
 from conftest import BINARY, CLIENT_TIMEOUT_S, EVAL, MODEL, ask, image_part, thinking
+from png_file import grey_png
 
 PICTURE = EVAL / "media" / "dialogue-000-0.png"
 QUESTION = "How many shapes are there?"
 LIMITS = ("--limit-mm-per-prompt", '{"image": 100, "video": 100}', "--reasoning-parser", "ernie-45-vl")
-
-
-def grey_png(side, level):
-    """A square picture of one level; cheap to make and to send, and as expensive to decode as any of its size."""
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    rows = (b"\0" + bytes([level]) * side) * side
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
 
 
 def post(server, body, **keywords):

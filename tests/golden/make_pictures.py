@@ -210,4 +210,5 @@ def sweep(program):
         print(f"{len(files)} pictures; other pixels than Pillow's:", {k: (len(v), v[:5]) for k, v in wrong.items()} or "none")
 
 
-main()
+if __name__ == "__main__":
+    main()

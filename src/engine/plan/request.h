@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,13 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/status.h"
 
 namespace fd {
 
 using RequestId = uint64_t;
-using Clock = std::chrono::steady_clock;
 
 struct SamplingParams {
   float temperature = 1.0f;  // 0 = greedy

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <functional>
+#include <new>
 #include <thread>
 
 #include "base/json.h"
@@ -526,10 +527,12 @@ class HttpMediaTest : public HttpTest {
   void SetUp() override {
     MediaConfig config;
     config.image_placeholder_id = 'I';
+    config.video_placeholder_id = 'V';
     service_->media = config;
     auto chat_template = ChatTemplate::FromSource(
         "{% for m in messages %}{% for part in m.content %}"
-        "{{ '<|image@placeholder|>' if part.type == 'image_url' else part.text }}{% endfor %}{% endfor %}",
+        "{{ '<|image@placeholder|>' if part.type == 'image_url' else '<|video@placeholder|>' if part.type == "
+        "'video_url' else part.text }}{% endfor %}{% endfor %}",
         JsonObject{});
     FD_CHECK(chat_template.ok(), chat_template.status().message());
     service_->chat_template = std::move(chat_template).value();
@@ -543,6 +546,7 @@ class HttpMediaTest : public HttpTest {
       return MediaBytes{"", std::string(url)};
     };
     readers.image_size = [](std::string_view) { return StatusOr<ImageSize>(ImageSize{56, 56}); };
+    readers.check_sampling = [](const VideoSampling&) -> Status { throw std::bad_alloc(); };
     readers.make_image = [](std::string_view, const MediaOptions&) {
       auto item = std::make_shared<MediaItem>();
       item->grid_h = item->grid_w = 4;
@@ -610,6 +614,22 @@ TEST_F(HttpMediaTest, AClientThatLeavesEndsItsLoading) {
   EXPECT_TRUE(engine_.seen().empty());
   ASSERT_TRUE(
       WaitFor([&] { return Ask(Get("/metrics")).body.find("status_code=\"499\"") != std::string::npos; }));
+}
+
+TEST_F(HttpMediaTest, AnExceptionIsAnErrorOfItsRequestAlone) {
+  Start();
+  const std::string video =
+      Post("/v1/chat/completions",
+           R"({"messages":[{"role":"user","content":[{"type":"video_url","video_url":"http://a"}]}]})");
+  Client client(server_->port());
+  for (int i = 0; i < 2; ++i) {
+    client.Send(video);
+    const auto reply = client.Read();
+    EXPECT_EQ(reply.status, 503) << reply.body;
+    EXPECT_NE(reply.body.find("no memory left"), std::string::npos) << reply.body;
+  }
+  client.Send(Get("/health"));
+  EXPECT_EQ(client.Read().status, 200);
 }
 
 TEST_F(HttpMediaTest, StopEndsLoading) {

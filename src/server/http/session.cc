@@ -1,30 +1,22 @@
-// One connection: read a request within its limits, answer it or stream it, again. Beast lives here.
+// Requests read within their limits, their replies written; what needs no model is answered here. Beast lives
+// here.
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/awaitable.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
-#include <chrono>
+#include <exception>
+#include <new>
 
 #include "base/json.h"
 #include "base/log.h"
 #include "base/strings.h"
-#include "server/http/http_message.h"
-#include "server/http/server_state.h"
-#include "server/http/stream_inbox.h"
+#include "server/http/session.h"
 #include "server/openai/errors.h"
-#include "server/openai/generation.h"
 
 namespace fd {
 
@@ -40,11 +32,6 @@ namespace {
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 64 << 10;
 constexpr milliseconds kLinger{1000};
-constexpr milliseconds kPeerPoll{200};
-
-double SecondsSince(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 // What a client may write must not become a metric of its own.
 std::string_view MethodLabel(std::string_view method) {
@@ -61,118 +48,24 @@ std::string Header(const Parser& parser, http::field name) {
 
 }  // namespace
 
-class Session : public std::enable_shared_from_this<Session> {
- public:
-  Session(ServerState& state, Loop& loop, asio::ip::tcp::socket socket, Listener listener)
-      : state_(state),
-        loop_(loop),
-        socket_(std::move(socket)),
-        listener_(listener),
-        deadline_(loop.context),
-        wake_timer_(loop.context),
-        peer_poll_(loop.context),
-        buffer_(static_cast<size_t>(state.options.max_header_bytes) + 2 * kReadBytes) {
-    loop_.sessions.insert(this);
-    ++state_.connections;
-  }
-  ~Session() {
-    CloseInbox();
-    loop_.sessions.erase(this);
-    --state_.connections;
-  }
+Session::Session(ServerState& state, Loop& loop, asio::ip::tcp::socket socket, Listener listener)
+    : state_(state),
+      loop_(loop),
+      socket_(std::move(socket)),
+      listener_(listener),
+      deadline_(loop.context),
+      wake_timer_(loop.context),
+      peer_poll_(loop.context),
+      buffer_(static_cast<size_t>(state.options.max_header_bytes) + 2 * kReadBytes) {
+  loop_.sessions.insert(this);
+  ++state_.connections;
+}
 
-  awaitable<void> Run();
-
-  void Drain() {
-    if (idle_) CancelSocket();
-  }
-  void Stop() {
-    if (generating_) {
-      Wake();
-    } else {
-      CancelSocket();
-    }
-  }
-  // After it neither the engine nor the loader of media posts to the loop any more.
-  void CloseInbox() {
-    if (inbox_) inbox_->Close();
-    if (media_load_) std::exchange(media_load_, nullptr)->Cancel();
-  }
-
- private:
-  enum class Read { kRequest, kClosed, kAnswered };
-
-  awaitable<Read> ReadRequest(HttpRequest& request);
-  awaitable<void> Linger();
-  awaitable<bool> Handle(HttpRequest& request, const Route& route);
-  awaitable<bool> Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint);
-  // Null without an error: the client has left. The peer is watched from the first picture on.
-  awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
-                                                                     ApiEndpoint endpoint);
-  awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
-  // Runs `work` on the worker pool.
-  template <typename T>
-  awaitable<StatusOr<T>> OnWorker(const std::function<StatusOr<T>()>& work);
-  // response is a named object, never a temporary: GCC 12 destroys aggregates inside a co_await expression
-  // twice.
-  awaitable<bool> Reply(const HttpRequest& request, const char* route, const HttpResponse& response);
-  awaitable<bool> Write(std::string_view bytes);
-  std::optional<HttpResponse> CheckHead(const HttpRequest& request, const Route*& route) const;
-  HttpResponse Health() const;
-  HttpResponse Models(const HttpRequest& request, RouteKind kind) const;
-  HttpResponse MetricsText() const;
-
-  // The operation that runs now is cancelled at the deadline, and timed_out_ says so.
-  void Arm(milliseconds duration) {
-    timed_out_ = false;
-    deadline_.expires_after(duration);
-    deadline_.async_wait([self = shared_from_this()](error_code ec) {
-      // A handler that was already on its way when the deadline was moved must not fire.
-      if (ec || self->deadline_.expiry() > Clock::now()) return;
-      self->timed_out_ = true;
-      self->CancelSocket();
-    });
-  }
-  void Disarm() { deadline_.expires_at(Clock::time_point::max()); }
-  void CancelSocket() {
-    error_code ignored;
-    socket_.cancel(ignored);
-  }
-  void Wake() {
-    wake_timer_.cancel();
-    // The stream may be stuck in a write to a client that does not read.
-    if (inbox_ && inbox_->overflowed()) CancelSocket();
-  }
-
-  void WatchPeer();
-  void PollPeer();
-  void StopWatching() {
-    watching_ = false;
-    peer_poll_.cancel();
-    CancelSocket();
-  }
-  void PeerGone() {
-    peer_gone_ = true;
-    Wake();
-  }
-
-  ServerState& state_;
-  Loop& loop_;
-  asio::ip::tcp::socket socket_;
-  const Listener listener_;
-  asio::steady_timer deadline_;
-  asio::steady_timer wake_timer_;  // never expires: cancelling it wakes the stream
-  asio::steady_timer peer_poll_;
-  boost::beast::flat_buffer buffer_;
-  std::shared_ptr<StreamInbox> inbox_;
-  std::shared_ptr<MediaLoad> media_load_;  // while a request's media are on their way
-  bool idle_ = true;                       // between requests
-  bool generating_ = false;
-  bool served_ = false;  // at least one request
-  bool timed_out_ = false;
-  bool watching_ = false;
-  bool peer_gone_ = false;
-};
+Session::~Session() {
+  CloseInbox();
+  loop_.sessions.erase(this);
+  --state_.connections;
+}
 
 awaitable<void> Session::Run() {
   const auto self = shared_from_this();
@@ -202,13 +95,10 @@ awaitable<void> Session::Run() {
     if (refusal) {
       keep_alive = co_await Reply(request, route != nullptr ? route->path : "other", *refusal);
     } else {
-      keep_alive = co_await Handle(request, *route);
+      keep_alive = co_await HandleOrFail(request, *route);
     }
   }
-  Disarm();
-  error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
-  socket_.close(ignored);
+  Close();
 }
 
 // Reads one request. What must be refused is refused before its body is read.
@@ -357,6 +247,7 @@ awaitable<void> Session::Linger() {
 
 // Writes all; the deadline is for progress, not for the whole. False: the connection is dead.
 awaitable<bool> Session::Write(std::string_view bytes) {
+  written_ = true;
   while (!bytes.empty()) {
     Arm(state_.options.write_timeout);
     const auto [ec, n] = co_await socket_.async_write_some(asio::buffer(bytes.data(), bytes.size()), kToken);
@@ -402,6 +293,24 @@ awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
       response.body = RoutesJson();
       break;
   }
+  co_return co_await Reply(request, route.path, response);
+}
+
+awaitable<bool> Session::HandleOrFail(HttpRequest& request, const Route& route) {
+  written_ = false;
+  Status failure;
+  try {
+    co_return co_await Handle(request, route);
+  } catch (const std::bad_alloc&) {
+    failure = Unavailable("the server has no memory left for this request; try again later");
+  } catch (const std::exception& e) {
+    LogError("a request failed: ", e.what());
+    failure = Internal("the server failed while it worked on this request");
+  }
+  StopWatching();
+  CloseInbox();
+  if (written_) co_return false;  // the client sees that its reply ends too early
+  const HttpResponse response = ErrorResponse(failure);
   co_return co_await Reply(request, route.path, response);
 }
 
@@ -463,223 +372,6 @@ HttpResponse Session::MetricsText() const {
                                                  .encoder_capacity_tokens = stats.encoder_capacity_tokens})};
 }
 
-// Sees the client leave while nothing is written: readable with nothing to read means closed.
-void Session::WatchPeer() {
-  watching_ = true;
-  peer_gone_ = false;
-  socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](error_code ec) {
-    if (!self->watching_) return;
-    if (ec) return self->PeerGone();
-    char byte;
-    const ssize_t n = ::recv(self->socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return self->PeerGone();
-    // A next request is waiting already, so the socket stays readable; its state tells the rest.
-    self->PollPeer();
-  });
-}
-
-void Session::PollPeer() {
-  peer_poll_.expires_after(kPeerPoll);
-  peer_poll_.async_wait([self = shared_from_this()](error_code ec) {
-    if (ec || !self->watching_) return;
-    tcp_info info{};
-    socklen_t size = sizeof(info);
-    if (::getsockopt(self->socket_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
-        info.tcpi_state != TCP_ESTABLISHED) {
-      return self->PeerGone();
-    }
-    self->PollPeer();
-  });
-}
-
-template <typename T>
-awaitable<StatusOr<T>> Session::OnWorker(const std::function<StatusOr<T>()>& work) {
-  StatusOr<T> result = Internal("not done");
-  co_await asio::co_spawn(
-      state_.workers,
-      [&]() -> awaitable<void> {
-        try {
-          result = work();
-        } catch (const std::exception& e) {  // a library below, or memory
-          LogError("preparing a request failed: ", e.what());
-          result = Internal("the server failed while it read the request");
-        }
-        co_return;
-      },
-      asio::use_awaitable);
-  co_return result;
-}
-
-// Waits on the loop, not on a worker: pictures hold up nobody's text.
-awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
-  const auto result = std::make_shared<std::optional<StatusOr<LoadedMedia>>>();
-  media_load_ = state_.service->media_loader->Start(
-      std::move(request),
-      [weak = weak_from_this(), &context = loop_.context, result](StatusOr<LoadedMedia> loaded) {
-        const auto moved = std::make_shared<StatusOr<LoadedMedia>>(std::move(loaded));
-        asio::post(context, [weak, result, moved] {
-          result->emplace(std::move(*moved));
-          if (const auto self = weak.lock()) self->Wake();
-        });
-      });
-  WatchPeer();
-  while (!*result && !peer_gone_ && !state_.stopping) {
-    wake_timer_.expires_at(Clock::time_point::max());
-    co_await wake_timer_.async_wait(kToken);
-  }
-  if (media_load_) std::exchange(media_load_, nullptr)->Cancel();
-  if (*result) co_return std::move(**result);
-  co_return Unavailable("the server is shutting down");
-}
-
-awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(HttpRequest& request,
-                                                                            ApiEndpoint endpoint) {
-  using Draft = std::unique_ptr<GenerationDraft>;
-  using Ready = std::unique_ptr<Generation>;
-  const Service& service = *state_.service;
-  peer_gone_ = false;
-  // JSON, template, tokens: not on the thread that serves the other connections.
-  std::function<StatusOr<Draft>()> parse = [&]() -> StatusOr<Draft> {
-    return Generation::Parse(service, endpoint, std::string_view(request.body), state_.gate.Scope(request),
-                             request.arrived_at);
-  };
-  StatusOr<Draft> draft = co_await OnWorker<Draft>(parse);
-  request.body = std::string();
-  if (!draft.ok()) co_return draft.status();
-  LoadedMedia media;
-  if ((*draft)->has_media()) {
-    MediaRequest wanted = (*draft)->TakeMedia();
-    StatusOr<LoadedMedia> loaded = co_await LoadMedia(wanted);
-    if (peer_gone_) co_return Ready();
-    if (!loaded.ok()) co_return loaded.status();
-    media = std::move(loaded).value();
-  }
-  std::function<StatusOr<Ready>()> finish = [&]() -> StatusOr<Ready> {
-    return Generation::Finish(std::move(*draft), std::move(media));
-  };
-  StatusOr<Ready> ready = co_await OnWorker<Ready>(finish);
-  co_return ready;
-}
-
-awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint) {
-  ++state_.generating;
-  generating_ = true;
-  struct Counted {
-    Session& session;
-    ~Counted() {
-      session.generating_ = false;
-      --session.state_.generating;
-    }
-  } counted{*this};
-
-  const Service& service = *state_.service;
-  StatusOr<std::unique_ptr<Generation>> prepared = co_await PrepareGeneration(request, endpoint);
-  if (prepared.ok() && *prepared == nullptr) {
-    StopWatching();
-    service.metrics->HttpResponse(request.method, route.path, 499, SecondsSince(request.arrived_at));
-    co_return false;
-  }
-  if (!prepared.ok()) {
-    StopWatching();
-    const HttpResponse response = ErrorResponse(prepared.status());
-    co_return co_await Reply(request, route.path, response);
-  }
-  const std::unique_ptr<Generation> generation = std::move(prepared).value();
-
-  const auto inbox = std::make_shared<StreamInbox>(
-      [weak = weak_from_this(), &context = loop_.context] {
-        asio::post(context, [weak] {
-          if (const auto self = weak.lock()) self->Wake();
-        });
-      },
-      state_.options.max_stream_lag_tokens);
-  inbox_ = inbox;
-  const Status submitted =
-      generation->Submit([inbox](int choice, TokenEvent&& event) { inbox->Add(choice, std::move(event)); });
-  if (!submitted.ok()) {
-    StopWatching();
-    CloseInbox();
-    const HttpResponse response = ErrorResponse(submitted);
-    co_return co_await Reply(request, route.path, response);
-  }
-
-  const bool chunked = request.is_http11;
-  const bool stream = generation->stream();
-  std::vector<bool> begun(static_cast<size_t>(generation->num_choices()), false);
-  bool head_sent = false;
-  bool alive = true;
-  Status failure;
-  std::string out;
-  if (!watching_) WatchPeer();
-  while (alive && failure.ok() && !generation->finished()) {
-    while (inbox->empty() && !peer_gone_ && !state_.stopping) {
-      wake_timer_.expires_at(Clock::time_point::max());
-      co_await wake_timer_.async_wait(kToken);
-    }
-    if (peer_gone_) {
-      alive = false;
-      break;
-    }
-    if (state_.stopping) {
-      failure = Unavailable("the server is shutting down");
-      break;
-    }
-    if (inbox->overflowed()) {
-      alive = false;
-      break;
-    }
-    out.clear();
-    for (auto& [choice, event] : inbox->Take()) {
-      const Delta delta = generation->Push(choice, std::move(event));
-      if (!stream || delta.empty()) continue;
-      if (!begun[static_cast<size_t>(choice)]) {
-        begun[static_cast<size_t>(choice)] = true;
-        const std::string first = generation->FirstChunkJson(choice);
-        if (!first.empty()) AppendEvent(out, first, chunked);
-      }
-      for (const std::string& chunk : generation->ChunksJson(choice, delta)) AppendEvent(out, chunk, chunked);
-    }
-    failure = generation->status();
-    if (!out.empty()) {
-      if (!std::exchange(head_sent, true)) out.insert(0, StreamHead(request));
-      alive = co_await Write(out);
-    }
-  }
-  StopWatching();
-  CloseInbox();
-  if (!alive) {
-    if (inbox->overflowed()) {
-      LogWarning(generation->id(), ": the client reads too slowly; more than ",
-                 state_.options.max_stream_lag_tokens, " tokens were waiting (--max-stream-lag-tokens)");
-    }
-    // 499 as nginx counts it; the generation's end aborts its sequences.
-    service.metrics->HttpResponse(request.method, route.path, 499, SecondsSince(request.arrived_at));
-    co_return false;
-  }
-  if (!failure.ok() && !head_sent) {
-    const HttpResponse response = ErrorResponse(failure);
-    co_return co_await Reply(request, route.path, response);
-  }
-  if (!stream) {
-    HttpResponse response;
-    response.body = generation->ReplyJson();
-    co_return co_await Reply(request, route.path, response);
-  }
-
-  out.clear();
-  if (!std::exchange(head_sent, true)) out += StreamHead(request);
-  if (!failure.ok()) {
-    AppendEvent(out, ErrorJson(failure), chunked);
-  } else if (generation->wants_usage_chunk()) {
-    AppendEvent(out, generation->UsageChunkJson(), chunked);
-  }
-  AppendEvent(out, "[DONE]", chunked);
-  if (chunked) out += kLastChunk;
-  const bool written = co_await Write(out);
-  service.metrics->HttpResponse(request.method, route.path, 200, SecondsSince(request.arrived_at));
-  co_return written&& chunked&& request.keep_alive && !state_.draining;
-}
-
 void StartSession(ServerState& state, Loop& loop, asio::ip::tcp::socket socket, Listener listener) {
   error_code ignored;
   socket.set_option(asio::ip::tcp::no_delay(true), ignored);
@@ -696,6 +388,7 @@ void StartSession(ServerState& state, Loop& loop, asio::ip::tcp::socket socket, 
       loop.context, [session]() -> awaitable<void> { co_await session->Run(); },
       [session](std::exception_ptr error) {
         if (!error) return;
+        session->Close();
         try {
           std::rethrow_exception(error);
         } catch (const std::exception& e) {

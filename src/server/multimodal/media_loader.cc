@@ -1,7 +1,6 @@
 #include "server/multimodal/media_loader.h"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <future>
 #include <map>
@@ -13,6 +12,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/strings.h"
@@ -21,15 +21,18 @@
 namespace fd {
 namespace {
 
-using SteadyClock = std::chrono::steady_clock;
-
-double SecondsSince(SteadyClock::time_point begin) {
-  return std::chrono::duration<double>(SteadyClock::now() - begin).count();
-}
-
 bool IsDataUrl(std::string_view url) { return LowerAscii(url.substr(0, 5)) == "data:"; }
 
 Status ShuttingDown() { return Unavailable("the server is shutting down"); }
+
+// What a library or the lack of memory threw.
+Status Thrown(const std::exception& e) {
+  if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) {
+    return Unavailable("the server has no memory left for it; try again later");
+  }
+  LogError("preparing media failed: ", e.what());
+  return Internal("the server failed while it prepared this request's media");
+}
 
 // An error of one item, as the request's error.
 Status At(const MediaSpec& spec, const Status& status) {
@@ -107,16 +110,25 @@ class MediaLoader::Impl : public std::enable_shared_from_this<MediaLoader::Impl>
     std::map<Key, std::shared_ptr<Load>> queue;
     std::condition_variable ready;
     bool fetches = false;
+    const Item* beyond = nullptr;  // runs beyond the budget: one at a time, whoever the oldest is
   };
 
   void Work(Pool& pool);
   // All below with the lock held.
   std::map<Key, std::shared_ptr<Load>>::iterator Pick(Pool& pool);
+  bool FetchFits(const Item& item) const {
+    return fetched_bytes_ == 0 || fetched_bytes_ + MaxFileBytes(item.spec.kind) <= max_fetched_bytes_;
+  }
+  bool PixelsFit(const Item& item, int64_t bytes) const {
+    const int64_t others = pixel_bytes_ - item.pixel_bytes;
+    return others == 0 || others + bytes <= max_pixel_bytes_;
+  }
   bool MayFetch(const Load& load, const Item& item) const;
   bool MayHoldPixels(const Load& load, const Item& item, int64_t bytes) const;
   // Beyond the budget the oldest request goes on one item at a time.
-  static bool RunsNoOther(const Load& load, const Item& item) {
-    return std::none_of(load.items.begin(), load.items.end(),
+  static bool MayGoBeyond(const Pool& pool, const Load& load, const Item& item) {
+    return (pool.beyond == nullptr || pool.beyond == &item) &&
+           std::none_of(load.items.begin(), load.items.end(),
                         [&](const Item& other) { return &other != &item && other.running; });
   }
   void Enqueue(const std::shared_ptr<Load>& load, size_t index);
@@ -132,6 +144,8 @@ class MediaLoader::Impl : public std::enable_shared_from_this<MediaLoader::Impl>
   // All below without it.
   void RunJob(const std::shared_ptr<Load>& load, size_t index, bool fetch);
   Status Read(Load& load, Item& item, bool fetch);
+  // Of all items of the present stage; what is thrown ends the request.
+  void AllDone(const std::shared_ptr<Load>& load);
   void AllRead(const std::shared_ptr<Load>& load);
   // False: there is no room yet; the item waits once more, and needed_bytes says how much.
   StatusOr<bool> Prepare(Load& load, Item& item);
@@ -164,19 +178,17 @@ class MediaLoader::Impl : public std::enable_shared_from_this<MediaLoader::Impl>
 };
 
 bool MediaLoader::Impl::MayFetch(const Load& load, const Item& item) const {
-  const int64_t bytes = MaxFileBytes(item.spec.kind);
-  if (fetched_bytes_ == 0 || fetched_bytes_ + bytes <= max_fetched_bytes_) return true;
+  if (FetchFits(item)) return true;
   // The oldest of those that still read.
   for (const auto& [arrival, other] : loads_) {
-    if (!other->preparing) return arrival == load.arrival && RunsNoOther(load, item);
+    if (!other->preparing) return arrival == load.arrival && MayGoBeyond(fetches_, load, item);
   }
   return false;
 }
 
 bool MediaLoader::Impl::MayHoldPixels(const Load& load, const Item& item, int64_t bytes) const {
-  const int64_t others = pixel_bytes_ - item.pixel_bytes;
-  return others == 0 || others + bytes <= max_pixel_bytes_ ||
-         (!preparing_.empty() && *preparing_.begin() == load.arrival && RunsNoOther(load, item));
+  return PixelsFit(item, bytes) ||
+         (!preparing_.empty() && *preparing_.begin() == load.arrival && MayGoBeyond(jobs_, load, item));
 }
 
 std::map<MediaLoader::Impl::Key, std::shared_ptr<MediaLoader::Impl::Load>>::iterator MediaLoader::Impl::Pick(
@@ -235,8 +247,14 @@ void MediaLoader::Impl::Work(Pool& pool) {
     Item& item = load->items[index];
     item.running = true;
     ++running_;
-    if (pool.fetches) fetched_bytes_ += item.fetched_bytes = MaxFileBytes(item.spec.kind);
-    if (load->preparing) pixel_bytes_ += item.pixel_bytes = item.needed_bytes;
+    if (pool.fetches) {
+      if (!FetchFits(item)) pool.beyond = &item;
+      fetched_bytes_ += item.fetched_bytes = MaxFileBytes(item.spec.kind);
+    }
+    if (load->preparing) {
+      if (!PixelsFit(item, item.needed_bytes)) pool.beyond = &item;
+      pixel_bytes_ += item.pixel_bytes = item.needed_bytes;
+    }
     lock.unlock();
     RunJob(load, index, pool.fetches);
     lock.lock();
@@ -256,17 +274,16 @@ void MediaLoader::Impl::RunJob(const std::shared_ptr<Load>& load, size_t index, 
     } else {
       status = Read(*load, item, fetch);
     }
-  } catch (const std::bad_alloc&) {
-    status = Unavailable("the server has no memory left for it; try again later");
   } catch (const std::exception& e) {
-    LogError("preparing media failed: ", e.what());
-    status = Internal("the server failed while it prepared this item");
+    status = Thrown(e);
   }
   bool last = false;
   {
     std::lock_guard lock(mutex_);
     item.running = false;
     --running_;
+    Pool& pool = fetch ? fetches_ : jobs_;
+    if (pool.beyond == &item) pool.beyond = nullptr;
     if (load->ended || !status.ok()) {
       Release(item);
     } else if (again) {
@@ -288,17 +305,24 @@ void MediaLoader::Impl::RunJob(const std::shared_ptr<Load>& load, size_t index, 
     if (load->ended) return;
   }
   if (!status.ok()) return End(*load, At(item.spec, status));
-  if (!last) return;
-  if (preparing) {
-    AllPrepared(*load);
-  } else {
-    AllRead(load);
+  if (last) AllDone(load);
+}
+
+void MediaLoader::Impl::AllDone(const std::shared_ptr<Load>& load) {
+  try {
+    if (load->preparing) {
+      AllPrepared(*load);
+    } else {
+      AllRead(load);
+    }
+  } catch (const std::exception& e) {
+    End(*load, Thrown(e));
   }
 }
 
 Status MediaLoader::Impl::Read(Load& load, Item& item, bool fetch) {
   const bool image = item.spec.kind == MediaKind::kImage;
-  const auto begin = SteadyClock::now();
+  const auto begin = Clock::now();
   FD_ASSIGN_OR_RETURN(MediaBytes media, readers_.read_media(item.spec.url, MaxFileBytes(item.spec.kind),
                                                             image ? "--max-image-bytes" : "--max-video-bytes",
                                                             load.stop.get_token()));
@@ -371,7 +395,7 @@ int64_t MediaLoader::Impl::FindEquals(std::vector<Item>& items) {
 }
 
 StatusOr<bool> MediaLoader::Impl::Prepare(Load& load, Item& item) {
-  const auto begin = SteadyClock::now();
+  const auto begin = Clock::now();
   auto prepared = std::make_shared<PreparedMedia>();
   prepared->kind = item.spec.kind;
   if (item.spec.kind == MediaKind::kImage) {
@@ -411,6 +435,7 @@ StatusOr<bool> MediaLoader::Impl::PrepareVideo(Load& load, Item& item, PreparedM
           no_room = true;
           return Unavailable("no room");
         }
+        if (bytes > item.pixel_bytes && !PixelsFit(item, bytes)) jobs_.beyond = &item;
         pixel_bytes_ += bytes - std::exchange(item.pixel_bytes, bytes);
         return OkStatus();
       },
@@ -520,7 +545,7 @@ std::shared_ptr<MediaLoad> MediaLoader::Impl::Start(MediaRequest request, Done d
   if (!refused.ok()) {
     End(*load, refused);
   } else if (complete) {
-    AllRead(load);
+    AllDone(load);
   }
   return load;
 }

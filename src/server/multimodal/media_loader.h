@@ -11,8 +11,8 @@
 //
 // Memory: half of max_bytes for encoded bytes that were fetched, half for pixels. What does not fit waits, in
 // order. The oldest request always goes on, beyond the budget one item at a time, or two that hold half of
-// what they need would wait for each other for ever. Bytes of data URLs are not counted: they replace a
-// longer text that the limit on a request's body bounds.
+// what they need would wait for each other for ever; no two items are beyond it at once. Bytes of data URLs
+// are not counted: they replace a longer text that the limit on a request's body bounds.
 #pragma once
 
 #include <cstdint>

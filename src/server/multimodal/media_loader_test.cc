@@ -52,6 +52,7 @@ class MediaLoaderTest : public ::testing::Test {
         ++stopped_;
         return Unavailable("stopped");
       }
+      if (url.find("late") != std::string_view::npos) WaitLogged(StrCat("go ", url));
       if (url.find("gone") != std::string_view::npos) return InvalidArgument("the file is gone");
       if (url.find("memory") != std::string_view::npos) throw std::bad_alloc();
       return MediaBytes{"image/png", std::string(url)};
@@ -61,8 +62,8 @@ class MediaLoaderTest : public ::testing::Test {
     };
     readers_.make_image = [this](std::string_view bytes, const MediaOptions& options) {
       Log("make ", bytes);
-      if (bytes.find("hold") != std::string_view::npos) WaitForGate();
       Count(1);
+      if (bytes.find("hold") != std::string_view::npos) WaitForGate();
       VideoBuilder builder(config_, options.image_min_pixels, options.image_max_pixels);
       FD_CHECK(builder.Add(Flat(SideOf(bytes), static_cast<uint8_t>(bytes.back()))).ok());
       auto item = std::make_shared<MediaItem>(*builder.Finish().value().pairs[0]);
@@ -259,6 +260,22 @@ TEST_F(MediaLoaderTest, AFailureEndsItsOwnRequestAlone) {
   EXPECT_TRUE(good->Wait().ok());
 }
 
+TEST_F(MediaLoaderTest, WhatTheCheckThrowsEndsItsOwnRequestAlone) {
+  options_.max_cache_bytes = 1 << 30;
+  ASSERT_TRUE(Start({Image("data:56 a", "kept")})->Wait().ok());
+  // From a thread of the loader, and from within Start, where everything is in the cache.
+  for (const MediaSpec& item : {Image("data:56 b"), Image("", "kept")}) {
+    std::promise<StatusOr<LoadedMedia>> promise;
+    loader().Start({{item}, "", [](int64_t) -> Status { throw std::bad_alloc(); }},
+                   [&](StatusOr<LoadedMedia> m) { promise.set_value(std::move(m)); });
+    auto future = promise.get_future();
+    ASSERT_EQ(future.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+    const StatusOr<LoadedMedia> result = future.get();
+    EXPECT_EQ(result.status().code(), StatusCode::kUnavailable) << result.status().message();
+  }
+  EXPECT_TRUE(Start({Image("data:56 c")})->Wait().ok());
+}
+
 TEST_F(MediaLoaderTest, MemoryIsBoundedAndNobodyWaitsForEver) {
   // A picture of 280 x 280 needs 10 * 280 * 280 = 784000 bytes of pixels, its rows hold 235200.
   options_.max_bytes = 2 * 1'000'000;
@@ -277,6 +294,27 @@ TEST_F(MediaLoaderTest, MemoryIsBoundedAndNobodyWaitsForEver) {
     EXPECT_TRUE(media.ok()) << media.status().message();
   }
   EXPECT_LE(most_at_once_, 2);  // one within the budget, and one of the oldest request
+}
+
+// Requests become the oldest of those that prepare one after the other; each may not take memory of its own.
+TEST_F(MediaLoaderTest, OneItemAloneIsBeyondTheBudget) {
+  options_.max_bytes = 2 * 1'000'000;
+  options_.prepare_threads = 4;
+  options_.fetch_threads = 4;
+  config_.limits.max_file_bytes = 1000;
+  std::vector<std::unique_ptr<Result>> results;
+  for (const char* url :
+       {"http:280 late a hold", "http:280 late b hold", "http:280 late c hold", "http:280 d hold"})
+    results.push_back(Start({Image(url)}));
+  ASSERT_TRUE(WaitLogged("make http:280 d hold"));
+  Log("go http:280 late c hold");
+  ASSERT_TRUE(WaitLogged("make http:280 late c hold"));
+  Log("go http:280 late b hold");
+  Log("go http:280 late a hold");
+  std::this_thread::sleep_for(milliseconds(100));
+  OpenGate();
+  for (auto& r : results) EXPECT_TRUE(r->Wait().ok());
+  EXPECT_EQ(most_at_once_, 2);
 }
 
 TEST_F(MediaLoaderTest, EqualBytesAreDecodedOnce) {

@@ -9,10 +9,12 @@
 #include <cmath>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 
+#include "base/clock.h"
 #include "base/strings.h"
 #include "server/multimodal/source/address_policy.h"
 #include "server/multimodal/source/http_url.h"
@@ -21,8 +23,6 @@
 
 namespace fd {
 namespace {
-
-using SteadyClock = std::chrono::steady_clock;
 
 constexpr int kMaxAttempts = 3;
 constexpr std::chrono::milliseconds kFirstPause{200};
@@ -62,7 +62,7 @@ struct Fetch {
   int64_t max_bytes;
   std::string_view limit_flag;
   std::stop_token stop;
-  SteadyClock::time_point deadline;
+  Clock::time_point deadline;
 };
 
 std::string Seconds(double seconds) {
@@ -80,6 +80,8 @@ Status OutOfTime(const Fetch& fetch) {
   return InvalidArgument(StrCat("the media URL's file did not arrive within ",
                                 Seconds(fetch.policy.total_timeout_s), " (--media-fetch-timeout)"));
 }
+
+Status OutOfMemory() { return Unavailable("no memory is left to fetch media with"); }
 
 Status Stopped() { return Unavailable("the request ended while its media were fetched"); }
 
@@ -103,13 +105,32 @@ class Transfer {
     return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
   }
   static curl_socket_t OnSocket(void* self, curlsocktype purpose, curl_sockaddr* address) {
-    return static_cast<Transfer*>(self)->OpenSocket(purpose, address);
+    curl_socket_t opened = CURL_SOCKET_BAD;
+    static_cast<Transfer*>(self)->Guard([&](Transfer& t) {
+      opened = t.OpenSocket(purpose, address);
+      return true;
+    });
+    return opened;
   }
   static size_t OnHeader(char* data, size_t one, size_t size, void* self) {
-    return static_cast<Transfer*>(self)->TakeHeader({data, one * size}) ? one * size : 0;
+    const std::string_view line(data, one * size);
+    return static_cast<Transfer*>(self)->Guard([&](Transfer& t) { return t.TakeHeader(line); }) ? line.size()
+                                                                                                : 0;
   }
   static size_t OnBody(char* data, size_t one, size_t size, void* self) {
-    return static_cast<Transfer*>(self)->TakeBytes({data, one * size}) ? one * size : 0;
+    const std::string_view bytes(data, one * size);
+    return static_cast<Transfer*>(self)->Guard([&](Transfer& t) { return t.TakeBytes(bytes); }) ? bytes.size()
+                                                                                                : 0;
+  }
+  // An exception must not pass through libcurl, whose handles would never be freed.
+  template <typename Act>
+  bool Guard(Act act) noexcept {
+    try {
+      return act(*this);
+    } catch (const std::exception&) {  // bad_alloc, length_error
+      out_of_memory_ = true;
+      return false;
+    }
   }
 
   curl_socket_t OpenSocket(curlsocktype purpose, const curl_sockaddr* address);
@@ -126,6 +147,7 @@ class Transfer {
   bool address_refused_ = false;
   bool may_retry_ = false;
   Status refusal_;  // why a callback ended the transfer
+  bool out_of_memory_ = false;
   int64_t header_bytes_ = 0;
   int64_t content_length_ = -1;
   long http_status_ = 0;
@@ -204,8 +226,7 @@ bool Transfer::TakeBytes(std::string_view bytes) {
 }
 
 void Transfer::SetOptions(CURL* easy, const HttpUrl& url, curl_slist* headers, curl_slist* resolve) {
-  const auto left =
-      std::chrono::duration_cast<std::chrono::milliseconds>(fetch_.deadline - SteadyClock::now());
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(fetch_.deadline - Clock::now());
   curl_easy_setopt(easy, CURLOPT_URL, url.ToString().c_str());
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
@@ -243,7 +264,7 @@ Status Transfer::Run(const HttpUrl& url, int hop) {
   const CurlList headers = MakeList({"Accept: image/*, video/*, */*;q=0.1", "Accept-Encoding: identity"});
   const CurlList resolve = fetch_.hooks.resolve ? MakeList(fetch_.hooks.resolve(hop)) : CurlList();
   std::unique_ptr<CURL, EasyDeleter> easy(curl_easy_init());
-  if (!multi || !easy || !headers) return Unavailable("no memory is left to fetch media with");
+  if (!multi || !easy || !headers) return OutOfMemory();
   SetOptions(easy.get(), url, headers.get(), resolve.get());
 
   curl_multi_add_handle(multi.get(), easy.get());
@@ -268,6 +289,7 @@ Status Transfer::Run(const HttpUrl& url, int hop) {
 }
 
 Status Transfer::ErrorOf(CURL* easy, CURLcode code) {
+  if (out_of_memory_) return OutOfMemory();
   if (!refusal_.ok()) return refusal_;
   if (http_status_ != 0 && http_status_ != 200) {
     may_retry_ = http_status_ == 500 || (http_status_ >= 502 && http_status_ <= 504);
@@ -283,7 +305,7 @@ Status Transfer::ErrorOf(CURL* easy, CURLcode code) {
       return InvalidArgument(kNoAddress);
     case CURLE_OPERATION_TIMEDOUT: {
       // The library's clock may be ahead of ours by its rounding.
-      if (SteadyClock::now() + std::chrono::milliseconds(10) >= fetch_.deadline) return OutOfTime(fetch_);
+      if (Clock::now() + std::chrono::milliseconds(10) >= fetch_.deadline) return OutOfTime(fetch_);
       curl_off_t connect_us = 0;
       curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &connect_us);
       if (connect_us == 0) curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connect_us);
@@ -319,7 +341,7 @@ Status Transfer::ErrorOf(CURL* easy, CURLcode code) {
 
 // false: stopped, or no time is left.
 bool Pause(const Fetch& fetch, std::chrono::milliseconds pause) {
-  if (SteadyClock::now() + pause >= fetch.deadline) return false;
+  if (Clock::now() + pause >= fetch.deadline) return false;
   std::mutex mutex;
   std::condition_variable_any wake;
   std::unique_lock lock(mutex);
@@ -332,9 +354,9 @@ bool Pause(const Fetch& fetch, std::chrono::milliseconds pause) {
 StatusOr<MediaBytes> FetchHttp(std::string_view text, const MediaPolicy& policy, int64_t max_bytes,
                                std::string_view limit_flag, std::stop_token stop, const FetchHooks& hooks) {
   if (!InitCurl()) return Unavailable("the library that fetches media could not be started");
-  const auto total = std::chrono::duration_cast<SteadyClock::duration>(
-      std::chrono::duration<double>(policy.total_timeout_s));
-  const Fetch fetch{policy, hooks, max_bytes, limit_flag, stop, SteadyClock::now() + total};
+  const auto total =
+      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(policy.total_timeout_s));
+  const Fetch fetch{policy, hooks, max_bytes, limit_flag, stop, Clock::now() + total};
   std::string next(text);
   int attempts = 1;
   for (int hop = 0;; ++hop) {

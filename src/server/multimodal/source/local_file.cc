@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/descriptor.h"
 #include "base/strings.h"
 #include "server/multimodal/source/url_text.h"
 
@@ -18,21 +19,6 @@ namespace fd {
 namespace {
 
 constexpr std::string_view kExample = ", for example file:///data/picture.png";
-
-class Fd {
- public:
-  explicit Fd(int fd) : fd_(fd) {}
-  ~Fd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  int get() const { return fd_; }
-  bool ok() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
 
 Status NotThere() {
   return InvalidArgument(
@@ -62,21 +48,16 @@ int OpenAt2(int root_fd, const std::string& path, int flags, uint64_t resolve) {
 
 // Part by part, no symbolic link.
 int Walk(int root_fd, const std::vector<std::string>& parts, int flags) {
-  int folder = dup(root_fd);
-  for (size_t i = 0; folder >= 0 && i < parts.size(); ++i) {
+  Descriptor folder(fcntl(root_fd, F_DUPFD_CLOEXEC, 3));
+  for (size_t i = 0; folder.ok() && i < parts.size(); ++i) {
     const bool last = i + 1 == parts.size();
-    const int next =
-        openat(folder, parts[i].c_str(), (last ? flags : O_PATH | O_DIRECTORY | O_CLOEXEC) | O_NOFOLLOW);
-    close(folder);
-    folder = next;
+    folder.Reset(openat(folder.get(), parts[i].c_str(),
+                        (last ? flags : O_PATH | O_DIRECTORY | O_CLOEXEC) | O_NOFOLLOW));
     struct stat info{};
     // With O_PATH, O_NOFOLLOW opens the link itself.
-    if (last && folder >= 0 && (fstat(folder, &info) != 0 || S_ISLNK(info.st_mode))) {
-      close(folder);
-      return -1;
-    }
+    if (last && folder.ok() && (fstat(folder.get(), &info) != 0 || S_ISLNK(info.st_mode))) return -1;
   }
-  return folder;
+  return folder.Release();
 }
 
 bool IsKernelFileSystem(int fd) {
@@ -155,15 +136,15 @@ StatusOr<std::string> ReadLocalFile(std::string_view url, const std::string& roo
   parts.erase(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(root_parts.size()));
   const bool root_is_slash = root_parts.empty();
 
-  const Fd root_fd(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const Descriptor root_fd(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!root_fd.ok()) return NotThere();
   // Looked at before it is opened: opening a device can have effects, opening a FIFO can wait.
-  const Fd place(OpenBeneath(root_fd.get(), parts, O_PATH | O_CLOEXEC, root_is_slash, false));
+  const Descriptor place(OpenBeneath(root_fd.get(), parts, O_PATH | O_CLOEXEC, root_is_slash, false));
   struct stat seen{};
   if (!place.ok() || fstat(place.get(), &seen) != 0) return NotThere();
   if (!S_ISREG(seen.st_mode) || IsKernelFileSystem(place.get())) return NotThere();
 
-  const Fd file(
+  const Descriptor file(
       OpenBeneath(root_fd.get(), parts, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, root_is_slash, false));
   struct stat opened{};
   if (!file.ok() || fstat(file.get(), &opened) != 0) return NotThere();

@@ -1,18 +1,21 @@
 #include "server/multimodal/video/media_nursery.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <map>
 #include <mutex>
 
+#include "base/descriptor.h"
 #include "base/strings.h"
 #include "server/multimodal/video/media_process.h"
 #include "server/multimodal/video/protocol.h"
@@ -20,15 +23,12 @@
 namespace fd {
 namespace {
 
-constexpr int kAnswerSeconds = 30;
-
-Status StartFailed(const char* what, int error) {
-  return Unavailable(StrCat("the video decoder cannot be started now: ", what, ": ", std::strerror(error)));
-}
+// A fork takes a few milliseconds; on a machine that is short of memory, seconds.
+constexpr std::chrono::seconds kAnswerTime{30};
 
 struct Nursery {
   pid_t pid = -1;
-  int socket = -1;
+  Descriptor socket;
 };
 
 // Nurseries by program. They live as long as this process, and end when its end closes their socket.
@@ -44,41 +44,43 @@ Nurseries& All() {
 Status StartNursery(const std::string& program, Nursery* nursery) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-    return StartFailed("socketpair", errno);
-  // Above 2, as SpawnMedia wants them.
-  const int theirs = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
-  const int ours = fcntl(ends[0], F_DUPFD_CLOEXEC, 3);
-  const int null = fcntl(theirs, F_DUPFD_CLOEXEC, 3);  // its stdout: nothing is written there
-  close(ends[0]);
-  close(ends[1]);
-  Status status;
-  if (theirs < 0 || ours < 0 || null < 0) {
-    status = StartFailed("fcntl", errno);
-  } else if (StatusOr<pid_t> pid = SpawnMedia(program, theirs, null, {std::string(kMediaNurseryArgument)});
-             pid.ok()) {
-    nursery->pid = *pid;
-    nursery->socket = ours;
-    timeval limit = {kAnswerSeconds, 0};
-    setsockopt(ours, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-  } else {
-    status = pid.status();
-  }
-  for (int fd : {theirs, null, status.ok() ? -1 : ours}) {
-    if (fd >= 0) close(fd);
-  }
-  return status;
+    return MediaStartFailed("socketpair", errno);
+  Descriptor ours(ends[0]), theirs(ends[1]);
+  FD_RETURN_IF_ERROR(MoveAboveStandard(&theirs));
+  // It is its stdout too, where nothing is written.
+  FD_ASSIGN_OR_RETURN(nursery->pid,
+                      SpawnMedia(program, theirs.get(), theirs.get(), {std::string(kMediaNurseryArgument)}));
+  nursery->socket = std::move(ours);
+  return OkStatus();
 }
 
 // The reason why it ended, where it has one to tell.
 Status EndNursery(Nursery* nursery) {
-  close(nursery->socket);
-  MediaExit exit = ReapMedia(nursery->pid, 1000);
+  shutdown(nursery->socket.get(), SHUT_WR);  // the end of its work
+  const MediaExit exit = ReapMedia(nursery->pid, 1000);
+  // An answer that came too late tells of a fork that nobody else would reap.
+  int32_t late = 0;
+  if (recv(nursery->socket.get(), &late, sizeof(late), MSG_DONTWAIT) == sizeof(late) && late > 0) {
+    ReapMedia(late, 1);
+  }
   *nursery = Nursery{};
   return exit.exited && exit.exit_code != 0 ? MediaExitStatus(exit) : OkStatus();
 }
 
-// The fork's process id, or -1 with errno.
-pid_t Ask(const Nursery& nursery, int stdin_fd, int stdout_fd, const std::vector<std::string>& arguments) {
+// Whether there is something to be read from it, or it has closed its end, before the deadline.
+bool Answers(const Nursery& nursery, Clock::time_point deadline) {
+  while (true) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    pollfd wait = {nursery.socket.get(), POLLIN, 0};
+    const int ready = poll(&wait, 1, static_cast<int>(std::clamp<int64_t>(left, 0, INT_MAX)));
+    if (ready > 0) return true;
+    if (ready == 0 && left <= 0) return false;
+  }
+}
+
+// The fork's process id, or -1 with errno; ETIMEDOUT: no answer by the deadline.
+pid_t Ask(const Nursery& nursery, int stdin_fd, int stdout_fd, const std::vector<std::string>& arguments,
+          Clock::time_point deadline) {
   std::string text = Join(arguments, "\n");
   iovec piece = {text.data(), text.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
@@ -95,12 +97,16 @@ pid_t Ask(const Nursery& nursery, int stdin_fd, int stdout_fd, const std::vector
   std::memcpy(CMSG_DATA(header), fds, sizeof(fds));
   ssize_t done;
   do {
-    done = sendmsg(nursery.socket, &message, MSG_NOSIGNAL);
+    done = sendmsg(nursery.socket.get(), &message, MSG_NOSIGNAL);
   } while (done < 0 && errno == EINTR);
   if (done < 0) return -1;
+  if (!Answers(nursery, deadline)) {
+    errno = ETIMEDOUT;
+    return -1;
+  }
   int32_t answer = 0;
   do {
-    done = recv(nursery.socket, &answer, sizeof(answer), 0);
+    done = recv(nursery.socket.get(), &answer, sizeof(answer), 0);
   } while (done < 0 && errno == EINTR);
   if (done == sizeof(answer) && answer > 0) return answer;
   if (done >= 0) errno = done == sizeof(answer) ? -answer : ECONNRESET;
@@ -144,27 +150,27 @@ StatusOr<pid_t> SpawnMedia(const std::string& program, int stdin_fd, int stdout_
   posix_spawnattr_destroy(&attributes);
   if (error == ENOENT || error == EACCES || error == ENOEXEC)
     return MissingMedia("fastdeploy-media cannot be started");
-  if (error != 0) return StartFailed("posix_spawn", error);
+  if (error != 0) return MediaStartFailed("posix_spawn", error);
   return pid;
 }
 
 StatusOr<pid_t> ForkMedia(const std::string& program, int stdin_fd, int stdout_fd,
-                          const std::vector<std::string>& arguments) {
+                          const std::vector<std::string>& arguments, Clock::time_point deadline) {
   Nurseries& all = All();
   const std::lock_guard<std::mutex> lock(all.mutex);
+  deadline = std::min(deadline, Clock::now() + kAnswerTime);
   Nursery& nursery = all.by_program[program];
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (nursery.pid < 0) FD_RETURN_IF_ERROR(StartNursery(program, &nursery));
-    const pid_t pid = Ask(nursery, stdin_fd, stdout_fd, arguments);
+    const pid_t pid = Ask(nursery, stdin_fd, stdout_fd, arguments, deadline);
     if (pid > 0) return pid;
     const int error = errno;
-    if (error == EAGAIN || error == ENOMEM || error == EMFILE) {
-      if (error == EAGAIN) (void)EndNursery(&nursery);  // also what a silent one looks like
-      return StartFailed("fork", error);
-    }
+    if (error == EAGAIN || error == ENOMEM || error == EMFILE) return MediaStartFailed("fork", error);
     FD_RETURN_IF_ERROR(EndNursery(&nursery));
+    if (error == ETIMEDOUT) break;
   }
-  return StartFailed("its waiting program ended twice", ECONNRESET);
+  return Clock::now() < deadline ? MediaStartFailed("its waiting program ended twice", ECONNRESET)
+                                 : MediaStartFailed("its waiting program", ETIMEDOUT);
 }
 
 void EndMediaNurseries() {

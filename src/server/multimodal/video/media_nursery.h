@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 
 namespace fd {
@@ -18,9 +19,10 @@ StatusOr<pid_t> SpawnMedia(const std::string& program, int stdin_fd, int stdout_
                            const std::vector<std::string>& arguments);
 
 // The same through the nursery of that program, which is started when there is none. Any thread; one fork at
-// a time. A nursery that has ended is replaced once; it ends with this process.
+// a time. A nursery that has ended is replaced once, one that has said nothing by the deadline is ended; it
+// ends with this process.
 StatusOr<pid_t> ForkMedia(const std::string& program, int stdin_fd, int stdout_fd,
-                          const std::vector<std::string>& arguments);
+                          const std::vector<std::string>& arguments, Clock::time_point deadline);
 
 // Ends and collects all nurseries; the next ForkMedia starts one anew. Any thread. For whoever ends in order:
 // a process that is killed leaves them to end by their closed socket.

@@ -26,51 +26,37 @@ constexpr const char* kInstall =
     "installed";
 constexpr int kPipeBytes = 1 << 20;
 
-struct Fd {
-  int value = -1;
-  Fd() = default;
-  explicit Fd(int fd) : value(fd) {}
-  ~Fd() {
-    if (value >= 0) close(value);
-  }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  int release() { return std::exchange(value, -1); }
-};
-
 bool IsExecutable(const std::string& path) { return access(path.c_str(), X_OK) == 0; }
 
-Status StartFailed(const char* what, int error) {
-  return Unavailable(StrCat("the video decoder cannot be started now: ", what, ": ", std::strerror(error)));
-}
-
-// A copy above 2, so that moving descriptors onto 0 to 2 in the child overwrites none of them.
-Status MoveUp(Fd* fd) {
-  if (fd->value > 2) return OkStatus();
-  const int moved = fcntl(fd->value, F_DUPFD_CLOEXEC, 3);
-  if (moved < 0) return StartFailed("fcntl", errno);
-  close(fd->release());
-  fd->value = moved;
-  return OkStatus();
-}
-
-Status SealedCopy(std::string_view file, Fd* out) {
-  out->value = memfd_create("video", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (out->value < 0) return StartFailed("memfd_create", errno);
+Status SealedCopy(std::string_view file, Descriptor* out) {
+  out->Reset(memfd_create("video", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!out->ok()) return MediaStartFailed("memfd_create", errno);
   while (!file.empty()) {
-    const ssize_t written = write(out->value, file.data(), file.size());
+    const ssize_t written = write(out->get(), file.data(), file.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return StartFailed("copying the video", written < 0 ? errno : ENOSPC);
+    if (written <= 0) return MediaStartFailed("copying the video", written < 0 ? errno : ENOSPC);
     file.remove_prefix(static_cast<size_t>(written));
   }
-  lseek(out->value, 0, SEEK_SET);
-  if (fcntl(out->value, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) {
-    return StartFailed("sealing the video", errno);
+  lseek(out->get(), 0, SEEK_SET);
+  if (fcntl(out->get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) {
+    return MediaStartFailed("sealing the video", errno);
   }
   return OkStatus();
 }
 
 }  // namespace
+
+Status MediaStartFailed(std::string_view what, int error) {
+  return Unavailable(StrCat("the video decoder cannot be started now: ", what, ": ", std::strerror(error)));
+}
+
+Status MoveAboveStandard(Descriptor* fd) {
+  if (fd->get() > 2) return OkStatus();
+  Descriptor moved(fcntl(fd->get(), F_DUPFD_CLOEXEC, 3));
+  if (!moved.ok()) return MediaStartFailed("fcntl", errno);
+  *fd = std::move(moved);
+  return OkStatus();
+}
 
 Status MissingMedia(std::string_view why) {
   return Unimplemented(StrCat("this server cannot read videos: ", why, "; ", kInstall));
@@ -117,19 +103,19 @@ Status MediaExitStatus(const MediaExit& exit) {
 MediaProcess::~MediaProcess() { End(0); }
 
 Status MediaProcess::Start(const std::string& program, bool keep_loaded, std::string_view file,
-                           const std::vector<std::string>& arguments) {
-  Fd video, read_end, write_end;
+                           const std::vector<std::string>& arguments, Clock::time_point deadline) {
+  Descriptor video;
   FD_RETURN_IF_ERROR(SealedCopy(file, &video));
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return StartFailed("pipe2", errno);
-  read_end.value = ends[0];
-  write_end.value = ends[1];
-  for (Fd* fd : {&video, &read_end, &write_end}) FD_RETURN_IF_ERROR(MoveUp(fd));
-  fcntl(read_end.value, F_SETPIPE_SZ, kPipeBytes);  // fewer switches; a refusal costs only time
-  fcntl(read_end.value, F_SETFL, O_NONBLOCK);
-  FD_ASSIGN_OR_RETURN(pid_, keep_loaded ? ForkMedia(program, video.value, write_end.value, arguments)
-                                        : SpawnMedia(program, video.value, write_end.value, arguments));
-  output_ = read_end.release();
+  if (pipe2(ends, O_CLOEXEC) != 0) return MediaStartFailed("pipe2", errno);
+  Descriptor read_end(ends[0]), write_end(ends[1]);
+  for (Descriptor* fd : {&video, &read_end, &write_end}) FD_RETURN_IF_ERROR(MoveAboveStandard(fd));
+  fcntl(read_end.get(), F_SETPIPE_SZ, kPipeBytes);  // fewer switches; a refusal costs only time
+  fcntl(read_end.get(), F_SETFL, O_NONBLOCK);
+  FD_ASSIGN_OR_RETURN(pid_, keep_loaded
+                                ? ForkMedia(program, video.get(), write_end.get(), arguments, deadline)
+                                : SpawnMedia(program, video.get(), write_end.get(), arguments));
+  output_ = std::move(read_end);
   return OkStatus();
 }
 
@@ -157,7 +143,7 @@ MediaExit ReapMedia(pid_t pid, int grace_ms) {
 }
 
 MediaExit MediaProcess::End(int grace_ms) {
-  if (output_ >= 0) close(std::exchange(output_, -1));
+  output_.Reset();
   return pid_ < 0 ? MediaExit{} : ReapMedia(std::exchange(pid_, -1), grace_ms);
 }
 

@@ -10,6 +10,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "base/clock.h"
+#include "base/descriptor.h"
 #include "base/strings.h"
 #include "server/multimodal/video/media_process.h"
 #include "server/multimodal/video/protocol.h"
@@ -17,25 +19,15 @@
 namespace fd {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr int kGraceMs = 2000;  // between the end of the messages and the end of the program
 
 // Wakes a poll when a stop is requested. The callback is destroyed (and waited for) before the descriptor.
 class StopEvent {
  public:
-  explicit StopEvent(const std::stop_token& stop) : callback_(stop, Wake{event_.fd}) {}
-  int fd() const { return event_.fd; }
+  explicit StopEvent(const std::stop_token& stop) : callback_(stop, Wake{event_.get()}) {}
+  int fd() const { return event_.get(); }
 
  private:
-  struct Event {
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    Event() = default;
-    ~Event() {
-      if (fd >= 0) close(fd);
-    }
-    Event(const Event&) = delete;
-    Event& operator=(const Event&) = delete;
-  };
   struct Wake {
     int fd;
     void operator()() const noexcept {
@@ -43,7 +35,7 @@ class StopEvent {
       if (fd >= 0) (void)!write(fd, &one, sizeof(one));
     }
   };
-  Event event_;
+  Descriptor event_{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   std::stop_callback<Wake> callback_;
 };
 
@@ -105,7 +97,7 @@ Status ReadVideo(std::string_view encoded, const VideoSampling& sampling, const 
   StopEvent stop_event(stop);
   if (stop_event.fd() < 0) return Unavailable("the video decoder cannot be started now: eventfd failed");
   MediaProcess process;
-  FD_RETURN_IF_ERROR(process.Start(program, limits.keep_loaded, encoded, MediaArguments(options)));
+  FD_RETURN_IF_ERROR(process.Start(program, limits.keep_loaded, encoded, MediaArguments(options), deadline));
   MediaParser parser(expected, on_info, on_frame);
   FD_ASSIGN_OR_RETURN(const bool finished,
                       ReadMessages(process.output(), stop_event, stop, limits, deadline, &parser));

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <thread>
 
+#include "base/clock.h"
 #include "server/multimodal/video/media_process.h"
 
 namespace fd {
@@ -69,6 +70,23 @@ TEST(ReadVideo, AWaitingProgramThatCannotBeLoadedSaysWhatToInstall) {
       [](VideoFrame&&) { return OkStatus(); });
   EXPECT_EQ(status.code(), StatusCode::kUnimplemented) << status.message();
   EXPECT_NE(status.message().find("apt-get install"), std::string::npos) << status.message();
+  EXPECT_EQ(OpenDescriptors(), before);
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "a child was left";
+}
+
+TEST(ReadVideo, AWaitingProgramThatSaysNothingIsEndedAtTheTimeLimit) {
+  const int64_t before = OpenDescriptors();
+  const Script script("exec sleep 1000");
+  VideoLimits limits;
+  limits.program = script.path();
+  limits.timeout_s = 0.3;
+  const auto begin = Clock::now();
+  const Status status = ReadVideo(
+      "bytes", VideoSampling{}, limits, {}, [](const VideoInfo&) { return OkStatus(); },
+      [](VideoFrame&&) { return OkStatus(); });
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status.message();
+  EXPECT_NE(status.message().find("cannot be started now"), std::string::npos) << status.message();
+  EXPECT_LT(SecondsSince(begin), 20);
   EXPECT_EQ(OpenDescriptors(), before);
   EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "a child was left";
 }

@@ -1,0 +1,136 @@
+// One connection: read a request within its limits, answer it or stream it, again. Internal to this folder.
+// session.cc reads requests and writes replies, session_generate.cc is one request to the model.
+//
+// Owner: its coroutine, which StartSession begins, and what waits on its behalf. Thread: its loop's.
+#pragma once
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "server/http/http_message.h"
+#include "server/http/server_state.h"
+#include "server/http/stream_inbox.h"
+#include "server/openai/generation.h"
+
+namespace fd {
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(ServerState& state, Loop& loop, boost::asio::ip::tcp::socket socket, Listener listener);
+  ~Session();
+
+  boost::asio::awaitable<void> Run();
+
+  void Drain() {
+    if (idle_) CancelSocket();
+  }
+  void Stop() {
+    if (generating_) {
+      Wake();
+    } else {
+      CancelSocket();
+    }
+  }
+  // The client is cut off, and nothing keeps the session any longer.
+  void Close() {
+    Disarm();
+    boost::system::error_code ignored;
+    socket_.shutdown(boost::asio::ip::tcp::socket::shutdown_both, ignored);
+    socket_.close(ignored);
+  }
+  // After it neither the engine nor the loader of media posts to the loop any more.
+  void CloseInbox() {
+    if (inbox_) inbox_->Close();
+    if (media_load_) std::exchange(media_load_, nullptr)->Cancel();
+  }
+
+ private:
+  enum class Read { kRequest, kClosed, kAnswered };
+
+  boost::asio::awaitable<Read> ReadRequest(HttpRequest& request);
+  boost::asio::awaitable<void> Linger();
+  boost::asio::awaitable<bool> Handle(HttpRequest& request, const Route& route);
+  // Whose exceptions, memory mostly, end the request with an error.
+  boost::asio::awaitable<bool> HandleOrFail(HttpRequest& request, const Route& route);
+  boost::asio::awaitable<bool> Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint);
+  // Null without an error: the client has left. The peer is watched from the first picture on.
+  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
+                                                                                  ApiEndpoint endpoint);
+  boost::asio::awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
+  // Runs `work` on the worker pool.
+  template <typename T>
+  boost::asio::awaitable<StatusOr<T>> OnWorker(const std::function<StatusOr<T>()>& work);
+  // response is a named object, never a temporary: GCC 12 destroys aggregates inside a co_await expression
+  // twice.
+  boost::asio::awaitable<bool> Reply(const HttpRequest& request, const char* route,
+                                     const HttpResponse& response);
+  boost::asio::awaitable<bool> Write(std::string_view bytes);
+  std::optional<HttpResponse> CheckHead(const HttpRequest& request, const Route*& route) const;
+  HttpResponse Health() const;
+  HttpResponse Models(const HttpRequest& request, RouteKind kind) const;
+  HttpResponse MetricsText() const;
+
+  // The operation that runs now is cancelled at the deadline, and timed_out_ says so.
+  void Arm(std::chrono::milliseconds duration) {
+    timed_out_ = false;
+    deadline_.expires_after(duration);
+    deadline_.async_wait([self = shared_from_this()](boost::system::error_code ec) {
+      // A handler that was already on its way when the deadline was moved must not fire.
+      if (ec || self->deadline_.expiry() > Clock::now()) return;
+      self->timed_out_ = true;
+      self->CancelSocket();
+    });
+  }
+  void Disarm() { deadline_.expires_at(Clock::time_point::max()); }
+  void CancelSocket() {
+    boost::system::error_code ignored;
+    socket_.cancel(ignored);
+  }
+  void Wake() {
+    wake_timer_.cancel();
+    // The stream may be stuck in a write to a client that does not read.
+    if (inbox_ && inbox_->overflowed()) CancelSocket();
+  }
+
+  void WatchPeer();
+  void PollPeer();
+  void StopWatching() {
+    watching_ = false;
+    peer_poll_.cancel();
+    CancelSocket();
+  }
+  void PeerGone() {
+    peer_gone_ = true;
+    Wake();
+  }
+
+  ServerState& state_;
+  Loop& loop_;
+  boost::asio::ip::tcp::socket socket_;
+  const Listener listener_;
+  boost::asio::steady_timer deadline_;
+  boost::asio::steady_timer wake_timer_;  // never expires: cancelling it wakes the stream
+  boost::asio::steady_timer peer_poll_;
+  boost::beast::flat_buffer buffer_;
+  std::shared_ptr<StreamInbox> inbox_;
+  std::shared_ptr<MediaLoad> media_load_;  // while a request's media are on their way
+  bool idle_ = true;                       // between requests
+  bool generating_ = false;
+  bool served_ = false;   // at least one request
+  bool written_ = false;  // something of the present request's reply
+  bool timed_out_ = false;
+  bool watching_ = false;
+  bool peer_gone_ = false;
+};
+
+}  // namespace fd

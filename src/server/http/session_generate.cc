@@ -1,0 +1,246 @@
+// One request to the model: its text and its media are prepared, then its tokens become a reply or a stream,
+// while the client is watched.
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
+#include <cerrno>
+
+#include "base/log.h"
+#include "base/strings.h"
+#include "server/http/session.h"
+#include "server/openai/errors.h"
+
+namespace fd {
+
+namespace asio = boost::asio;
+using asio::awaitable;
+using boost::system::error_code;
+
+namespace {
+
+constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+constexpr std::chrono::milliseconds kPeerPoll{200};
+
+}  // namespace
+
+// Sees the client leave while nothing is written: readable with nothing to read means closed.
+void Session::WatchPeer() {
+  watching_ = true;
+  peer_gone_ = false;
+  socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](error_code ec) {
+    if (!self->watching_) return;
+    if (ec) return self->PeerGone();
+    char byte;
+    const ssize_t n = ::recv(self->socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return self->PeerGone();
+    // A next request is waiting already, so the socket stays readable; its state tells the rest.
+    self->PollPeer();
+  });
+}
+
+void Session::PollPeer() {
+  peer_poll_.expires_after(kPeerPoll);
+  peer_poll_.async_wait([self = shared_from_this()](error_code ec) {
+    if (ec || !self->watching_) return;
+    tcp_info info{};
+    socklen_t size = sizeof(info);
+    if (::getsockopt(self->socket_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+        info.tcpi_state != TCP_ESTABLISHED) {
+      return self->PeerGone();
+    }
+    self->PollPeer();
+  });
+}
+
+template <typename T>
+awaitable<StatusOr<T>> Session::OnWorker(const std::function<StatusOr<T>()>& work) {
+  StatusOr<T> result = Internal("not done");
+  co_await asio::co_spawn(
+      state_.workers,
+      [&]() -> awaitable<void> {
+        try {
+          result = work();
+        } catch (const std::exception& e) {  // a library below, or memory
+          LogError("preparing a request failed: ", e.what());
+          result = Internal("the server failed while it read the request");
+        }
+        co_return;
+      },
+      asio::use_awaitable);
+  co_return result;
+}
+
+// Waits on the loop, not on a worker: pictures hold up nobody's text.
+awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
+  const auto result = std::make_shared<std::optional<StatusOr<LoadedMedia>>>();
+  media_load_ = state_.service->media_loader->Start(
+      std::move(request),
+      [weak = weak_from_this(), &context = loop_.context, result](StatusOr<LoadedMedia> loaded) {
+        const auto moved = std::make_shared<StatusOr<LoadedMedia>>(std::move(loaded));
+        asio::post(context, [weak, result, moved] {
+          result->emplace(std::move(*moved));
+          if (const auto self = weak.lock()) self->Wake();
+        });
+      });
+  WatchPeer();
+  while (!*result && !peer_gone_ && !state_.stopping) {
+    wake_timer_.expires_at(Clock::time_point::max());
+    co_await wake_timer_.async_wait(kToken);
+  }
+  if (media_load_) std::exchange(media_load_, nullptr)->Cancel();
+  if (*result) co_return std::move(**result);
+  co_return Unavailable("the server is shutting down");
+}
+
+awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(HttpRequest& request,
+                                                                            ApiEndpoint endpoint) {
+  using Draft = std::unique_ptr<GenerationDraft>;
+  using Ready = std::unique_ptr<Generation>;
+  const Service& service = *state_.service;
+  peer_gone_ = false;
+  // JSON, template, tokens: not on the thread that serves the other connections.
+  std::function<StatusOr<Draft>()> parse = [&]() -> StatusOr<Draft> {
+    return Generation::Parse(service, endpoint, std::string_view(request.body), state_.gate.Scope(request),
+                             request.arrived_at);
+  };
+  StatusOr<Draft> draft = co_await OnWorker<Draft>(parse);
+  request.body = std::string();
+  if (!draft.ok()) co_return draft.status();
+  LoadedMedia media;
+  if ((*draft)->has_media()) {
+    MediaRequest wanted = (*draft)->TakeMedia();
+    StatusOr<LoadedMedia> loaded = co_await LoadMedia(wanted);
+    if (peer_gone_) co_return Ready();
+    if (!loaded.ok()) co_return loaded.status();
+    media = std::move(loaded).value();
+  }
+  std::function<StatusOr<Ready>()> finish = [&]() -> StatusOr<Ready> {
+    return Generation::Finish(std::move(*draft), std::move(media));
+  };
+  StatusOr<Ready> ready = co_await OnWorker<Ready>(finish);
+  co_return ready;
+}
+
+awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint) {
+  ++state_.generating;
+  generating_ = true;
+  struct Counted {
+    Session& session;
+    ~Counted() {
+      session.generating_ = false;
+      --session.state_.generating;
+    }
+  } counted{*this};
+
+  const Service& service = *state_.service;
+  StatusOr<std::unique_ptr<Generation>> prepared = co_await PrepareGeneration(request, endpoint);
+  if (prepared.ok() && *prepared == nullptr) {
+    StopWatching();
+    service.metrics->HttpResponse(request.method, route.path, 499, SecondsSince(request.arrived_at));
+    co_return false;
+  }
+  if (!prepared.ok()) {
+    StopWatching();
+    const HttpResponse response = ErrorResponse(prepared.status());
+    co_return co_await Reply(request, route.path, response);
+  }
+  const std::unique_ptr<Generation> generation = std::move(prepared).value();
+
+  const auto inbox = std::make_shared<StreamInbox>(
+      [weak = weak_from_this(), &context = loop_.context] {
+        asio::post(context, [weak] {
+          if (const auto self = weak.lock()) self->Wake();
+        });
+      },
+      state_.options.max_stream_lag_tokens);
+  inbox_ = inbox;
+  const Status submitted =
+      generation->Submit([inbox](int choice, TokenEvent&& event) { inbox->Add(choice, std::move(event)); });
+  if (!submitted.ok()) {
+    StopWatching();
+    CloseInbox();
+    const HttpResponse response = ErrorResponse(submitted);
+    co_return co_await Reply(request, route.path, response);
+  }
+
+  const bool chunked = request.is_http11;
+  const bool stream = generation->stream();
+  std::vector<bool> begun(static_cast<size_t>(generation->num_choices()), false);
+  bool head_sent = false;
+  bool alive = true;
+  Status failure;
+  std::string out;
+  if (!watching_) WatchPeer();
+  while (alive && failure.ok() && !generation->finished()) {
+    while (inbox->empty() && !peer_gone_ && !state_.stopping) {
+      wake_timer_.expires_at(Clock::time_point::max());
+      co_await wake_timer_.async_wait(kToken);
+    }
+    if (peer_gone_) {
+      alive = false;
+      break;
+    }
+    if (state_.stopping) {
+      failure = Unavailable("the server is shutting down");
+      break;
+    }
+    if (inbox->overflowed()) {
+      alive = false;
+      break;
+    }
+    out.clear();
+    for (auto& [choice, event] : inbox->Take()) {
+      const Delta delta = generation->Push(choice, std::move(event));
+      if (!stream || delta.empty()) continue;
+      if (!begun[static_cast<size_t>(choice)]) {
+        begun[static_cast<size_t>(choice)] = true;
+        const std::string first = generation->FirstChunkJson(choice);
+        if (!first.empty()) AppendEvent(out, first, chunked);
+      }
+      for (const std::string& chunk : generation->ChunksJson(choice, delta)) AppendEvent(out, chunk, chunked);
+    }
+    failure = generation->status();
+    if (!out.empty()) {
+      if (!std::exchange(head_sent, true)) out.insert(0, StreamHead(request));
+      alive = co_await Write(out);
+    }
+  }
+  StopWatching();
+  CloseInbox();
+  if (!alive) {
+    if (inbox->overflowed()) {
+      LogWarning(generation->id(), ": the client reads too slowly; more than ",
+                 state_.options.max_stream_lag_tokens, " tokens were waiting (--max-stream-lag-tokens)");
+    }
+    // 499 as nginx counts it; the generation's end aborts its sequences.
+    service.metrics->HttpResponse(request.method, route.path, 499, SecondsSince(request.arrived_at));
+    co_return false;
+  }
+  if (!failure.ok() && !head_sent) {
+    const HttpResponse response = ErrorResponse(failure);
+    co_return co_await Reply(request, route.path, response);
+  }
+  if (!stream) {
+    HttpResponse response;
+    response.body = generation->ReplyJson();
+    co_return co_await Reply(request, route.path, response);
+  }
+
+  out.clear();
+  if (!std::exchange(head_sent, true)) out += StreamHead(request);
+  if (!failure.ok()) {
+    AppendEvent(out, ErrorJson(failure), chunked);
+  } else if (generation->wants_usage_chunk()) {
+    AppendEvent(out, generation->UsageChunkJson(), chunked);
+  }
+  AppendEvent(out, "[DONE]", chunked);
+  if (chunked) out += kLastChunk;
+  const bool written = co_await Write(out);
+  service.metrics->HttpResponse(request.method, route.path, 200, SecondsSince(request.arrived_at));
+  co_return written&& chunked&& request.keep_alive && !state_.draining;
+}
+
+}  // namespace fd
