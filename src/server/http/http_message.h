@@ -25,6 +25,7 @@ struct HttpRequest {
   std::string id;             // X-Request-Id if it is a safe one, else made here; stands in log and reply
   std::string content_encoding;
   std::string expect;
+  std::string framing_fault;  // why another reader might see other borders of this request; empty: none
   bool has_body = false;
   bool is_http11 = true;
   bool keep_alive = true;

@@ -49,6 +49,18 @@ std::string Header(const Parser& parser, Name name) {
   return std::string(value.data(), value.size());
 }
 
+// A request whose end a proxy before us may see elsewhere could carry a second one past it.
+std::string FramingFault(const Parser& parser, bool is_http11) {
+  const auto& head = parser.get();
+  if (head.count(http::field::host) > 1) return "the Host header stands twice";
+  const auto codings = head.count(http::field::transfer_encoding);
+  if (codings == 0) return "";
+  if (!is_http11) return "Transfer-Encoding needs HTTP/1.1";
+  if (codings > 1 || LowerAscii(Trim(Header(parser, http::field::transfer_encoding))) != "chunked")
+    return "the only Transfer-Encoding that is understood is chunked";
+  return "";
+}
+
 }  // namespace
 
 Session::Session(ServerState& state, Loop& loop, asio::ip::tcp::socket socket, Listener listener)
@@ -144,6 +156,8 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
     request.is_http11 = parser.get().version() >= 11;
     request.keep_alive = parser.get().keep_alive();
     request.has_body = !parser.is_done();
+    request.framing_fault = FramingFault(parser, request.is_http11);
+    if (!request.framing_fault.empty()) request.keep_alive = false;
     request.reply_headers = state_.gate.OriginHeaders(request);
     request.reply_headers.push_back({"x-request-id", request.id});
     if (request.has_body) {
@@ -208,6 +222,7 @@ std::optional<HttpResponse> Session::CheckHead(const HttpRequest& request, const
   if (request.is_http11 && request.host.empty()) {
     return ErrorResponse(400, "bad_request", "the Host header is missing");
   }
+  if (!request.framing_fault.empty()) return ErrorResponse(400, "bad_request", request.framing_fault);
   // A browser asks before it sends the key.
   if (route != nullptr) {
     if (auto answer = state_.gate.Preflight(request, route->allowed)) return answer;
