@@ -88,7 +88,8 @@ class Printer {
 void AddAnswerFlags(FlagSet& flags, AnswerFlags* values) {
   flags.Group("Question");
   flags.List("image", &values->images, "A picture file (PNG, JPEG, WebP, GIF); may be repeated", "FILE");
-  flags.List("video", &values->videos, "A video file (MP4, WebM, MKV, MOV, AVI); may be repeated", "FILE");
+  flags.List("video", &values->videos,
+             "A video file (MP4, MOV, WebM, MKV, AVI, GIF, animated WebP); may be repeated", "FILE");
   flags.Real("video-fps", &values->video.fps, {0, 1000, 2, true}, "Frames a second that are looked at",
              "the model's");
   flags.Integer("video-frames", &values->video.frames, {2, 1 << 20, 32},

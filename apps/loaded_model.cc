@@ -241,7 +241,8 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   options.max_waiting_requests = service_flags.max_waiting_requests;
   options.sampled_vocab_size = service.tokenizer->vocab_size();
   FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, service.media, progress));
-  if (service.media) KeepFreedMemory();  // not before: what loading frees goes back
+  ReleaseFreedMemory();
+  if (service.media) KeepFreedMemory();
   service.max_model_len = loaded->engine->options().max_model_len;
   service.max_num_seqs = loaded->engine->options().max_num_seqs;
   service.engine = DoorOf(*loaded->engine);

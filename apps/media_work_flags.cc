@@ -36,8 +36,8 @@ void AddMediaWorkFlags(FlagSet& flags, MediaWorkFlags* values) {
   flags.Group("Pictures and videos");
   JsonObject* kwargs = &values->mm_processor_kwargs;
   flags.Custom("mm-processor-kwargs", "JSON",
-               "Areas, frames per second and number of frames, laid over the checkpoint's; requests may ask "
-               "for less",
+               "Areas, frames per second and number of frames, laid over the checkpoint's; requests may "
+               "choose others, but no larger areas",
                "the checkpoint's", [kwargs](const std::string& text) -> Status {
                  FD_ASSIGN_OR_RETURN(*kwargs,
                                      ParseObject(text,
@@ -59,7 +59,7 @@ void AddMediaWorkFlags(FlagSet& flags, MediaWorkFlags* values) {
   flags.Integer("max-video-pixels", &video.max_frame_pixels, {1, int64_t{1} << 32, 8294400},
                 "Pixels of a video's frame");
   flags.Integer("max-video-frames", &video.max_sampled_frames, {1, 100'000, 768},
-                "Frames that a request may have sampled of a video");
+                "Frames of a video that a request may have looked at");
   flags.Real("video-timeout", &video.timeout_s, {0.1, 86400, 120}, "Seconds that decoding a video may take");
   AddGiB(flags, "video-memory", &video.memory_bytes, 0.1, 1024, 2, "Memory that decoding a video may take");
 }

@@ -8,7 +8,8 @@
 namespace fd {
 
 // Forks for each request and returns in the fork alone, with its arguments; descriptors 0 and 1 are then the
-// video's. The waiting process ends when the server has gone.
+// video's. The waiting process ends when the server has gone, and kills what it forked for a server that
+// died.
 std::vector<std::string> WaitForVideo();
 
 }  // namespace fd

@@ -98,8 +98,10 @@ Status SendVideo(std::string_view bytes, const VideoJob& options) {
   file.bytes = bytes;
   file.container = ContainerOf(bytes);
   if (file.container == Container::kUnknown) {
+    const bool picture = bytes.starts_with("\xff\xd8\xff") || bytes.starts_with("\x89PNG\r\n\x1a\n");
     return InvalidArgument(
-        "the file is no video that is read here: MP4, MOV, WebM, MKV, AVI, GIF and animated WebP are");
+        StrCat("the file is no video that is read here: MP4, MOV, WebM, MKV, AVI, GIF and animated WebP are",
+               picture ? "; it is a picture, send it as an image_url part" : ""));
   }
   if (file.container == Container::kWebp) return SendWebpVideo(bytes, options);
   FD_ASSIGN_OR_RETURN(file.index, IndexPackets(bytes, file.container));

@@ -59,8 +59,10 @@ bool InterleavePages(void* data, size_t size_bytes, const std::vector<int>& node
 }
 
 void KeepFreedMemory() {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  mallopt(M_MMAP_THRESHOLD, 16 << 20);
+  mallopt(M_TRIM_THRESHOLD, 16 << 20);
 }
+
+void ReleaseFreedMemory() { malloc_trim(0); }
 
 }  // namespace fd

@@ -19,9 +19,12 @@ void PlacePages(void* data, size_t size_bytes);
 // The call itself: false and errno when the system refuses. data: on a page boundary.
 bool InterleavePages(void* data, size_t size_bytes, const std::vector<int>& nodes);
 
-// From now on freed blocks below 32 MiB stay with the process, up to 64 MiB at the end of each heap, instead
+// From now on freed blocks below 16 MiB stay with the process, up to 16 MiB at the end of each heap, instead
 // of going back to the system. Buffers of pictures come and go with every request: taking their pages anew
 // costs as much as decoding them.
 void KeepFreedMemory();
+
+// Gives back now what was allocated and freed before: once, when loading has ended.
+void ReleaseFreedMemory();
 
 }  // namespace fd

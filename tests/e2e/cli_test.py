@@ -60,6 +60,31 @@ def test_run_flags():
     assert stopped.returncode == 0 and "in Paris" not in stopped.stdout
 
 
+def videos():
+    """Single questions of tests/eval about a video: (file, question, thinks, answer)."""
+    for line in (EVAL / "questions.jsonl").read_text().splitlines():
+        q = json.loads(line)
+        if q["task"] == "video" and len(q["messages"]) == 1:
+            video, text = q["messages"][0]["content"]
+            yield str(EVAL / video["video_url"]["url"]), text["text"], q["enable_thinking"], q["answer"]
+
+
+def test_run_with_a_video():
+    asked = list(videos())
+    assert len(asked) >= 6
+    for path, question, thinks, answer in asked[:4]:
+        result = command("run", MODEL, question, "--video", path, "--temperature", "0", "--thinking" if thinks else "--no-thinking")
+        assert (result.returncode, result.stdout) == (0, answer + "\n"), result.stderr
+    path, question, _, answer = next(v for v in asked if not v[2])
+    for flags in (("--video-frames", "4"), ("--video-fps", "4"), ("--image", PICTURE)):
+        result = command("run", MODEL, question, "--video", path, "--temperature", "0", "--no-thinking", *flags)
+        assert result.returncode == 0 and result.stdout.strip(), result.stderr
+    gif = command("run", MODEL, "What?", "--video", str(ROOT / "tests" / "media" / "animated.gif"), "--no-thinking", "--max-tokens", "4")
+    assert gif.returncode == 0, gif.stderr
+    prores = command("run", MODEL, "What?", "--video", str(ROOT / "tests" / "media" / "prores.mov"), "--no-thinking")
+    assert prores.returncode == 1 and "prores" in prores.stderr and "H.264" in prores.stderr
+
+
 def test_run_reads_standard_input():
     result = command("run", MODEL, "--no-thinking", "--temperature", "0", stdin="Compute 45 + 11.\n")
     assert (result.returncode, result.stdout) == (0, "56\n")
@@ -75,6 +100,9 @@ def test_run_errors(tmp_path):
         ((MODEL, "x", "--image", __file__), 1, []),
         ((MODEL, "x", "--video", "no-such.mp4"), 1, ["--video", "no-such.mp4", "No such file"]),
         ((MODEL, "x", "--video", str(tmp_path)), 1, ["--video", "directory"]),
+        ((MODEL, "x", "--video", __file__), 1, ["no video", "MP4"]),
+        ((MODEL, "x", "--video", PICTURE), 1, ["no video", "picture"]),
+        ((MODEL, "x", "--image", str(EVAL / "media" / "video-000-0.mp4")), 1, ["MP4 video"]),
         ((MODEL, "x", "--video-fps", "0"), 2, ["--video-fps 0"]),
         ((MODEL, "x", "--video-fps", "2", "--video-frames", "16"), 2, ["--video-fps and --video-frames"]),
         (("no-such-model", "x"), 1, ["no such directory"]),
@@ -157,6 +185,19 @@ def test_chat_with_pictures():
     assert several.stdout == "A small cyan circle and a small brown square.\n"
     by_flag = chat(["Which color does the circle have?"], "--image", media("dialogue-002-0"))
     assert by_flag.stdout == "Cyan.\n"
+
+
+def test_chat_with_videos(tmp_path):
+    path, question, _, answer = next(v for v in videos() if not v[2])
+    (tmp_path / "text.mp4").write_text("hello world\n" * 20)
+    talk = chat(["My name is Ben.", f"/video {tmp_path}/no.mp4", f"/video {tmp_path}/text.mp4", "What changes in the video?",
+                 f"/video {path}", question], code=1)
+    assert talk.stdout == f"Nice to meet you, Ben!\n{answer}\n"
+    errors = [line for line in talk.stderr.splitlines() if line.startswith("fastdeploy chat: ")]
+    assert len(errors) == 2 and "no.mp4: No such file" in errors[0], talk.stderr
+    assert "no video" in errors[1] and "taken back, 1 turn kept" in errors[1], talk.stderr
+    by_flag = chat([question], "--video", path)
+    assert by_flag.stdout == answer + "\n"
 
 
 def test_chat_goes_on_after_errors(tmp_path):

@@ -24,6 +24,7 @@ EVAL = ROOT / "tests" / "eval"
 sys.path[:0] = [str(EVAL), str(ROOT / "tools")]
 from eval_set import image_part, questions, thinking  # noqa: E402, F401  tests import these from here
 START_TIMEOUT_S = 60
+SANITIZED = any(name in BINARY.split("/") for name in ("asan", "tsan"))  # its memory says nothing
 # A server under a sanitizer is several times slower; nothing here measures speed.
 CLIENT_TIMEOUT_S = 120
 BASE_FLAGS = ("--max-model-len", "4096", "--max-num-seqs", "16", "--limit-mm-per-prompt", '{"image": 100, "video": 100}',
@@ -39,12 +40,12 @@ def free_port():
 class Server:
     """A running `fastdeploy serve`."""
 
-    def __init__(self, *flags, model=MODEL, metrics_port=None):
+    def __init__(self, *flags, model=MODEL, metrics_port=None, binary=BINARY):
         self.port = free_port()
         self.metrics_port = metrics_port or self.port
         self.log = tempfile.TemporaryFile()
         extra = ["--metrics-port", str(metrics_port)] if metrics_port else []
-        self.process = subprocess.Popen([BINARY, "serve", "--model", str(model), "--port", str(self.port), *extra, *flags],
+        self.process = subprocess.Popen([binary, "serve", "--model", str(model), "--port", str(self.port), *extra, *flags],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=ROOT)
         self.url = f"http://127.0.0.1:{self.port}"
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -38,7 +38,9 @@ std::string_view KnownOtherFormat(std::string_view b) {
 Status UnknownFormat(std::string_view bytes) {
   constexpr std::string_view kSupported = "; PNG, JPEG, WebP and GIF are supported";
   if (std::string_view name = KnownOtherFormat(bytes); !name.empty()) {
-    return {StatusCode::kUnsupportedMedia, StrCat("the data is ", name, kSupported)};
+    return {StatusCode::kUnsupportedMedia,
+            StrCat("the data is ", name, kSupported,
+                   name.ends_with("video") ? "; send a video as a video_url part" : "")};
   }
   constexpr char kHex[] = "0123456789abcdef";
   std::string first;

@@ -84,6 +84,7 @@ class MediaLoader::Impl : public std::enable_shared_from_this<MediaLoader::Impl>
     size_t same_as = 0;         // the item of the request that has the same pixels: itself, or one before
     std::shared_ptr<const PreparedMedia> ready;
     bool running = false;
+    bool too_much = false;  // its error is the request's: all items together do not fit
   };
   struct Load : MediaLoad {
     std::weak_ptr<Impl> impl;
@@ -304,7 +305,7 @@ void MediaLoader::Impl::RunJob(const std::shared_ptr<Load>& load, size_t index, 
     WakeAll();
     if (load->ended) return;
   }
-  if (!status.ok()) return End(*load, At(item.spec, status));
+  if (!status.ok()) return End(*load, item.too_much ? status : At(item.spec, status));
   if (last) AllDone(load);
 }
 
@@ -458,7 +459,9 @@ Status MediaLoader::Impl::CountTokens(Load& load, Item& item, int64_t tokens) {
   if (!load.check_tokens) return OkStatus();
   int64_t all = 0;
   for (const Item& other : load.items) all += load.items[other.same_as].tokens;
-  return load.check_tokens(all);
+  Status status = load.check_tokens(all);
+  item.too_much = !status.ok();
+  return status;
 }
 
 void MediaLoader::Impl::AllPrepared(Load& load) {

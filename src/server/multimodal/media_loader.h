@@ -104,8 +104,8 @@ class MediaLoader {
   MediaLoader(const MediaLoader&) = delete;
   MediaLoader& operator=(const MediaLoader&) = delete;
 
-  // done is called once, from a thread of the loader or from within Start, and must not block. Errors begin
-  // with the item's `where`; param is "messages".
+  // done is called once, from a thread of the loader or from within Start, and must not block. Errors of an
+  // item begin with its `where` and have param "messages"; those of check_tokens come as they are.
   using Done = std::function<void(StatusOr<LoadedMedia>)>;
   std::shared_ptr<MediaLoad> Start(MediaRequest request, Done done);
   // The same for who may wait.

@@ -83,10 +83,10 @@ std::string ErrorJson(const ApiError& e) {
 }
 
 Status ContextLengthExceeded(int64_t prompt_tokens, int64_t max_model_len, std::string param) {
-  return InvalidArgument(
+  std::string message =
       StrCat(kContextLength, max_model_len, " tokens (--max-model-len), but the prompt has ", prompt_tokens,
-             " tokens and at least 1 is needed for the answer. Shorten the ", param, "."),
-      std::move(param));
+             " tokens and at least 1 is needed for the answer. Shorten the ", param, ".");
+  return InvalidArgument(std::move(message), std::move(param));
 }
 
 Status ModelNotFound(const std::string& name, const std::string& served_name) {

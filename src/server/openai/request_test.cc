@@ -1,6 +1,7 @@
 // Every field of a request: what is taken, what is refused, and what the refusal says.
 #include <gtest/gtest.h>
 
+#include "base/strings.h"
 #include "server/openai/errors.h"
 #include "server/openai/fakes_for_tests.h"
 #include "server/openai/generation.h"
@@ -197,6 +198,8 @@ TEST_F(RequestTest, TooLongAPromptNamesBothNumbers) {
     EXPECT_EQ(e.code, "context_length_exceeded");
     EXPECT_NE(e.message.find("512 tokens"), std::string::npos) << e.message;
     EXPECT_NE(e.message.find("has 6"), std::string::npos) << e.message;
+    EXPECT_TRUE(e.message.ends_with(StrCat("Shorten the ", e.param, "."))) << e.message;
+    EXPECT_EQ(e.param, endpoint == ApiEndpoint::kChat ? "messages" : "prompt");
   }
 }
 

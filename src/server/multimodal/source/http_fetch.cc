@@ -1,6 +1,5 @@
 #include "server/multimodal/source/http_fetch.h"
 
-#include <curl/curl.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 
@@ -17,6 +16,7 @@
 #include "base/clock.h"
 #include "base/strings.h"
 #include "server/multimodal/source/address_policy.h"
+#include "server/multimodal/source/curl_library.h"
 #include "server/multimodal/source/http_url.h"
 #include "server/multimodal/source/media_type.h"
 #include "server/multimodal/source/url_text.h"
@@ -34,25 +34,20 @@ constexpr int kPollMs = 100;
 constexpr const char* kNoAddress = "the media URL's host has no public address; only those are fetched";
 
 struct EasyDeleter {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+  void operator()(CURL* easy) const { Curl().easy_cleanup(easy); }
 };
 struct MultiDeleter {
-  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
+  void operator()(CURLM* multi) const { Curl().multi_cleanup(multi); }
 };
 struct ListDeleter {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+  void operator()(curl_slist* list) const { Curl().slist_free_all(list); }
 };
 using CurlList = std::unique_ptr<curl_slist, ListDeleter>;
 
 CurlList MakeList(const std::vector<std::string>& lines) {
   curl_slist* list = nullptr;
-  for (const std::string& line : lines) list = curl_slist_append(list, line.c_str());
+  for (const std::string& line : lines) list = Curl().slist_append(list, line.c_str());
   return CurlList(list);
-}
-
-bool InitCurl() {
-  static const CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
-  return result == CURLE_OK;
 }
 
 // Everything that the hops of one fetch share.
@@ -227,64 +222,64 @@ bool Transfer::TakeBytes(std::string_view bytes) {
 
 void Transfer::SetOptions(CURL* easy, const HttpUrl& url, curl_slist* headers, curl_slist* resolve) {
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(fetch_.deadline - Clock::now());
-  curl_easy_setopt(easy, CURLOPT_URL, url.ToString().c_str());
-  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);  // hops are followed by FetchHttp
-  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // not the environment's either
-  curl_easy_setopt(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
-  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
-  curl_easy_setopt(easy, CURLOPT_USERAGENT, "fastdeploy");
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-  curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
-  curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(easy, CURLOPT_QUICK_EXIT,
+  Curl().easy_setopt(easy, CURLOPT_URL, url.ToString().c_str());
+  Curl().easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  Curl().easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+  Curl().easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);  // hops are followed by FetchHttp
+  Curl().easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  Curl().easy_setopt(easy, CURLOPT_PROXY, "");  // not the environment's either
+  Curl().easy_setopt(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
+  Curl().easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+  Curl().easy_setopt(easy, CURLOPT_USERAGENT, "fastdeploy");
+  Curl().easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+  Curl().easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+  Curl().easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+  Curl().easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+  Curl().easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  Curl().easy_setopt(easy, CURLOPT_QUICK_EXIT,
                    1L);  // a stopped fetch does not wait for a name that is being resolved
-  curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(fetch_.max_bytes));
-  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, std::max<long>(static_cast<long>(left.count()), 1));
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+  Curl().easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(fetch_.max_bytes));
+  Curl().easy_setopt(easy, CURLOPT_TIMEOUT_MS, std::max<long>(static_cast<long>(left.count()), 1));
+  Curl().easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    std::max(std::lround(fetch_.policy.connect_timeout_s * 1000), 1L));
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(kLowSpeedBytesPerSecond));
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(kLowSpeedSeconds));
-  curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OnSocket);
-  curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, this);
-  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
-  curl_easy_setopt(easy, CURLOPT_HEADERDATA, this);
-  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
-  curl_easy_setopt(easy, CURLOPT_WRITEDATA, this);
-  if (resolve != nullptr) curl_easy_setopt(easy, CURLOPT_RESOLVE, resolve);
-  if (!fetch_.hooks.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, fetch_.hooks.ca_file.c_str());
+  Curl().easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(kLowSpeedBytesPerSecond));
+  Curl().easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(kLowSpeedSeconds));
+  Curl().easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OnSocket);
+  Curl().easy_setopt(easy, CURLOPT_OPENSOCKETDATA, this);
+  Curl().easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
+  Curl().easy_setopt(easy, CURLOPT_HEADERDATA, this);
+  Curl().easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
+  Curl().easy_setopt(easy, CURLOPT_WRITEDATA, this);
+  if (resolve != nullptr) Curl().easy_setopt(easy, CURLOPT_RESOLVE, resolve);
+  if (!fetch_.hooks.ca_file.empty()) Curl().easy_setopt(easy, CURLOPT_CAINFO, fetch_.hooks.ca_file.c_str());
 }
 
 Status Transfer::Run(const HttpUrl& url, int hop) {
-  std::unique_ptr<CURLM, MultiDeleter> multi(curl_multi_init());
+  std::unique_ptr<CURLM, MultiDeleter> multi(Curl().multi_init());
   const CurlList headers = MakeList({"Accept: image/*, video/*, */*;q=0.1", "Accept-Encoding: identity"});
   const CurlList resolve = fetch_.hooks.resolve ? MakeList(fetch_.hooks.resolve(hop)) : CurlList();
-  std::unique_ptr<CURL, EasyDeleter> easy(curl_easy_init());
+  std::unique_ptr<CURL, EasyDeleter> easy(Curl().easy_init());
   if (!multi || !easy || !headers) return OutOfMemory();
   SetOptions(easy.get(), url, headers.get(), resolve.get());
 
-  curl_multi_add_handle(multi.get(), easy.get());
+  Curl().multi_add_handle(multi.get(), easy.get());
   bool stopped = false;
   {
-    const std::stop_callback wake(fetch_.stop, [&] { curl_multi_wakeup(multi.get()); });
+    const std::stop_callback wake(fetch_.stop, [&] { Curl().multi_wakeup(multi.get()); });
     int running = 1;
-    while (curl_multi_perform(multi.get(), &running) == CURLM_OK && running > 0) {
+    while (Curl().multi_perform(multi.get(), &running) == CURLM_OK && running > 0) {
       stopped = fetch_.stop.stop_requested();
       if (stopped) break;
-      if (curl_multi_poll(multi.get(), nullptr, 0, kPollMs, nullptr) != CURLM_OK) break;
+      if (Curl().multi_poll(multi.get(), nullptr, 0, kPollMs, nullptr) != CURLM_OK) break;
     }
   }
   CURLcode code = CURLE_RECV_ERROR;
   int left = 0;
-  while (const CURLMsg* message = curl_multi_info_read(multi.get(), &left)) {
+  while (const CURLMsg* message = Curl().multi_info_read(multi.get(), &left)) {
     if (message->msg == CURLMSG_DONE) code = message->data.result;
   }
   const Status status = stopped ? Stopped() : ErrorOf(easy.get(), code);
-  curl_multi_remove_handle(multi.get(), easy.get());
+  Curl().multi_remove_handle(multi.get(), easy.get());
   return status;
 }
 
@@ -307,8 +302,8 @@ Status Transfer::ErrorOf(CURL* easy, CURLcode code) {
       // The library's clock may be ahead of ours by its rounding.
       if (Clock::now() + std::chrono::milliseconds(10) >= fetch_.deadline) return OutOfTime(fetch_);
       curl_off_t connect_us = 0;
-      curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &connect_us);
-      if (connect_us == 0) curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connect_us);
+      Curl().easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &connect_us);
+      if (connect_us == 0) Curl().easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connect_us);
       if (connect_us == 0) {
         return InvalidArgument(StrCat("the media URL's host took no connection within ",
                                       Seconds(fetch_.policy.connect_timeout_s),
@@ -335,7 +330,7 @@ Status Transfer::ErrorOf(CURL* easy, CURLcode code) {
                                     content_length_ > 0 ? StrCat(" of ", content_length_) : std::string()));
     default:
       // A fixed sentence of libcurl without names or addresses.
-      return InvalidArgument(StrCat("the media URL could not be fetched: ", curl_easy_strerror(code)));
+      return InvalidArgument(StrCat("the media URL could not be fetched: ", Curl().easy_strerror(code)));
   }
 }
 
@@ -353,7 +348,7 @@ bool Pause(const Fetch& fetch, std::chrono::milliseconds pause) {
 
 StatusOr<MediaBytes> FetchHttp(std::string_view text, const MediaPolicy& policy, int64_t max_bytes,
                                std::string_view limit_flag, std::stop_token stop, const FetchHooks& hooks) {
-  if (!InitCurl()) return Unavailable("the library that fetches media could not be started");
+  FD_RETURN_IF_ERROR(LoadCurl());
   const auto total =
       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(policy.total_timeout_s));
   const Fetch fetch{policy, hooks, max_bytes, limit_flag, stop, Clock::now() + total};

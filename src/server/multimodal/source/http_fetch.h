@@ -1,5 +1,5 @@
 // http and https URLs -> bytes, under a policy. Any thread; blocks, at most policy.total_timeout_s. The one
-// file that knows libcurl is http_fetch.cc; a build without it has http_fetch_none.cc.
+// file that knows libcurl's functions is http_fetch.cc; curl_library.h loads them.
 #pragma once
 
 #include <cstdint>
