@@ -267,7 +267,7 @@ TEST(FlagSet, EffectiveShowsValuesButNoSecrets) {
   flags.OnSwitch("hidden", "", [] {});
   ASSERT_TRUE(flags.Parse({"--key", "secret", "--on"}).ok());
   const JsonObject values = flags.Effective({"key", "other"});
-  EXPECT_EQ(WriteJson(values), R"({"number":"7","key":"(set)","other":"","on":"true"})");
+  EXPECT_EQ(WriteJson(values), R"x({"number":"7","key":"(set)","other":"","on":"true"})x");
   EXPECT_EQ(WriteJson(flags.Given()), R"({"key":"secret","on":"true"})");
 }
 

@@ -32,9 +32,8 @@ def test_model_version_load_and_openapi(server):
     assert set(api["paths"]) == {r["path"] for r in load["routes"]}
     for path, item in api["paths"].items():
         for method in item:
-            if item[method]["security"] == [] or "admin" in path or method != "options":
-                continue
-            assert server.http.request(method.upper(), path.replace("{model}", model)).status_code == 204
+            if method == "options":  # 403: admin endpoints of a server without an admin key
+                assert server.http.request(method.upper(), path.replace("{model}", model)).status_code in (204, 403), path
 
 
 def test_known_fields_are_the_fields_that_are_read():

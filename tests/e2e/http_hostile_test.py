@@ -5,6 +5,7 @@ Every test ends with the same question: same process, /health 200, a right answe
 
 import json
 import os
+import re
 import socket
 import struct
 import time
@@ -215,7 +216,7 @@ def check_400(reply, body=b""):
     assert reply.status_code == 400, (body[:80], reply.text[:300])
     error = reply.json()["error"]
     assert set(error) == {"message", "type", "param", "code"} and len(error["message"]) < 2000
-    assert "0x" not in error["message"]
+    assert not re.search(r"0x[0-9a-f]{6}", error["message"])
 
 
 @pytest.mark.parametrize("depth", [65, 3000, 1_000_000])

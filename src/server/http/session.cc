@@ -53,6 +53,9 @@ std::string Header(const Parser& parser, Name name) {
 std::string FramingFault(const Parser& parser, bool is_http11) {
   const auto& head = parser.get();
   if (head.count(http::field::host) > 1) return "the Host header stands twice";
+  // "5, 5" is one length to some readers and a fault to others.
+  if (Header(parser, http::field::content_length).find_first_not_of("0123456789") != std::string::npos)
+    return "the Content-Length is no number";
   const auto codings = head.count(http::field::transfer_encoding);
   if (codings == 0) return "";
   if (!is_http11) return "Transfer-Encoding needs HTTP/1.1";
