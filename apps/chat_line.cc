@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "base/suggestion.h"
 #include "base/utf8.h"
 #include "flag_set.h"
 

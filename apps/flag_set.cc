@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/strings.h"
+#include "base/suggestion.h"
 
 namespace fd {
 namespace {
@@ -76,6 +77,23 @@ struct FlagSet::Impl {
   std::string group = "Options";
   std::vector<std::string> names;  // "--port"; for suggestions
   Status failure;                  // the first error of a value
+  struct Value {
+    std::string name;
+    std::string text;  // the default until the flag is given
+    bool shown = false;
+    bool given = false;
+  };
+  std::vector<Value> values;  // in the order of --help
+
+  // Its place in `values`.
+  size_t Remember(const std::string& name, const std::string& default_text) {
+    values.push_back({name, default_text, !group.empty(), false});
+    return values.size() - 1;
+  }
+  void Given(size_t index, const std::string& text) {
+    values[index].text = text;
+    values[index].given = true;
+  }
 };
 
 FlagSet::FlagSet(std::string usage, std::string summary) : impl_(std::make_unique<Impl>(std::move(summary))) {
@@ -94,11 +112,13 @@ void FlagSet::Custom(const std::string& name, const std::string& value_name, con
   Impl* impl = impl_.get();
   std::string flag = StrCat("--", name);
   impl->names.push_back(flag);
+  const size_t index = impl->Remember(name, default_text);
   impl->app
       .add_option_function<std::vector<std::string>>(
           flag,
-          [impl, flag, parse = std::move(parse)](const std::vector<std::string>& values) {
+          [impl, flag, index, parse = std::move(parse)](const std::vector<std::string>& values) {
             const std::string& text = values.back();
+            impl->Given(index, text);
             Status status = parse(text);
             if (!status.ok() && impl->failure.ok()) {
               impl->failure = Status(
@@ -186,7 +206,15 @@ void FlagSet::Switch(const std::string& name, bool* value, const std::string& he
 void FlagSet::OnSwitch(const std::string& name, const std::string& help, std::function<void()> seen) {
   std::string flag = StrCat("--", name);
   impl_->names.push_back(flag);
-  impl_->app.add_flag_callback(flag, std::move(seen), help)
+  const size_t index = impl_->Remember(name, "false");
+  impl_->app
+      .add_flag_callback(
+          flag,
+          [impl = impl_.get(), index, seen = std::move(seen)] {
+            impl->Given(index, "true");
+            seen();
+          },
+          help)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
       ->group(impl_->group);
 }
@@ -195,9 +223,15 @@ void FlagSet::List(const std::string& name, std::vector<std::string>* values, co
                    const std::string& value_name) {
   std::string flag = StrCat("--", name);
   impl_->names.push_back(flag);
+  const size_t index = impl_->Remember(name, "");
   impl_->app
       .add_option_function<std::vector<std::string>>(
-          flag, [values](const std::vector<std::string>& given) { *values = given; }, help)
+          flag,
+          [impl = impl_.get(), index, values](const std::vector<std::string>& given) {
+            impl->Given(index, Join(given, ","));
+            *values = given;
+          },
+          help)
       ->type_name(value_name)
       ->type_size(1)
       ->expected(1)
@@ -272,17 +306,22 @@ StatusOr<bool> FlagSet::Parse(const std::vector<std::string>& args) {
 
 std::string FlagSet::Help() const { return impl_->app.help(); }
 
-std::string DidYouMean(std::string_view text, const std::vector<std::string>& candidates) {
-  std::string best;
-  int best_distance = std::max<int>(2, static_cast<int>(text.size()) / 4) + 1;
-  for (const std::string& candidate : candidates) {
-    int distance = EditDistance(text, candidate);
-    if (distance < best_distance) {
-      best_distance = distance;
-      best = candidate;
-    }
+JsonObject FlagSet::Given() const {
+  JsonObject out;
+  for (const Impl::Value& value : impl_->values) {
+    if (value.given) out.Set(value.name, value.text);
   }
-  return best;
+  return out;
+}
+
+JsonObject FlagSet::Effective(const std::vector<std::string>& secret) const {
+  JsonObject out;
+  for (const Impl::Value& value : impl_->values) {
+    if (!value.shown && !value.given) continue;
+    const bool hidden = std::find(secret.begin(), secret.end(), value.name) != secret.end();
+    out.Set(value.name, hidden ? Json(value.given ? "(set)" : "") : Json(value.text));
+  }
+  return out;
 }
 
 }  // namespace fd

@@ -71,6 +71,11 @@ class FlagSet {
   // What is left after the flags, in order.
   const std::vector<std::string>& words() const { return words_; }
   std::string Help() const;
+  // After Parse: the flags that were given.
+  JsonObject Given() const;
+  // After Parse: the value of every flag that --help shows or that was given, its default where it was not.
+  // Of the flags in `secret` only whether they were given.
+  JsonObject Effective(const std::vector<std::string>& secret) const;
 
  private:
   struct Impl;
@@ -82,8 +87,5 @@ class FlagSet {
 StatusOr<int64_t> ParseInteger(const std::string& name, const std::string& text, IntegerRange range);
 // For Custom: a JSON object. `example` is the whole flag with a value.
 StatusOr<JsonObject> ParseObject(const std::string& text, std::string_view example);
-
-// The candidate nearest to `text`, or empty when none is near.
-std::string DidYouMean(std::string_view text, const std::vector<std::string>& candidates);
 
 }  // namespace fd

@@ -254,5 +254,22 @@ TEST(ModelFlags, ModelIsTheFlagOrTheFirstWord) {
   EXPECT_TRUE(CheckModelFolder("models/ernie-4.5-vl-tiny").ok());
 }
 
+TEST(FlagSet, EffectiveShowsValuesButNoSecrets) {
+  FlagSet flags("x", "y");
+  int64_t number = 7;
+  std::vector<std::string> keys;
+  bool on = false;
+  flags.Integer("number", &number, {0, 100, 5}, "help");
+  flags.List("key", &keys, "help", "KEY");
+  flags.List("other", &keys, "help", "KEY");
+  flags.Switch("on", &on, "help");
+  flags.Group("");
+  flags.OnSwitch("hidden", "", [] {});
+  ASSERT_TRUE(flags.Parse({"--key", "secret", "--on"}).ok());
+  const JsonObject values = flags.Effective({"key", "other"});
+  EXPECT_EQ(WriteJson(values), R"x({"number":"7","key":"(set)","other":"","on":"true"})x");
+  EXPECT_EQ(WriteJson(flags.Given()), R"({"key":"secret","on":"true"})");
+}
+
 }  // namespace
 }  // namespace fd

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "base/suggestion.h"
 #include "command.h"
 #include "compute/tensor/device_error.h"
 #include "flag_set.h"

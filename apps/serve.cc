@@ -1,11 +1,16 @@
 // fastdeploy serve: flags -> model -> engine -> HTTP, until SIGTERM or SIGINT.
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "base/log.h"
+#include "base/log_sink.h"
 #include "base/strings.h"
 #include "command.h"
+#include "environment.h"
 #include "fastdeploy_flags.h"
 #include "flag_set.h"
 #include "loaded_model.h"
@@ -13,6 +18,7 @@
 #include "model_flags.h"
 #include "progress_bar.h"
 #include "server/http/http_server.h"
+#include "service_notify.h"
 #include "stop_signal.h"
 
 namespace fd {
@@ -28,6 +34,11 @@ struct ServeFlags {
   ServiceFlags service;
   HttpOptions http;
   double drain_timeout_s = 30;
+  std::string api_key_file;
+  LogOptions log;
+  bool no_access_log = false;
+  bool strict_requests = false;
+  bool log_prompts = false;
   std::vector<std::string> notes;
 };
 
@@ -44,6 +55,126 @@ void AddSeconds(FlagSet& flags, const std::string& name, std::chrono::millisecon
         *value = std::chrono::milliseconds(std::llround(seconds * 1000));
         return OkStatus();
       });
+}
+
+Status ParseOrigins(const std::string& text, std::vector<std::string>* origins) {
+  *origins = KeysOfList(text);
+  if (text.starts_with('[')) {
+    const StatusOr<Json> json = ParseJson(text);
+    if (!json.ok()) return InvalidArgument(StrCat("no JSON list: ", json.status().message()));
+    origins->clear();
+    for (const Json& origin : json->as_array()) {
+      if (!origin.is_string()) return InvalidArgument("must be a list of strings");
+      origins->push_back(origin.as_string());
+    }
+  }
+  for (const std::string& origin : *origins) {
+    if (origin == "*" || origin.find("://") != std::string::npos) continue;
+    return InvalidArgument(
+        StrCat("'", origin, "' is no origin, for example --allowed-origins ", "https://chat.example.org"));
+  }
+  return OkStatus();
+}
+
+Status SetLevel(const std::string& name, LogLevel* level) {
+  const std::string lower = LowerAscii(name);
+  if (lower == "debug" || lower == "trace") {
+    *level = LogLevel::kDebug;
+  } else if (lower == "info") {
+    *level = LogLevel::kInfo;
+  } else if (lower == "warning" || lower == "warn") {
+    *level = LogLevel::kWarning;
+  } else if (lower == "error" || lower == "critical") {
+    *level = LogLevel::kError;
+  } else {
+    return InvalidArgument("must be one of debug, info, warning, error");
+  }
+  return OkStatus();
+}
+
+void AddLogFlags(FlagSet& flags, ServeFlags* values) {
+  LogOptions& log = values->log;
+  flags.Group("Logs");
+  flags.Custom("log-level", "LEVEL", "debug, info, warning or error", "info",
+               [&log](const std::string& text) { return SetLevel(text, &log.level); });
+  flags.Custom("log-format", "auto|text|json", "auto: text on a terminal, else a JSON object a line", "auto",
+               [&log](const std::string& text) -> Status {
+                 if (text == "auto") {
+                   log.format = LogFormat::kAuto;
+                 } else if (text == "text") {
+                   log.format = LogFormat::kText;
+                 } else if (text == "json") {
+                   log.format = LogFormat::kJson;
+                 } else {
+                   return InvalidArgument("must be one of auto, text, json");
+                 }
+                 return OkStatus();
+               });
+  flags.Text("log-dir", &log.directory, "Lines also go to fastdeploy.log in this folder", "FOLDER", "none");
+  flags.Integer("log-max-bytes", &log.max_bytes, {4096, int64_t{1} << 40, 67108864},
+                "Size at which fastdeploy.log becomes fastdeploy.log.1");
+  flags.Integer("log-backups", &log.backups, {0, 1000, 7}, "Rotated files that are kept");
+  flags.Switch("no-access-log", &values->no_access_log, "No line for each request");
+  flags.Switch("log-prompts", &values->log_prompts, "Prompts stand in the log; without it none ever does");
+}
+
+// What the environment says where no flag does.
+Status ReadEnvironment(ServeFlags* values, const JsonObject& given) {
+  const auto variable = [](const char* name) {
+    const char* text = std::getenv(name);
+    return std::string(text != nullptr ? text : "");
+  };
+  LogOptions& log = values->log;
+  if (given.Find("log-level") == nullptr) {
+    if (variable("FD_DEBUG") == "1") log.level = LogLevel::kDebug;
+    if (const std::string level = variable("FD_LOG_LEVEL"); !level.empty()) {
+      if (Status s = SetLevel(level, &log.level); !s.ok())
+        return s.WithContext(StrCat("FD_LOG_LEVEL=", level));
+    }
+  }
+  if (given.Find("log-dir") == nullptr) log.directory = variable("FD_LOG_DIR");
+  if (const std::string count = variable("FD_LOG_BACKUP_COUNT");
+      !count.empty() && given.Find("log-backups") == nullptr) {
+    const StatusOr<int64_t> backups = ParseInteger("log-backups", count, {0, 1000, 7});
+    if (!backups.ok()) return backups.status().WithContext(StrCat("FD_LOG_BACKUP_COUNT=", count));
+    log.backups = static_cast<int>(*backups);
+  }
+  std::vector<std::string>& keys = values->http.api_keys;
+  if (!values->api_key_file.empty()) {
+    FD_ASSIGN_OR_RETURN(const std::vector<std::string> more,
+                        KeysOfFile(values->api_key_file, "--api-key-file"));
+    keys.insert(keys.end(), more.begin(), more.end());
+  }
+  if (keys.empty()) keys = KeysOfList(variable("FD_API_KEY"));
+  return OkStatus();
+}
+
+Status CheckFlags(const ServeFlags& values) {
+  const auto& http = values.http;
+  for (const auto& [flag, keys] :
+       {std::pair{"--api-key", &http.api_keys}, {"--admin-key", &http.admin_keys}}) {
+    for (const std::string& key : *keys) {
+      if (Trim(key).empty()) return InvalidArgument(StrCat(flag, ": a key may not be empty"), flag);
+    }
+  }
+  const auto& origins = http.allowed_origins;
+  if (http.allow_credentials && std::find(origins.begin(), origins.end(), "*") != origins.end()) {
+    return InvalidArgument(
+        "--allow-credentials with --allowed-origins '*' would let every web page act for its visitor; name "
+        "the "
+        "origins, for example --allowed-origins https://chat.example.org",
+        "--allow-credentials");
+  }
+  if (http.max_concurrency_per_key > 0 && http.api_keys.empty()) {
+    return InvalidArgument("--max-concurrency-per-key counts by key, and there is no --api-key",
+                           "--max-concurrency-per-key");
+  }
+  return OkStatus();
+}
+
+// 2: starting again changes nothing, the command or the machine must; 1: our own fault.
+int StartFailure(const Status& status) {
+  return status.code() == StatusCode::kInternal ? Failure("serve", status) : UsageError("serve", status);
 }
 
 void AddServeFlags(FlagSet& flags, ServeFlags* values) {
@@ -63,7 +194,18 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.List("api-key", &http.api_keys, "Requests need 'Authorization: Bearer KEY'; may be repeated", "KEY");
   flags.List("allowed-hosts", &http.allowed_hosts,
              "Names the Host header may have; may be repeated; '*': any", "HOST");
+  flags.Text("api-key-file", &values->api_key_file, "API keys, one a line", "FILE", "none");
+  flags.List("admin-key", &http.admin_keys,
+             "Key of the endpoints that act on the server (abort, pause); without it nobody may use them",
+             "KEY");
+  flags.Custom("allowed-origins", "ORIGINS", "Web pages that may call, by commas or as a JSON list; '*': any",
+               "none",
+               [&http](const std::string& text) { return ParseOrigins(text, &http.allowed_origins); });
+  flags.Switch("allow-credentials", &http.allow_credentials,
+               "Pages of --allowed-origins may send cookies; not with '*'");
   flags.Group("API");
+  flags.Switch("strict-requests", &values->strict_requests,
+               "Unknown fields of requests are an error, not a header x-fastdeploy-ignored");
   flags.List("served-model-name", &values->service.served_model_names,
              "Name of the model in the API; requests must use it; may be repeated", "NAME");
   AddMediaLimitFlag(flags, &limits.images_per_prompt, &limits.videos_per_prompt,
@@ -88,6 +230,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
                 "Open connections; beyond it 503");
   flags.Integer("max-concurrency", &http.max_concurrency, {1, 1 << 20, 512},
                 "Generating requests; beyond it 429");
+  flags.Integer("max-concurrency-per-key", &http.max_concurrency_per_key, {0, 1 << 20, 16},
+                "Generating requests of each API key; beyond it 429; 0: no limit");
   flags.Integer("max-stream-lag-tokens", &http.max_stream_lag_tokens, {1, 1 << 30, 8192},
                 "Tokens a slow reader may lie behind before it is cut");
   flags.Integer("http-threads", &http.io_threads, {1, 256, 1}, "Threads for sockets");
@@ -98,8 +242,12 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   AddSeconds(flags, "write-timeout", &http.write_timeout, "Time a client may not read");
   AddSeconds(flags, "heartbeat-timeout", &http.heartbeat_timeout,
              "Age of the engine's heartbeat that /health calls dead");
+  AddSeconds(flags, "health-timeout", &http.health_timeout, "Time /health waits for the engine's next turn");
   flags.Real("timeout-graceful-shutdown", &values->drain_timeout_s, {0, 86400, 30},
              "Seconds that running requests get after SIGTERM; 0: until they end");
+  flags.Real("shutdown-timeout", &values->drain_timeout_s, {0, 86400, 30},
+             "The same as --timeout-graceful-shutdown");
+  AddLogFlags(flags, values);
   AddFastDeployFlags(flags, &values->notes);
 }
 
@@ -115,22 +263,25 @@ int Serve(ServeFlags& flags) {
         "--host ", flags.http.host,
         " is reachable from other machines and there is no --api-key: anyone there may use this server");
   }
-  if (Status status = CheckCanListen(flags.http); !status.ok()) return Failure("serve", status);
+  if (Status status = CheckCanListen(flags.http); !status.ok()) return StartFailure(status);
   ProgressBar bar("loading weights");
   auto loaded = LoadService(
       flags.model, flags.service, [&bar](int64_t done, int64_t total) { bar.Update(done, total); },
       StopSignal::Request);
   bar.Finish();
-  if (!loaded.ok()) return Failure("serve", loaded.status());
+  if (!loaded.ok()) return StartFailure(loaded.status());
   LoadedModel& model = **loaded;
+  model.service->strict_requests = flags.strict_requests;
+  model.service->log_prompts = flags.log_prompts;
 
   auto server = HttpServer::Start(model.service, flags.http);
-  if (!server.ok()) return Failure("serve", server.status());
+  if (!server.ok()) return StartFailure(server.status());
   stop.Arm();
   LogModel(model);
   const std::string url = (*server)->url();
   LogInfo("ready: ", url, "/v1/chat/completions and /v1/completions; metrics: ", flags.http.host, ":",
           (*server)->metrics_port(), "/metrics; Ctrl-C stops");
+  NotifyService(StrCat("READY=1\nSTATUS=serving at ", url));
 
   stop.Wait(-1);
   const Status device = model.engine->DeviceStatus();
@@ -139,6 +290,7 @@ int Serve(ServeFlags& flags) {
   } else {
     flags.drain_timeout_s = kLostDrainSeconds;
   }
+  NotifyService("STOPPING=1\nSTATUS=finishing what runs");
   (*server)->BeginDrain();
   bool limited = flags.drain_timeout_s > 0;
   Clock::time_point deadline =
@@ -176,6 +328,18 @@ int RunServe(const std::vector<std::string>& given) {
   if (Status status = TakeModel(&values.model.model_dir, &words); !status.ok())
     return UsageError("serve", status);
   if (!words.empty()) return UsageError("serve", InvalidArgument(StrCat("unexpected word '", words[0], "'")));
+  if (Status status = ReadEnvironment(&values, flags.Given()); !status.ok())
+    return UsageError("serve", status);
+  if (Status status = CheckFlags(values); !status.ok()) return UsageError("serve", status);
+  if (Status status = SetUpLog(values.log); !status.ok()) return UsageError("serve", status);
+  for (std::string& note : EnvironmentNotes(ProcessEnvironment())) values.notes.push_back(std::move(note));
+  values.http.version = FASTDEPLOY_VERSION;
+  values.http.access_log = !values.no_access_log;
+  // Passwords of other services included, should a flag for one ever work.
+  values.http.config_json = WriteJson(
+      JsonObject{{"version", FASTDEPLOY_VERSION},
+                 {"model", values.model.model_dir},
+                 {"flags", flags.Effective({"api-key", "api-key-file", "admin-key", "scheduler-password"})}});
   return Serve(values);
 }
 

@@ -1,32 +1,130 @@
 #include "base/log.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
+#include <mutex>
+
+#include "base/json.h"
+#include "base/log_sink.h"
+#include "base/utf8.h"
 
 namespace fd {
 namespace {
 
 std::atomic<LogLevel> g_level{LogLevel::kInfo};
+std::atomic<LogFormat> g_format{LogFormat::kAuto};
+std::atomic<bool> g_has_file{false};
 
-std::string Escape(std::string_view text, bool json) {
-  std::string out;
-  out.reserve(text.size());
-  for (char c : text) {
-    if (json && (c == '"' || c == '\\')) {
-      out.push_back('\\');
-      out.push_back(c);
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      char buffer[8];
-      std::snprintf(buffer, sizeof(buffer), "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+constexpr const char* kNames[] = {"debug", "info", "warning", "error"};
+
+// The file behind --log-dir. Never closed: threads may log until the process ends.
+struct LogFile {
+  std::mutex mutex;
+  std::string path;
+  int fd = -1;
+  int64_t bytes = 0;
+  int64_t max_bytes = 0;
+  int backups = 0;
+
+  bool Open() {
+    fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    struct stat info{};
+    bytes = fd >= 0 && ::fstat(fd, &info) == 0 ? info.st_size : 0;
+    return fd >= 0;
+  }
+  void Rotate() {
+    ::close(fd);
+    for (int i = backups; i > 0; --i) {
+      const std::string from = i == 1 ? path : StrCat(path, ".", i - 1);
+      ::rename(from.c_str(), StrCat(path, ".", i).c_str());
+    }
+    if (backups == 0) ::unlink(path.c_str());
+    Open();
+  }
+  void Write(std::string_view line) {
+    std::lock_guard lock(mutex);
+    if (fd >= 0 && bytes > 0 && bytes + static_cast<int64_t>(line.size()) > max_bytes) Rotate();
+    if (fd < 0) return;
+    const ssize_t n = ::write(fd, line.data(), line.size());
+    if (n > 0) bytes += n;
+  }
+};
+LogFile& File() {
+  static LogFile* file = new LogFile;
+  return *file;
+}
+
+// Text in which nothing can move a terminal's cursor or begin a line: control characters, also those of two
+// bytes, and bytes that are no UTF-8 are spelled out.
+void AppendEscaped(std::string& out, std::string_view text) {
+  while (!text.empty()) {
+    const auto c = static_cast<unsigned char>(text[0]);
+    const Utf8Char decoded = DecodeUtf8(text);
+    const auto length = static_cast<size_t>(decoded.length_bytes);
+    const bool is_control = c < 0x20 || (decoded.code_point >= 0x7f && decoded.code_point < 0xa0);
+    if (is_control || !decoded.well_formed) {
+      char buffer[16];
+      std::snprintf(buffer, sizeof(buffer), decoded.well_formed ? "\\u%04x" : "\\x%02x",
+                    decoded.well_formed ? static_cast<unsigned>(decoded.code_point) : c);
       out.append(buffer);
     } else {
-      out.push_back(c);
+      out.append(text.substr(0, length));
     }
+    text.remove_prefix(length);
   }
+}
+
+// A value that a reader of "name=value" can take apart again.
+void AppendTextValue(std::string& out, std::string_view value) {
+  const bool plain = value.find_first_of(" \"=") == std::string_view::npos;
+  if (!plain) out += '"';
+  AppendEscaped(out, value);
+  if (!plain) out += '"';
+}
+
+std::string Line(bool json, bool short_time, LogLevel level, std::string_view message,
+                 std::initializer_list<LogField> fields) {
+  const auto now = std::chrono::system_clock::now();
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
+  const std::time_t seconds = ms / 1000;
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  char time[40];
+  const size_t n = std::strftime(time, sizeof(time), short_time ? "%H:%M:%S" : "%Y-%m-%dT%H:%M:%S", &utc);
+  std::snprintf(time + n, sizeof(time) - n, short_time ? ".%03d" : ".%03dZ", static_cast<int>(ms % 1000));
+  const char* name = kNames[static_cast<int>(level)];
+  std::string out;
+  if (json) {
+    out = StrCat("{\"time\":\"", time, "\",\"level\":\"", name, "\",\"message\":");
+    AppendJsonString(out, message);
+    for (const LogField& field : fields) {
+      if (field.value.empty()) continue;
+      out += StrCat(",\"", field.name, "\":");
+      if (field.is_number) {
+        out += field.value;
+      } else {
+        AppendJsonString(out, field.value);
+      }
+    }
+    out += "}\n";
+    return out;
+  }
+  out = StrCat(time, level >= LogLevel::kWarning ? StrCat(" ", name, ": ") : std::string(" "));
+  AppendEscaped(out, message);
+  for (const LogField& field : fields) {
+    if (field.value.empty()) continue;
+    out += StrCat(" ", field.name, "=");
+    AppendTextValue(out, field.value);
+  }
+  out += '\n';
   return out;
 }
 
@@ -35,25 +133,43 @@ std::string Escape(std::string_view text, bool json) {
 void SetLogLevel(LogLevel level) { g_level = level; }
 bool LogEnabled(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
 
-void LogLine(LogLevel level, std::string_view message) {
+Status SetUpLog(const LogOptions& options) {
+  g_level = options.level;
+  g_format = options.format;
+  if (options.directory.empty()) return OkStatus();
+  if (::mkdir(options.directory.c_str(), 0750) != 0 && errno != EEXIST) {
+    return InvalidArgument(StrCat("the folder ", options.directory, " for logs cannot be made: ",
+                                  std::strerror(errno), " (--log-dir, FD_LOG_DIR)"),
+                           "--log-dir");
+  }
+  LogFile& file = File();
+  std::lock_guard lock(file.mutex);
+  if (file.fd >= 0) ::close(file.fd);
+  file.path = StrCat(options.directory, "/fastdeploy.log");
+  file.max_bytes = options.max_bytes;
+  file.backups = options.backups;
+  if (!file.Open()) {
+    return InvalidArgument(
+        StrCat(file.path, " cannot be written: ", std::strerror(errno), " (--log-dir, FD_LOG_DIR)"),
+        "--log-dir");
+  }
+  g_has_file = true;
+  return OkStatus();
+}
+
+void LogLine(LogLevel level, std::string_view message) { LogEvent(level, message, {}); }
+
+void LogEvent(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
   static const bool terminal = isatty(STDERR_FILENO) == 1;
-  static constexpr const char* kNames[] = {"debug", "info", "warning", "error"};
-  const char* name = kNames[static_cast<int>(level)];
-  auto now = std::chrono::system_clock::now();
-  auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
-  std::time_t seconds = ms / 1000;
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char time[40];
-  size_t n = std::strftime(time, sizeof(time), terminal ? "%H:%M:%S" : "%Y-%m-%dT%H:%M:%S", &utc);
-  std::snprintf(time + n, sizeof(time) - n, ".%03d", static_cast<int>(ms % 1000));
+  const LogFormat format = g_format.load(std::memory_order_relaxed);
+  const bool json = format == LogFormat::kJson || (format == LogFormat::kAuto && !terminal);
+  const std::string line = Line(json, terminal, level, message, fields);
   // One fwrite per line: lines of several threads do not mix.
-  std::string line =
-      terminal ? StrCat(time, level >= LogLevel::kWarning ? StrCat(" ", name, ": ") : std::string(" "),
-                        Escape(message, false), "\n")
-               : StrCat("{\"time\":\"", time, "Z\",\"level\":\"", name, "\",\"message\":\"",
-                        Escape(message, true), "\"}\n");
   std::fwrite(line.data(), 1, line.size(), stderr);
+  if (g_has_file.load(std::memory_order_relaxed)) {
+    const bool same = !terminal && json == (format != LogFormat::kText);
+    File().Write(same ? line : Line(format != LogFormat::kText, false, level, message, fields));
+  }
 }
 
 }  // namespace fd

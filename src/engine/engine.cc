@@ -355,6 +355,12 @@ void Engine::Abort(RequestId id) {
   impl_->inbox_changed.notify_one();
 }
 
+void Engine::Wake() {
+  // Under the lock: the loop either waits and is woken, or is about to turn anyway.
+  std::lock_guard lock(impl_->inbox_mutex);
+  impl_->inbox_changed.notify_one();
+}
+
 void Engine::Drain(Clock::time_point deadline) {
   std::unique_lock lock(impl_->inbox_mutex);
   impl_->draining = true;

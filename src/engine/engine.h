@@ -70,6 +70,8 @@ class Engine {
   EngineStats Stats() const;
   // OK, or why the device is lost.
   Status DeviceStatus() const;
+  // Any thread. An idle loop turns at once.
+  void Wake();
   // When the loop last turned, with work or without: /health looks at it.
   Clock::time_point last_heartbeat() const;
 

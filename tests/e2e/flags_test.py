@@ -137,7 +137,7 @@ def copy_of_model(tmp_path):
 
 def fails(model, *words):
     result = serve("--port", "0", model=("--model", str(model)))
-    assert result.returncode == 1, result.stderr
+    assert result.returncode == 2, result.stderr
     errors = [line for line in result.stderr.splitlines() if line.startswith("fastdeploy serve:")]
     assert len(errors) == 1, result.stderr
     for word in words:

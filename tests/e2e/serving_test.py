@@ -220,7 +220,7 @@ def test_second_signal_ends_at_once():
 
 def test_port_in_use(server):
     result = subprocess.run([BINARY, "serve", MODEL, "--port", str(server.port)], capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert str(server.port) in result.stderr and "--port" in result.stderr
     assert server.http.get("/health").status_code == 200
 

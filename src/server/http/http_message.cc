@@ -1,5 +1,8 @@
 #include "server/http/http_message.h"
 
+#include <atomic>
+
+#include "base/hash.h"
 #include "base/strings.h"
 #include "server/openai/errors.h"
 
@@ -58,12 +61,33 @@ const char* ReasonPhrase(int status) {
   }
 }
 
-std::string ResponseHead(const HttpResponse& response, bool keep_alive) {
+bool IsSafeRequestId(std::string_view id) {
+  constexpr size_t kMaxBytes = 128;
+  if (id.empty() || id.size() > kMaxBytes) return false;
+  for (const char c : id) {
+    const char lower = LowerAscii(c);
+    if (!((lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' ||
+          c == ':'))
+      return false;
+  }
+  return true;
+}
+
+std::string FreshRequestId() {
+  static std::atomic<uint64_t> count{0};
+  const Hash128 hash = KeyedHash(StrCat("request ", count.fetch_add(1)));
+  std::string id = "req-";
+  for (int shift = 60; shift >= 0; shift -= 4) id.push_back("0123456789abcdef"[hash.low >> shift & 15]);
+  return id;
+}
+
+std::string ResponseHead(const HttpRequest& request, const HttpResponse& response, bool keep_alive) {
   std::string out = StrCat("HTTP/1.1 ", response.status, " ", ReasonPhrase(response.status), "\r\n");
   if (response.status != 204) {
     if (!response.body.empty()) out += StrCat("Content-Type: ", response.content_type, "\r\n");
     out += StrCat("Content-Length: ", response.body.size(), "\r\n");
   }
+  for (const auto& [name, value] : request.reply_headers) out += StrCat(name, ": ", value, "\r\n");
   for (const auto& [name, value] : response.headers) out += StrCat(name, ": ", value, "\r\n");
   out += keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
   return out;
@@ -71,10 +95,12 @@ std::string ResponseHead(const HttpResponse& response, bool keep_alive) {
 
 std::string StreamHead(const HttpRequest& request) {
   // X-Accel-Buffering: nginx would otherwise collect the stream before it passes it on.
+  std::string more;
+  for (const auto& [name, value] : request.reply_headers) more += StrCat(name, ": ", value, "\r\n");
   return StrCat(
       "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
       "X-Accel-Buffering: no\r\n",
-      request.is_http11 ? "Transfer-Encoding: chunked\r\n" : "",
+      more, request.is_http11 ? "Transfer-Encoding: chunked\r\n" : "",
       request.keep_alive && request.is_http11 ? "Connection: keep-alive\r\n\r\n"
                                               : "Connection: close\r\n\r\n");
 }

@@ -19,13 +19,19 @@ struct HttpRequest {
   std::string host;    // Host header; empty when absent
   std::string origin;
   std::string authorization;
+  std::string x_api_key;
+  std::string asked_method;   // Access-Control-Request-Method
+  std::string asked_headers;  // Access-Control-Request-Headers
+  std::string id;             // X-Request-Id if it is a safe one, else made here; stands in log and reply
   std::string content_encoding;
   std::string expect;
+  std::string framing_fault;  // why another reader might see other borders of this request; empty: none
   bool has_body = false;
   bool is_http11 = true;
   bool keep_alive = true;
   std::string body;
   Clock::time_point arrived_at{};
+  std::vector<std::pair<std::string, std::string>> reply_headers;  // of every reply to this request
 };
 
 struct HttpResponse {
@@ -40,11 +46,16 @@ HttpResponse ErrorResponse(int http_status, const std::string& code, const std::
 
 const char* ReasonPhrase(int status);
 // Status line and headers of a response with a length. HEAD gets the length and no body.
-std::string ResponseHead(const HttpResponse& response, bool keep_alive);
+std::string ResponseHead(const HttpRequest& request, const HttpResponse& response, bool keep_alive);
 // Status line and headers of an event stream; chunked in HTTP/1.1, until the connection closes in 1.0.
 std::string StreamHead(const HttpRequest& request);
 // "data: <json>\n\n" in a chunk of its own (chunked), or bare.
 void AppendEvent(std::string& out, std::string_view json, bool chunked);
+// What a client may choose as X-Request-Id: 1 to 128 of A-Z a-z 0-9 - _ . : and nothing that could forge a
+// header or a log line.
+bool IsSafeRequestId(std::string_view id);
+std::string FreshRequestId();
+
 inline constexpr std::string_view kLastChunk = "0\r\n\r\n";
 inline constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 

@@ -27,6 +27,7 @@ struct HttpOptions {
   int64_t max_header_bytes = 32 << 10;  // --max-header-bytes: request line and headers: 431
   int64_t max_connections = 4096;       // --max-connections: 503 and close
   int64_t max_concurrency = 512;        // --max-concurrency: generating requests; beyond it 429
+  int64_t max_concurrency_per_key = 0;  // --max-concurrency-per-key: of each API key; 0: no limit
   int64_t max_stream_lag_tokens =
       8192;  // --max-stream-lag-tokens: tokens a slow reader may lie behind; then cut
   std::chrono::milliseconds header_timeout{10'000};      // --header-timeout: 408 and close
@@ -34,13 +35,25 @@ struct HttpOptions {
   std::chrono::milliseconds keep_alive_timeout{60'000};  // --keep-alive-timeout: between requests: close
   std::chrono::milliseconds write_timeout{60'000};       // --write-timeout: no progress: close
   std::chrono::milliseconds heartbeat_timeout{
-      30'000};  // --heartbeat-timeout: an older heartbeat: /health 503
+      30'000};                                      // --heartbeat-timeout: an older heartbeat: /health 503
+  std::chrono::milliseconds health_timeout{1'000};  // --health-timeout: how long /health waits for a turn
 
-  // --api-key: when not empty, everything but /health, /ping and /metrics needs "Authorization: Bearer KEY".
+  // --api-key, --api-key-file, FD_API_KEY: when not empty, everything but /health, /ping and /metrics needs
+  // "Authorization: Bearer KEY" or "X-Api-Key: KEY".
   std::vector<std::string> api_keys;
+  // --admin-key: for the endpoints that act on the server. Empty: nobody may use them.
+  std::vector<std::string> admin_keys;
+  // --allowed-origins: web pages that may call ("https://chat.example.org"); "*": any. Empty: no CORS
+  // headers.
+  std::vector<std::string> allowed_origins;
+  bool allow_credentials = false;  // --allow-credentials; not with "*"
   // --allowed-hosts: names that the Host header may have. Empty: on a loopback address without an API key
   // only loopback names (a web page must not reach the server by DNS rebinding), elsewhere any. "*": any.
   std::vector<std::string> allowed_hosts;
+
+  bool access_log = true;          // one line for each request; --no-access-log
+  std::string version;             // for /version
+  std::string config_json = "{}";  // for /config-info: a JSON object without secrets
 };
 
 // Whether the ports of `options` can be had now, so that a port in use is told before weights are loaded.

@@ -491,6 +491,60 @@ TEST_F(HttpTest, ApiKeysAndHosts) {
   EXPECT_EQ(Ask(Get("/v1/models", "Origin: http://localhost:3000\r\n")).status, 200);
 }
 
+TEST_F(HttpTest, AdminAbortsAndPauses) {
+  engine_.SetSilent(true);
+  Start({.admin_keys = {"boss"}});
+  const std::string key = "X-Api-Key: boss\r\n";
+  Client plain(server_->port());
+  plain.Send(Post("/v1/completions", kEndless, "X-Request-Id: one\r\n"));
+  Client stream(server_->port());
+  stream.Send(Post("/v1/completions", R"({"prompt":"ab","stream":true,"request_id":"two"})"));
+  ASSERT_TRUE(engine_.WaitRunning(2));
+  EXPECT_EQ(Ask(Post("/v1/abort_requests", R"({"abort_all":true})")).status, 401);
+  auto r = Ask(Post("/v1/abort_requests", R"({"req_ids":["one","cmpl-two","three"]})", key));
+  EXPECT_EQ(r.body, R"({"aborted":2,"req_ids":["one","cmpl-two"],"not_found":["three"]})");
+  r = plain.Read();
+  EXPECT_EQ(r.status, 400);
+  EXPECT_EQ(Code(r), "request_aborted");
+  EXPECT_NE(r.head.find("x-request-id: one\r\n"), std::string::npos) << r.head;
+  EXPECT_EQ(Code(stream.Read()), "request_aborted");  // nothing had been sent
+  engine_.SetSilent(false);
+  EXPECT_EQ(Ask(Post("/v1/pause", "", key)).status, 200);
+  r = Ask(Post("/v1/completions", R"({"prompt":"ab"})"));
+  EXPECT_EQ(r.status, 503);
+  EXPECT_NE(r.head.find("Retry-After: "), std::string::npos);
+  EXPECT_EQ(Ask(Get("/health")).status, 200);
+  EXPECT_EQ(Ask(Post("/v1/resume", "", key)).status, 200);
+  EXPECT_EQ(Ask(Post("/v1/completions", R"({"prompt":"ab"})")).status, 200);
+}
+
+TEST_F(HttpTest, HealthIsARoundTrip) {
+  Start({.heartbeat_timeout = milliseconds(60'000), .health_timeout = milliseconds(200)});
+  EXPECT_EQ(Ask(Get("/health")).status, 200);
+  engine_.SetFrozen(true);  // a long step: alive, but the question waits for the turn as long as it may
+  auto begin = Clock::now();
+  EXPECT_EQ(Ask(Get("/health")).status, 200);
+  EXPECT_GE(Clock::now() - begin, milliseconds(200));
+  engine_.SetFrozen(false);
+}
+
+TEST_F(HttpTest, IgnoredFieldsAndRequestIds) {
+  Start();
+  const auto r = Ask(Post("/v1/completions", R"({"prompt":"ab","promt":1,"a b":2})"));
+  EXPECT_NE(r.head.find("x-fastdeploy-ignored: promt, a?b\r\n"), std::string::npos) << r.head;
+  EXPECT_EQ(Ask(Post("/v1/completions", R"({"prompt":"ab"})")).head.find("x-fastdeploy-ignored"),
+            std::string::npos);
+  const auto forged = Ask(Get("/health", "X-Request-Id: a b\r\n"));
+  EXPECT_EQ(forged.head.find("a b"), std::string::npos);
+  EXPECT_NE(forged.head.find("x-request-id: req-"), std::string::npos);
+  EXPECT_NE(Ask("nonsense\r\n\r\n").head.find("x-request-id: req-"), std::string::npos);
+  const auto tokens = Ask(Post("/tokenize", R"({"messages":[{"role":"user","content":"a"}]})"));
+  EXPECT_EQ(tokens.status, 200) << tokens.body;
+  const auto rendered =
+      Ask(Post("/v1/chat/completions/render", R"({"messages":[{"role":"user","content":"a"}]})"));
+  EXPECT_NE(rendered.body.find(R"("prompt":"user: a\nbot: )"), std::string::npos) << rendered.body;
+}
+
 TEST_F(HttpTest, PortInUse) {
   Start();
   HttpOptions options;

@@ -129,7 +129,7 @@ asio::awaitable<void> HttpServer::Impl::Accept(tcp::acceptor& acceptor, Listener
         const HttpResponse response =
             ErrorResponse(Unavailable(StrCat("the server has ", state->options.max_connections,
                                              " connections, its limit (--max-connections)")));
-        return ResponseHead(response, /*keep_alive=*/false) + response.body;
+        return ResponseHead({}, response, /*keep_alive=*/false) + response.body;
       }();
       error_code ignored;
       socket.non_blocking(true, ignored);

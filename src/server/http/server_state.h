@@ -9,9 +9,11 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <vector>
 
+#include "server/http/gate.h"
 #include "server/http/http_server.h"
-#include "server/http/routes.h"
+#include "server/http/live_requests.h"
 
 namespace fd {
 
@@ -38,9 +40,16 @@ struct ServerState {
   std::condition_variable idle;
   int64_t in_flight = 0;
   std::atomic<int64_t> generating{0};
+  std::vector<std::atomic<int64_t>> generating_by_key;  // by Gate::KeyIndex
+  std::atomic<bool> paused{false};                      // /v1/pause
+  LiveRequests live;
 
   ServerState(std::shared_ptr<const Service> s, const HttpOptions& o)
-      : service(std::move(s)), options(o), gate(o), workers(static_cast<size_t>(o.worker_threads)) {}
+      : service(std::move(s)),
+        options(o),
+        gate(o),
+        workers(static_cast<size_t>(o.worker_threads)),
+        generating_by_key(static_cast<size_t>(gate.num_keys())) {}
 };
 
 // Serves one connection on its loop until it ends. Called on the loop's thread.

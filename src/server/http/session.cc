@@ -14,7 +14,9 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/log_sink.h"
 #include "base/strings.h"
+#include "server/http/endpoints.h"
 #include "server/http/session.h"
 #include "server/openai/errors.h"
 
@@ -41,9 +43,25 @@ std::string_view MethodLabel(std::string_view method) {
   return "other";
 }
 
-std::string Header(const Parser& parser, http::field name) {
+template <typename Name>
+std::string Header(const Parser& parser, Name name) {
   const auto value = parser.get()[name];
   return std::string(value.data(), value.size());
+}
+
+// A request whose end a proxy before us may see elsewhere could carry a second one past it.
+std::string FramingFault(const Parser& parser, bool is_http11) {
+  const auto& head = parser.get();
+  if (head.count(http::field::host) > 1) return "the Host header stands twice";
+  // "5, 5" is one length to some readers and a fault to others.
+  if (Header(parser, http::field::content_length).find_first_not_of("0123456789") != std::string::npos)
+    return "the Content-Length is no number";
+  const auto codings = head.count(http::field::transfer_encoding);
+  if (codings == 0) return "";
+  if (!is_http11) return "Transfer-Encoding needs HTTP/1.1";
+  if (codings > 1 || LowerAscii(Trim(Header(parser, http::field::transfer_encoding))) != "chunked")
+    return "the only Transfer-Encoding that is understood is chunked";
+  return "";
 }
 
 }  // namespace
@@ -114,6 +132,9 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
     if (ec) co_return Read::kClosed;
   }
   idle_ = false;
+  written_bytes_ = 0;
+  reply_id_.clear();
+  request.id = FreshRequestId();
   Parser parser;
   parser.header_limit(static_cast<uint32_t>(options.max_header_bytes));
   parser.body_limit(static_cast<uint64_t>(options.max_body_bytes));
@@ -129,11 +150,19 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
     request.host = Header(parser, http::field::host);
     request.origin = Header(parser, http::field::origin);
     request.authorization = Header(parser, http::field::authorization);
+    request.x_api_key = Header(parser, "X-Api-Key");
+    request.asked_method = Header(parser, http::field::access_control_request_method);
+    request.asked_headers = Header(parser, http::field::access_control_request_headers);
+    if (std::string id = Header(parser, "X-Request-Id"); IsSafeRequestId(id)) request.id = std::move(id);
     request.content_encoding = Header(parser, http::field::content_encoding);
     request.expect = Header(parser, http::field::expect);
     request.is_http11 = parser.get().version() >= 11;
     request.keep_alive = parser.get().keep_alive();
     request.has_body = !parser.is_done();
+    request.framing_fault = FramingFault(parser, request.is_http11);
+    if (!request.framing_fault.empty()) request.keep_alive = false;
+    request.reply_headers = state_.gate.OriginHeaders(request);
+    request.reply_headers.push_back({"x-request-id", request.id});
     if (request.has_body) {
       // A refused body is not read: the reply goes out at once and the connection closes.
       const Route* route = nullptr;
@@ -184,6 +213,7 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
   }
   request.keep_alive = false;
   if (request.arrived_at == Clock::time_point{}) request.arrived_at = Clock::now();
+  if (request.reply_headers.empty()) request.reply_headers.push_back({"x-request-id", request.id});
   co_await Reply(request, "other", response);
   co_return Read::kAnswered;
 }
@@ -195,12 +225,20 @@ std::optional<HttpResponse> Session::CheckHead(const HttpRequest& request, const
   if (request.is_http11 && request.host.empty()) {
     return ErrorResponse(400, "bad_request", "the Host header is missing");
   }
-  if (auto refusal = state_.gate.Refuse(request, route != nullptr && route->is_public)) return refusal;
+  if (!request.framing_fault.empty()) return ErrorResponse(400, "bad_request", request.framing_fault);
+  // A browser asks before it sends the key.
+  if (route != nullptr) {
+    if (auto answer = state_.gate.Preflight(request, route->allowed)) return answer;
+  }
+  if (auto refusal = state_.gate.Refuse(request, route != nullptr ? route->access : Access::kKey))
+    return refusal;
   if (route == nullptr) {
+    const std::string near = NearestPath(listener_, has_metrics, request.path);
     return ErrorResponse(
-        NotFound(StrCat("there is no ", request.path.substr(0, 200),
-                        "; this server has /v1/chat/completions, /v1/completions, /v1/models and "
-                        "/health")));
+        NotFound(StrCat("there is no ", request.path.substr(0, 200), "; ",
+                        near.empty() ? std::string("this server has /v1/chat/completions, /v1/completions, "
+                                                   "/v1/models and /health; /openapi.json lists all")
+                                     : StrCat("did you mean ", near, "?"))));
   }
   if (!MethodAllowed(*route, request.method)) {
     HttpResponse response = ErrorResponse(405, "method_not_allowed",
@@ -220,12 +258,25 @@ std::optional<HttpResponse> Session::CheckHead(const HttpRequest& request, const
     return ErrorResponse(417, "expectation_failed",
                          "the only Expect header that is understood is 100-continue");
   }
-  const bool generates = route->kind == RouteKind::kChat || route->kind == RouteKind::kCompletions;
+  const bool generates = Generates(route->kind);
   if (generates && state_.draining) return ErrorResponse(Unavailable("the server is shutting down"));
+  if (generates && state_.paused) {
+    return ErrorResponse(Unavailable("the server is paused by its admin (/v1/pause); try again later"));
+  }
   if (generates && state_.generating >= state_.options.max_concurrency) {
     return ErrorResponse(Status(StatusCode::kResourceExhausted,
                                 StrCat("the server already works on ", state_.options.max_concurrency,
                                        " requests, its limit (--max-concurrency); try again later")));
+  }
+  const int64_t key_limit = state_.options.max_concurrency_per_key;
+  if (generates && key_limit > 0) {
+    const int key = state_.gate.KeyIndex(request);
+    if (key >= 0 && state_.generating_by_key[static_cast<size_t>(key)] >= key_limit) {
+      return ErrorResponse(Status(
+          StatusCode::kResourceExhausted,
+          StrCat("the server already works on ", key_limit,
+                 " requests of this API key, its limit (--max-concurrency-per-key); try again later")));
+    }
   }
   return std::nullopt;
 }
@@ -256,6 +307,7 @@ awaitable<bool> Session::Write(std::string_view bytes) {
       co_return false;
     }
     bytes.remove_prefix(n);
+    written_bytes_ += static_cast<int64_t>(n);
   }
   Disarm();
   co_return true;
@@ -264,35 +316,48 @@ awaitable<bool> Session::Write(std::string_view bytes) {
 // True: the connection may carry another request.
 awaitable<bool> Session::Reply(const HttpRequest& request, const char* route, const HttpResponse& response) {
   const bool keep_alive = request.keep_alive && !state_.draining;
-  std::string bytes = ResponseHead(response, keep_alive);
+  std::string bytes = ResponseHead(request, response, keep_alive);
   if (request.method != "HEAD" && response.status != 204) bytes += response.body;
   const bool written = co_await Write(bytes);
-  state_.service->metrics->HttpResponse(MethodLabel(request.method), route, response.status,
-                                        SecondsSince(request.arrived_at));
+  Account(request, route, response.status);
   co_return written&& keep_alive;
 }
 
+// Counts an answered request and writes its line. What a scraper asks every few seconds is no news.
+void Session::Account(const HttpRequest& request, const char* route, int status) {
+  const double seconds = SecondsSince(request.arrived_at);
+  state_.service->metrics->HttpResponse(MethodLabel(request.method), route, status, seconds);
+  const std::string_view path = route;
+  const bool is_probe = path == "/health" || path == "/ping" || path == "/metrics";
+  const LogLevel level = is_probe && status < 400 ? LogLevel::kDebug : LogLevel::kInfo;
+  if (!state_.options.access_log || !LogEnabled(level)) return;
+  constexpr size_t kMaxLoggedPath = 200;
+  LogEvent(level, "request",
+           {{"method", std::string(MethodLabel(request.method))},
+            {"path", request.path.substr(0, kMaxLoggedPath)},
+            {"status", StrCat(status), /*is_number=*/true},
+            {"ms", Fixed(seconds * 1000, 1), /*is_number=*/true},
+            {"bytes", StrCat(written_bytes_), /*is_number=*/true},
+            {"request_id", request.id},
+            {"id", reply_id_}});
+}
+
 awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
-  HttpResponse response;
   switch (route.kind) {
     case RouteKind::kChat:
+    case RouteKind::kRender:
       co_return co_await Generate(request, route, ApiEndpoint::kChat);
     case RouteKind::kCompletions:
       co_return co_await Generate(request, route, ApiEndpoint::kCompletions);
-    case RouteKind::kModels:
-    case RouteKind::kModel:
-      response = Models(request, route.kind);
-      break;
+    case RouteKind::kTokenize:
+    case RouteKind::kDetokenize:
+      co_return co_await AnswerTokens(request, route);
     case RouteKind::kHealth:
-      response = Health();
-      break;
-    case RouteKind::kMetrics:
-      response = MetricsText();
-      break;
-    case RouteKind::kRoutes:
-      response.body = RoutesJson();
+      co_return co_await Health(request, route);
+    default:
       break;
   }
+  const HttpResponse response = AnswerEndpoint(state_, route.kind, request);
   co_return co_await Reply(request, route.path, response);
 }
 
@@ -314,62 +379,33 @@ awaitable<bool> Session::HandleOrFail(HttpRequest& request, const Route& route) 
   co_return co_await Reply(request, route.path, response);
 }
 
-HttpResponse Session::Health() const {
-  if (state_.draining) return ErrorResponse(Unavailable("the server is shutting down"));
-  const auto age =
-      std::chrono::duration_cast<milliseconds>(Clock::now() - state_.service->engine.last_heartbeat());
+// A round trip through the engine: its loop must turn after the question was asked. A step may take longer
+// than the question waits; then the engine is alive as long as its last turn is not too old.
+awaitable<bool> Session::Health(const HttpRequest& request, const Route& route) {
+  constexpr milliseconds kFirstPause{1}, kLongestPause{20};
+  const EngineDoor& engine = state_.service->engine;
+  const Clock::time_point asked_at = Clock::now();
+  const auto deadline = asked_at + state_.options.health_timeout;
+  HttpResponse response;
+  if (state_.draining) {
+    response = ErrorResponse(Unavailable("the server is shutting down"));
+    co_return co_await Reply(request, route.path, response);
+  }
+  engine.wake();
+  milliseconds pause = kFirstPause;
+  asio::steady_timer timer(loop_.context);
+  while (engine.last_heartbeat() < asked_at && Clock::now() < deadline && !state_.stopping) {
+    timer.expires_after(pause);
+    co_await timer.async_wait(kToken);
+    pause = std::min(pause * 2, kLongestPause);
+  }
+  const auto age = std::chrono::duration_cast<milliseconds>(Clock::now() - engine.last_heartbeat());
   if (age > state_.options.heartbeat_timeout) {
-    return ErrorResponse(
+    response = ErrorResponse(
         Unavailable(StrCat("the engine has not turned for ", age.count(), " ms; the limit is ",
                            state_.options.heartbeat_timeout.count(), " ms (--heartbeat-timeout)")));
   }
-  return {};
-}
-
-HttpResponse Session::Models(const HttpRequest& request, RouteKind kind) const {
-  const Service& service = *state_.service;
-  const auto describe = [&](const std::string& name) {
-    return JsonObject{{"id", name},
-                      {"object", "model"},
-                      {"created", service.created_unix_s},
-                      {"owned_by", "FastDeploy"},
-                      {"root", service.model_names.front()},
-                      {"parent", Json()},
-                      {"max_model_len", service.max_model_len},
-                      {"permission", JsonArray{}}};
-  };
-  if (kind == RouteKind::kModel) {
-    const std::string name = request.path.substr(std::string_view("/v1/models/").size());
-    for (const std::string& known : service.model_names) {
-      if (known == name) return {.body = WriteJson(describe(known))};
-    }
-    return ErrorResponse(ModelNotFound(name, service.model_names.front()));
-  }
-  JsonArray data;
-  for (const std::string& name : service.model_names) data.push_back(describe(name));
-  return {.body = WriteJson(JsonObject{{"object", "list"}, {"data", std::move(data)}})};
-}
-
-HttpResponse Session::MetricsText() const {
-  const EngineStats stats = state_.service->engine.stats();
-  const MediaLoader* loader = state_.service->media_loader.get();
-  return {.content_type = "text/plain; version=0.0.4; charset=utf-8",
-          .body = state_.service->metrics->Text({.running = stats.running,
-                                                 .waiting = stats.waiting,
-                                                 .max_num_seqs = state_.service->max_num_seqs,
-                                                 .free_pages = stats.free_pages,
-                                                 .cached_pages = stats.cached_pages,
-                                                 .used_pages = stats.used_pages,
-                                                 .total_pages = stats.total_pages,
-                                                 .media_jobs = loader ? loader->jobs_in_flight() : 0,
-                                                 .media_bytes = loader ? loader->bytes_in_flight() : 0,
-                                                 .encoded_items = stats.encoded_items,
-                                                 .encoded_tokens = stats.encoded_tokens,
-                                                 .encode_seconds = stats.encode_ms / 1000,
-                                                 .encoder_hits = stats.encoder_hits,
-                                                 .encoder_hit_tokens = stats.encoder_hit_tokens,
-                                                 .encoder_kept_tokens = stats.encoder_kept_tokens,
-                                                 .encoder_capacity_tokens = stats.encoder_capacity_tokens})};
+  co_return co_await Reply(request, route.path, response);
 }
 
 void StartSession(ServerState& state, Loop& loop, asio::ip::tcp::socket socket, Listener listener) {

@@ -64,8 +64,8 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::awaitable<bool> HandleOrFail(HttpRequest& request, const Route& route);
   boost::asio::awaitable<bool> Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint);
   // Null without an error: the client has left. The peer is watched from the first picture on.
-  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
-                                                                                  ApiEndpoint endpoint);
+  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(
+      HttpRequest& request, ApiEndpoint endpoint, std::optional<Json> body = {});
   boost::asio::awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
   // Runs `work` on the worker pool.
   template <typename T>
@@ -76,9 +76,9 @@ class Session : public std::enable_shared_from_this<Session> {
                                      const HttpResponse& response);
   boost::asio::awaitable<bool> Write(std::string_view bytes);
   std::optional<HttpResponse> CheckHead(const HttpRequest& request, const Route*& route) const;
-  HttpResponse Health() const;
-  HttpResponse Models(const HttpRequest& request, RouteKind kind) const;
-  HttpResponse MetricsText() const;
+  boost::asio::awaitable<bool> Health(const HttpRequest& request, const Route& route);
+  boost::asio::awaitable<bool> AnswerTokens(HttpRequest& request, const Route& route);
+  void Account(const HttpRequest& request, const char* route, int status);
 
   // The operation that runs now is cancelled at the deadline, and timed_out_ says so.
   void Arm(std::chrono::milliseconds duration) {
@@ -126,8 +126,10 @@ class Session : public std::enable_shared_from_this<Session> {
   std::shared_ptr<MediaLoad> media_load_;  // while a request's media are on their way
   bool idle_ = true;                       // between requests
   bool generating_ = false;
-  bool served_ = false;   // at least one request
-  bool written_ = false;  // something of the present request's reply
+  bool served_ = false;        // at least one request
+  bool written_ = false;       // something of the present request's reply
+  int64_t written_bytes_ = 0;  // of the present request's reply
+  std::string reply_id_;       // "chatcmpl-..."; empty when nothing was generated
   bool timed_out_ = false;
   bool watching_ = false;
   bool peer_gone_ = false;

@@ -10,8 +10,11 @@
 
 #include "base/log.h"
 #include "base/strings.h"
+#include "server/http/endpoints.h"
 #include "server/http/session.h"
 #include "server/openai/errors.h"
+#include "server/openai/request_schema.h"
+#include "server/openai/tokenize.h"
 
 namespace fd {
 
@@ -96,13 +99,18 @@ awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
 }
 
 awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(HttpRequest& request,
-                                                                            ApiEndpoint endpoint) {
+                                                                            ApiEndpoint endpoint,
+                                                                            std::optional<Json> body) {
   using Draft = std::unique_ptr<GenerationDraft>;
   using Ready = std::unique_ptr<Generation>;
   const Service& service = *state_.service;
   peer_gone_ = false;
   // JSON, template, tokens: not on the thread that serves the other connections.
   std::function<StatusOr<Draft>()> parse = [&]() -> StatusOr<Draft> {
+    if (body) {
+      return Generation::Parse(service, endpoint, std::move(*body), state_.gate.Scope(request),
+                               request.arrived_at);
+    }
     return Generation::Parse(service, endpoint, std::string_view(request.body), state_.gate.Scope(request),
                              request.arrived_at);
   };
@@ -124,22 +132,60 @@ awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(Http
   co_return ready;
 }
 
+// /tokenize and /detokenize. A conversation is rendered as /v1/chat/completions would, pictures included.
+awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) {
+  const Service& service = *state_.service;
+  HttpResponse response;
+  if (route.kind == RouteKind::kDetokenize) {
+    std::function<StatusOr<DetokenizeReply>()> work = [&] { return Detokenize(service, request.body); };
+    const StatusOr<DetokenizeReply> reply = co_await OnWorker<DetokenizeReply>(work);
+    response =
+        reply.ok() ? TokensResponse(reply->json, reply->ignored_fields) : ErrorResponse(reply.status());
+    co_return co_await Reply(request, route.path, response);
+  }
+  std::function<StatusOr<TokenizeWork>()> read = [&] { return Tokenize(service, request.body); };
+  StatusOr<TokenizeWork> work = co_await OnWorker<TokenizeWork>(read);
+  if (!work.ok()) {
+    response = ErrorResponse(work.status());
+  } else if (!work->chat) {
+    response = TokensResponse(work->reply, work->ignored_fields);
+  } else {
+    generating_ = true;  // Stop wakes it instead of cutting it
+    std::optional<Json> body = std::move(work->chat);
+    StatusOr<std::unique_ptr<Generation>> ready =
+        co_await PrepareGeneration(request, ApiEndpoint::kChat, std::move(body));
+    generating_ = false;
+    StopWatching();
+    if (ready.ok() && *ready == nullptr) {
+      Account(request, route.path, 499);
+      co_return false;
+    }
+    response = ready.ok() ? TokensResponse(TokensJson(service, (*ready)->first_prompt(), work->token_strings),
+                                           work->ignored_fields)
+                          : ErrorResponse(ready.status());
+  }
+  co_return co_await Reply(request, route.path, response);
+}
+
 awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint) {
   ++state_.generating;
   generating_ = true;
+  const int key = state_.gate.KeyIndex(request);
+  if (key >= 0) ++state_.generating_by_key[static_cast<size_t>(key)];
   struct Counted {
     Session& session;
+    const int key;
     ~Counted() {
       session.generating_ = false;
       --session.state_.generating;
+      if (key >= 0) --session.state_.generating_by_key[static_cast<size_t>(key)];
     }
-  } counted{*this};
+  } counted{*this, key};
 
-  const Service& service = *state_.service;
   StatusOr<std::unique_ptr<Generation>> prepared = co_await PrepareGeneration(request, endpoint);
   if (prepared.ok() && *prepared == nullptr) {
     StopWatching();
-    service.metrics->HttpResponse(request.method, route.path, 499, SecondsSince(request.arrived_at));
+    Account(request, route.path, 499);
     co_return false;
   }
   if (!prepared.ok()) {
@@ -148,6 +194,15 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
     co_return co_await Reply(request, route.path, response);
   }
   const std::unique_ptr<Generation> generation = std::move(prepared).value();
+  reply_id_ = generation->id();
+  if (!generation->ignored_fields().empty()) {
+    request.reply_headers.push_back({"x-fastdeploy-ignored", IgnoredHeader(generation->ignored_fields())});
+  }
+  if (route.kind == RouteKind::kRender) {
+    StopWatching();
+    const HttpResponse response{.body = generation->RenderJson()};
+    co_return co_await Reply(request, route.path, response);
+  }
 
   const auto inbox = std::make_shared<StreamInbox>(
       [weak = weak_from_this(), &context = loop_.context] {
@@ -166,6 +221,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
     co_return co_await Reply(request, route.path, response);
   }
 
+  const LiveRequests::Entry live(state_.live, request.id, *generation);
   const bool chunked = request.is_http11;
   const bool stream = generation->stream();
   std::vector<bool> begun(static_cast<size_t>(generation->num_choices()), false);
@@ -216,11 +272,19 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
                  state_.options.max_stream_lag_tokens, " tokens were waiting (--max-stream-lag-tokens)");
     }
     // 499 as nginx counts it; the generation's end aborts its sequences.
-    service.metrics->HttpResponse(request.method, route.path, 499, SecondsSince(request.arrived_at));
+    Account(request, route.path, 499);
     co_return false;
   }
+  // No 5xx: clients would send it again.
+  const ApiError aborted{.http_status = 400,
+                         .type = "invalid_request_error",
+                         .code = "request_aborted",
+                         .param = "",
+                         .message = "the request was ended by the server's admin (/v1/abort_requests)"};
   if (!failure.ok() && !head_sent) {
-    const HttpResponse response = ErrorResponse(failure);
+    const HttpResponse response = live.aborted()
+                                      ? ErrorResponse(aborted.http_status, aborted.code, aborted.message)
+                                      : ErrorResponse(failure);
     co_return co_await Reply(request, route.path, response);
   }
   if (!stream) {
@@ -232,14 +296,14 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
   out.clear();
   if (!std::exchange(head_sent, true)) out += StreamHead(request);
   if (!failure.ok()) {
-    AppendEvent(out, ErrorJson(failure), chunked);
+    AppendEvent(out, live.aborted() ? ErrorJson(aborted) : ErrorJson(failure), chunked);
   } else if (generation->wants_usage_chunk()) {
     AppendEvent(out, generation->UsageChunkJson(), chunked);
   }
   AppendEvent(out, "[DONE]", chunked);
   if (chunked) out += kLastChunk;
   const bool written = co_await Write(out);
-  service.metrics->HttpResponse(request.method, route.path, 200, SecondsSince(request.arrived_at));
+  Account(request, route.path, 200);
   co_return written&& chunked&& request.keep_alive && !state_.draining;
 }
 

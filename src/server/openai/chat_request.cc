@@ -252,6 +252,7 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
     return s.param().empty() ? Status(s.code(), s.message(), "messages") : s;
   }
   const std::vector<PromptPiece>& pieces = *rendered;
+  for (const PromptPiece& piece : pieces) prompt.text += piece.text;  // /v1/chat/completions/render shows it
   prompt.reasoning = service.think_end_id >= 0 && BeginsAsReasoning(pieces, thinking);
 
   if (service.media) {

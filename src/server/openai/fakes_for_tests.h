@@ -118,7 +118,7 @@ class ScriptedEngine {
             [this] {
               return EngineStats{.running = running(), .free_pages = 9, .used_pages = 1, .total_pages = 10};
             },
-            [this] { return Locked([&] { return heartbeat_; }); }};
+            [this] { return Locked([&] { return heartbeat_; }); }, [] {}};
   }
 
  private:

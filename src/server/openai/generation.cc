@@ -5,9 +5,11 @@
 #include <utility>
 
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/strings.h"
 #include "server/openai/errors.h"
 #include "server/openai/request.h"
+#include "server/openai/request_schema.h"
 
 namespace fd {
 namespace {
@@ -42,6 +44,17 @@ void AppendIds(std::string& out, const std::vector<int32_t>& ids) {
     internal::AppendPiece(out, ids[i]);
   }
   out += ']';
+}
+
+// The beginning of each: a log is no archive.
+void LogPrompts(const Service& service, const std::string& id, const std::vector<Prompt>& prompts) {
+  constexpr size_t kMaxLoggedIds = 2048;
+  for (const Prompt& prompt : prompts) {
+    std::vector<int32_t> ids = prompt.expanded.token_ids;
+    const size_t count = ids.size();
+    ids.resize(std::min(count, kMaxLoggedIds));
+    LogInfo(id, ": prompt of ", count, " tokens: ", service.tokenizer->Decode(ids, /*skip_special=*/false));
+  }
 }
 
 void AppendUsage(std::string& out, const Usage& u) {
@@ -105,6 +118,7 @@ struct GenerationDraft::Impl {
   std::string scope;
   Clock::time_point arrived_at;
   bool has_media = false;
+  std::vector<std::string> ignored_fields;
 };
 
 GenerationDraft::GenerationDraft(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -139,6 +153,9 @@ StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& serv
   if (!body.is_object()) {
     return InvalidArgument(StrCat("the request body must be a JSON object; got ", body.TypeName()));
   }
+  const RequestKind kind = endpoint == ApiEndpoint::kChat ? RequestKind::kChat : RequestKind::kCompletions;
+  std::vector<std::string> ignored = UnknownFields(kind, body.as_object());
+  if (service.strict_requests) FD_RETURN_IF_ERROR(RefuseUnknownFields(kind, ignored));
   FD_ASSIGN_OR_RETURN(RequestFields fields, ReadFields(service, endpoint, body.as_object()));
   std::vector<Prompt> prompts;
   if (endpoint == ApiEndpoint::kChat) {
@@ -155,8 +172,9 @@ StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& serv
         "n");
   }
   const bool has_media = !prompts.front().media.empty();
-  auto impl = std::unique_ptr<GenerationDraft::Impl>(new GenerationDraft::Impl{
-      service, endpoint, std::move(fields), std::move(prompts), std::move(scope), arrived_at, has_media});
+  auto impl = std::unique_ptr<GenerationDraft::Impl>(
+      new GenerationDraft::Impl{service, endpoint, std::move(fields), std::move(prompts), std::move(scope),
+                                arrived_at, has_media, std::move(ignored)});
   return std::unique_ptr<GenerationDraft>(new GenerationDraft(std::move(impl)));
 }
 
@@ -206,6 +224,9 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
   g->echo_ = fields.echo;
   g->tokens_per_chunk_ = fields.stream ? fields.tokens_per_chunk : 1;
   g->arrived_at_ = arrived_at;
+  g->ignored_fields_ = std::move(d.ignored_fields);
+  g->prompt_text_ = prompts.front().text;
+  if (service.log_prompts) LogPrompts(service, g->id_, prompts);
   const auto submitted_at = Clock::now();
   for (Prompt& prompt : prompts) {
     const auto prompt_tokens = static_cast<int64_t>(prompt.expanded.token_ids.size());
@@ -369,6 +390,37 @@ std::string Generation::Head(const char* chat_object) const {
   out += StrCat(",\"object\":\"", endpoint_ == ApiEndpoint::kChat ? chat_object : "text_completion",
                 "\",\"created\":", created_unix_s_, ",\"model\":");
   AppendJsonString(out, model_);
+  return out;
+}
+
+const std::vector<int32_t>& Generation::first_prompt() const {
+  FD_CHECK(!submitted_, "the prompt has gone to the engine");
+  return choices_.front()->request.token_ids;
+}
+
+std::string Generation::RenderJson() const {
+  FD_CHECK(!submitted_, "the prompt has gone to the engine");
+  const GenerateRequest& request = choices_.front()->request;
+  JsonArray media;
+  for (const auto& item : request.media) {
+    media.push_back(
+        JsonObject{{"first_token", item->first_token},
+                   {"num_tokens", item->num_tokens},
+                   {"grid", JsonArray{int64_t{item->grid_t}, int64_t{item->grid_h}, int64_t{item->grid_w}}}});
+  }
+  std::string out = "{\"id\":";
+  AppendJsonString(out, id_);
+  out += ",\"object\":\"chat.completion.render\",\"model\":";
+  AppendJsonString(out, model_);
+  out += ",\"prompt\":";
+  AppendJsonString(
+      out, prompt_text_.empty() ? service_->tokenizer->Decode(request.token_ids, false) : prompt_text_);
+  out += ",\"token_ids\":";
+  AppendIds(out, request.token_ids);
+  out +=
+      StrCat(",\"prompt_tokens\":", request.token_ids.size(), ",\"max_tokens\":", request.sampling.max_tokens,
+             ",\"image_tokens\":", image_tokens_, ",\"video_tokens\":", video_tokens_,
+             ",\"media\":", WriteJson(std::move(media)), ",\"max_model_len\":", service_->max_model_len, "}");
   return out;
 }
 

@@ -109,6 +109,11 @@ class Generation {
   int num_choices() const { return static_cast<int>(choices_.size()); }
   const std::string& id() const { return id_; }
   Usage usage() const;
+  // Fields of the request that it does not know; --strict-requests refuses them.
+  const std::vector<std::string>& ignored_fields() const { return ignored_fields_; }
+  // Before Submit: what would be sent to the model: the text of the prompt, its token ids, its media.
+  std::string RenderJson() const;
+  const std::vector<int32_t>& first_prompt() const;  // before Submit
 
   // Complete JSON texts, without "data: " and newlines.
   // The chunk before a choice's first delta (chat: the role; completions: the echo); "" when there is none.
@@ -138,6 +143,8 @@ class Generation {
   bool continuous_usage_ = false;
   bool return_token_ids_ = false;
   bool echo_ = false;
+  std::vector<std::string> ignored_fields_;
+  std::string prompt_text_;    // of a chat
   int64_t prompt_tokens_ = 0;  // of all prompts
   int64_t image_tokens_ = 0;
   int64_t video_tokens_ = 0;

@@ -179,16 +179,7 @@ Status ReadStreaming(const JsonObject& body, RequestFields& out) {
 }
 
 Status ReadNames(const Service& service, const JsonObject& body, RequestFields& out) {
-  FD_ASSIGN_OR_RETURN(auto model, ReadString(body, "model", kMaxNameBytes));
-  out.model = service.model_names.front();
-  if (model) {
-    const auto& names = service.model_names;
-    if (std::find(names.begin(), names.end(), *model) != names.end()) {
-      out.model = *model;
-    } else if (service.check_model_name && *model != "default") {
-      return ModelNotFound(*model, names.front());
-    }
-  }
+  FD_ASSIGN_OR_RETURN(out.model, ReadModelName(service, body));
   FD_ASSIGN_OR_RETURN(auto user, ReadString(body, "user", kMaxNameBytes));
   FD_ASSIGN_OR_RETURN(auto request_id, ReadString(body, "request_id", kMaxNameBytes));
   out.user = user.value_or("");
@@ -204,6 +195,15 @@ Status ReadNames(const Service& service, const JsonObject& body, RequestFields& 
 }
 
 }  // namespace
+
+StatusOr<std::string> ReadModelName(const Service& service, const JsonObject& body) {
+  FD_ASSIGN_OR_RETURN(auto model, ReadString(body, "model", kMaxNameBytes));
+  const auto& names = service.model_names;
+  if (!model) return names.front();
+  if (std::find(names.begin(), names.end(), *model) != names.end()) return *model;
+  if (service.check_model_name && *model != "default") return ModelNotFound(*model, names.front());
+  return names.front();
+}
 
 StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint, const JsonObject& body) {
   RequestFields out;

@@ -50,6 +50,9 @@ struct Prompt {
 // Checks every field that is not part of the prompt, and refuses by name what is still to come.
 StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint, const JsonObject& body);
 
+// The model that a request names, as the reply names it; an error for a name that this server does not have.
+StatusOr<std::string> ReadModelName(const Service& service, const JsonObject& body);
+
 // messages (or prompt_token_ids), tools, chat_template_kwargs, mm_processor_kwargs. Moves the media URLs out
 // of `body`; nothing is fetched or decoded.
 StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body);

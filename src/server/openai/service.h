@@ -24,12 +24,13 @@ struct EngineDoor {
   std::function<void(RequestId)> abort;
   std::function<EngineStats()> stats;
   std::function<Clock::time_point()> last_heartbeat;
+  std::function<void()> wake;  // an idle loop turns at once, so that last_heartbeat says whether it lives
 };
 // The engine must outlive the door.
 inline EngineDoor DoorOf(Engine& engine) {
   return {[&engine](GenerateRequest r) { return engine.Submit(std::move(r)); },
           [&engine](RequestId id) { engine.Abort(id); }, [&engine] { return engine.Stats(); },
-          [&engine] { return engine.last_heartbeat(); }};
+          [&engine] { return engine.last_heartbeat(); }, [&engine] { engine.Wake(); }};
 }
 
 // What a request may ask for at most. Each refusal names its flag.
@@ -79,6 +80,8 @@ struct Service {
   GenerationDefaults defaults;
   RequestLimits limits;
   MediaPolicy media_policy;
+  bool strict_requests = false;  // --strict-requests: unknown fields are refused
+  bool log_prompts = false;      // --log-prompts: prompts stand in the log
   EngineDoor engine;
   std::shared_ptr<Metrics> metrics;  // never null
 };

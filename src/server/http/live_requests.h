@@ -1,0 +1,72 @@
+// The requests that the engine works on, by their ids, so that an admin can end one. Any thread.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "server/openai/generation.h"
+
+namespace fd {
+
+class LiveRequests {
+ public:
+  // On the list while it lives. The generation must outlive it, and must have been submitted.
+  class Entry {
+   public:
+    // request_id: of the HTTP request. The reply's id is the generation's.
+    Entry(LiveRequests& list, std::string request_id, Generation& generation)
+        : list_(list), request_id_(std::move(request_id)), generation_(generation) {
+      std::lock_guard lock(list_.mutex_);
+      list_.entries_.emplace(generation_.id(), this);
+    }
+    ~Entry() {
+      std::lock_guard lock(list_.mutex_);
+      auto [begin, end] = list_.entries_.equal_range(generation_.id());
+      for (auto it = begin; it != end; ++it) {
+        if (it->second != this) continue;
+        list_.entries_.erase(it);
+        break;
+      }
+    }
+    Entry(const Entry&) = delete;
+    Entry& operator=(const Entry&) = delete;
+    bool aborted() const { return aborted_; }
+
+   private:
+    friend class LiveRequests;
+    LiveRequests& list_;
+    const std::string request_id_;
+    Generation& generation_;
+    std::atomic<bool> aborted_{false};
+  };
+
+  // Ends what has this id, the reply's or the HTTP request's; how many were found.
+  int64_t Abort(std::string_view id) {
+    return AbortIf([&](const Entry& e) { return e.generation_.id() == id || e.request_id_ == id; });
+  }
+  int64_t AbortAll() {
+    return AbortIf([](const Entry&) { return true; });
+  }
+
+ private:
+  template <typename Chosen>
+  int64_t AbortIf(const Chosen& chosen) {
+    std::lock_guard lock(mutex_);
+    int64_t count = 0;
+    for (auto& [id, entry] : entries_) {
+      if (!chosen(*entry)) continue;
+      entry->aborted_ = true;
+      entry->generation_.Abort();
+      ++count;
+    }
+    return count;
+  }
+
+  std::mutex mutex_;
+  std::multimap<std::string, Entry*> entries_;
+};
+
+}  // namespace fd

@@ -1,0 +1,173 @@
+#include "server/http/openapi.h"
+
+#include <optional>
+#include <utility>
+
+#include "base/json.h"
+#include "base/strings.h"
+#include "server/http/routes.h"
+#include "server/openai/request_schema.h"
+
+namespace fd {
+namespace {
+
+std::optional<RequestKind> BodyOf(RouteKind kind) {
+  switch (kind) {
+    case RouteKind::kChat:
+    case RouteKind::kRender:
+      return RequestKind::kChat;
+    case RouteKind::kCompletions:
+      return RequestKind::kCompletions;
+    case RouteKind::kTokenize:
+      return RequestKind::kTokenize;
+    case RouteKind::kDetokenize:
+      return RequestKind::kDetokenize;
+    case RouteKind::kAbort:
+      return RequestKind::kAbort;
+    default:
+      return std::nullopt;
+  }
+}
+
+const char* SchemaName(RequestKind kind) {
+  switch (kind) {
+    case RequestKind::kChat:
+      return "ChatCompletionRequest";
+    case RequestKind::kCompletions:
+      return "CompletionRequest";
+    case RequestKind::kTokenize:
+      return "TokenizeRequest";
+    case RequestKind::kDetokenize:
+      return "DetokenizeRequest";
+    case RequestKind::kAbort:
+      return "AbortRequest";
+  }
+  return "";
+}
+
+// Null counts as absent, so every field may be null.
+Json TypeOf(FieldType type) {
+  const auto or_null = [](const char* name) { return Json(JsonArray{name, "null"}); };
+  switch (type) {
+    case FieldType::kString:
+      return or_null("string");
+    case FieldType::kInteger:
+      return or_null("integer");
+    case FieldType::kNumber:
+      return or_null("number");
+    case FieldType::kBoolean:
+      return or_null("boolean");
+    case FieldType::kObject:
+      return or_null("object");
+    case FieldType::kArray:
+      return or_null("array");
+    case FieldType::kAny:
+      break;
+  }
+  return Json();
+}
+
+Json RequestSchema(RequestKind kind) {
+  JsonObject properties;
+  for (const RequestField& field : FieldsOf(kind)) {
+    JsonObject property;
+    if (Json type = TypeOf(field.type); !type.is_null()) property.Set("type", std::move(type));
+    if (field.type == FieldType::kArray) property.Set("items", JsonObject{});
+    property.Set("description", field.meaning);
+    properties.Set(field.name, std::move(property));
+  }
+  return JsonObject{{"type", "object"}, {"properties", std::move(properties)}};
+}
+
+Json Ref(const char* where, const std::string& name) {
+  return JsonObject{{"$ref", StrCat("#/components/", where, "/", name)}};
+}
+
+Json Content(const char* type, Json schema) {
+  return JsonObject{{type, JsonObject{{"schema", std::move(schema)}}}};
+}
+
+Json Success(RouteKind kind, const std::string& method) {
+  JsonObject response{{"description", "Done"}};
+  if (method == "options" || method == "head" || kind == RouteKind::kHealth) return response;
+  if (kind == RouteKind::kMetrics) {
+    response.Set("content", Content("text/plain", JsonObject{{"type", "string"}}));
+    return response;
+  }
+  Json content = Content("application/json", JsonObject{{"type", "object"}});
+  if (kind == RouteKind::kChat || kind == RouteKind::kCompletions) {
+    content.as_object().Set("text/event-stream", JsonObject{{"schema", JsonObject{{"type", "string"}}}});
+  }
+  response.Set("content", std::move(content));
+  return response;
+}
+
+Json Operation(const Route& route, const std::string& method) {
+  JsonObject operation;
+  operation.Set("operationId", StrCat(method, route.path));
+  operation.Set("summary", route.summary);
+  if (route.kind == RouteKind::kModel) {
+    operation.Set("parameters", JsonArray{JsonObject{{"name", "model"},
+                                                     {"in", "path"},
+                                                     {"required", true},
+                                                     {"schema", JsonObject{{"type", "string"}}}}});
+  }
+  const std::optional<RequestKind> body = BodyOf(route.kind);
+  if (body && method == "post") {
+    operation.Set("requestBody",
+                  JsonObject{{"required", true},
+                             {"content", Content("application/json", Ref("schemas", SchemaName(*body)))}});
+  }
+  JsonObject responses;
+  responses.Set(method == "options" ? "204" : "200", Success(route.kind, method));
+  responses.Set("default", Ref("responses", "Error"));
+  operation.Set("responses", std::move(responses));
+  const JsonArray key{JsonObject{{"bearer", JsonArray{}}}, JsonObject{{"header", JsonArray{}}}};
+  operation.Set("security", route.access == Access::kPublic ? JsonArray{} : key);
+  return operation;
+}
+
+}  // namespace
+
+std::string OpenApiJson(const std::string& version) {
+  JsonObject paths;
+  for (const Route& route : AllRoutes()) {
+    JsonObject item;
+    for (const std::string& name : Split(route.allowed, ',')) {
+      const std::string method = LowerAscii(Trim(name));
+      item.Set(method, Operation(route, method));
+    }
+    paths.Set(route.path, std::move(item));
+  }
+  JsonObject schemas;
+  for (RequestKind kind : {RequestKind::kChat, RequestKind::kCompletions, RequestKind::kTokenize,
+                           RequestKind::kDetokenize, RequestKind::kAbort}) {
+    schemas.Set(SchemaName(kind), RequestSchema(kind));
+  }
+  const JsonObject text{{"type", "string"}};
+  const JsonObject text_or_null{{"type", JsonArray{"string", "null"}}};
+  const JsonObject error_fields{
+      {"message", text}, {"type", text}, {"param", text_or_null}, {"code", text_or_null}};
+  const JsonObject error{{"type", "object"},
+                         {"required", JsonArray{"message", "type", "param", "code"}},
+                         {"properties", error_fields}};
+  schemas.Set("Error", JsonObject{{"type", "object"},
+                                  {"required", JsonArray{"error"}},
+                                  {"properties", JsonObject{{"error", error}}}});
+  return WriteJson(JsonObject{
+      {"openapi", "3.1.0"},
+      {"info", JsonObject{{"title", "FastDeploy.cpp"}, {"version", version}}},
+      {"paths", std::move(paths)},
+      {"components",
+       JsonObject{
+           {"schemas", std::move(schemas)},
+           {"responses", JsonObject{{"Error", JsonObject{{"description", "What is wrong, in OpenAI's shape"},
+                                                         {"content", Content("application/json",
+                                                                             Ref("schemas", "Error"))}}}}},
+           {"securitySchemes",
+            JsonObject{
+                {"bearer", JsonObject{{"type", "http"}, {"scheme", "bearer"}}},
+                {"header", JsonObject{{"type", "apiKey"}, {"in", "header"}, {"name", "X-Api-Key"}}}}}}}});
+}
+
+}  // namespace fd

@@ -1,0 +1,165 @@
+#include "server/openai/request_schema.h"
+
+#include <algorithm>
+#include <string_view>
+#include <unordered_set>
+
+#include "base/strings.h"
+#include "base/suggestion.h"
+
+namespace fd {
+namespace {
+
+// c: chat completions, t: text completions, k: tokenize, d: detokenize, a: abort.
+constexpr char kLetters[] = {'c', 't', 'k', 'd', 'a'};
+
+constexpr RequestField kFields[] = {
+    {"model", FieldType::kString, "ctkd", "A name of /v1/models, or \"default\""},
+    {"messages", FieldType::kArray, "ck", "The conversation"},
+    {"prompt", FieldType::kAny, "tk", "A text, texts, token ids or lists of them; tokenize: a text"},
+    {"prompt_token_ids", FieldType::kArray, "ct", "The prompt as token ids, in place of the text"},
+    {"tokens", FieldType::kArray, "d", "Token ids"},
+    {"n", FieldType::kInteger, "ct", "Answers to each prompt"},
+    {"best_of", FieldType::kInteger, "ct", "Only as many as n"},
+    {"max_tokens", FieldType::kInteger, "ct", "Tokens of the answer at most"},
+    {"max_completion_tokens", FieldType::kInteger, "ct", "The same under its newer name"},
+    {"min_tokens", FieldType::kInteger, "ct", "Tokens of the answer at least"},
+    {"temperature", FieldType::kNumber, "ct", "0: the likeliest token"},
+    {"top_p", FieldType::kNumber, "ct", "Share of probability to draw from"},
+    {"top_k", FieldType::kInteger, "ct", "Tokens to draw from; 0 or -1: all"},
+    {"min_p", FieldType::kNumber, "ct", "Least probability, as a share of the largest"},
+    {"seed", FieldType::kInteger, "ct", "The same seed gives the same answer"},
+    {"frequency_penalty", FieldType::kNumber, "ct", "Taken from a token's logit for each use"},
+    {"presence_penalty", FieldType::kNumber, "ct", "Taken from a token's logit once used"},
+    {"repetition_penalty", FieldType::kNumber, "ct", "Divides the logits of used tokens"},
+    {"logit_bias", FieldType::kObject, "ct", "Added to the logits of tokens, by id"},
+    {"logits_processors_args", FieldType::kObject, "ct", "FastDeploy's place for logit_bias"},
+    {"bad_words", FieldType::kArray, "ct", "Words that may not be said"},
+    {"bad_words_token_ids", FieldType::kArray, "ct", "Token ids that may not be said"},
+    {"allowed_token_ids", FieldType::kArray, "ct", "Token ids that alone may be said"},
+    {"stop", FieldType::kAny, "ct", "A text or texts that end the answer"},
+    {"stop_token_ids", FieldType::kArray, "ct", "Token ids that end the answer"},
+    {"include_stop_str_in_output", FieldType::kBoolean, "ct", "Keeps the stop text in the answer"},
+    {"ignore_eos", FieldType::kBoolean, "ct", "Goes on after the end token"},
+    {"skip_special_tokens", FieldType::kBoolean, "ctd", "Leaves special tokens out of the text"},
+    {"logprobs", FieldType::kAny, "ct", "Log-probabilities of the answer's tokens"},
+    {"top_logprobs", FieldType::kInteger, "ct", "Alternatives for each token"},
+    {"prompt_logprobs", FieldType::kInteger, "ct", "Log-probabilities of the prompt's tokens"},
+    {"include_draft_logprobs", FieldType::kBoolean, "ct", "FastDeploy's log-probabilities of drafts"},
+    {"temp_scaled_logprobs", FieldType::kBoolean, "ct", "Log-probabilities after the temperature"},
+    {"top_p_normalized_logprobs", FieldType::kBoolean, "ct", "Log-probabilities within top_p"},
+    {"stream", FieldType::kBoolean, "ct", "Server-sent events in place of one reply"},
+    {"stream_options", FieldType::kObject, "ct", "include_usage, continuous_usage_stats"},
+    {"max_streaming_response_tokens", FieldType::kInteger, "ct", "Tokens of an event at most"},
+    {"return_token_ids", FieldType::kBoolean, "ct", "Adds the ids of prompt and answer"},
+    {"echo", FieldType::kBoolean, "t", "Puts the prompt before the answer"},
+    {"suffix", FieldType::kAny, "t", "Text that follows the answer"},
+    {"tools", FieldType::kArray, "ck", "Functions that the model may call"},
+    {"tool_choice", FieldType::kAny, "c", "Which function is to be called"},
+    {"functions", FieldType::kArray, "c", "The older name of tools"},
+    {"function_call", FieldType::kAny, "c", "The older name of tool_choice"},
+    {"response_format", FieldType::kObject, "ct", "The form of the answer"},
+    {"guided_json", FieldType::kAny, "ct", "A JSON schema that the answer follows"},
+    {"guided_regex", FieldType::kString, "ct", "A regular expression that the answer follows"},
+    {"guided_choice", FieldType::kArray, "ct", "Texts of which the answer is one"},
+    {"guided_grammar", FieldType::kString, "ct", "A grammar that the answer follows"},
+    {"structural_tag", FieldType::kAny, "ct", "Tags whose contents follow a schema"},
+    {"chat_template", FieldType::kString, "ck", "A template of the request's own"},
+    {"chat_template_kwargs", FieldType::kObject, "ck", "Variables of the template"},
+    {"disable_chat_template", FieldType::kBoolean, "c", "The first message as it is"},
+    {"add_generation_prompt", FieldType::kBoolean, "ck", "Ends the prompt where the answer begins"},
+    {"continue_final_message", FieldType::kBoolean, "ck", "Goes on with the last message"},
+    {"documents", FieldType::kArray, "c", "Documents for the template"},
+    {"enable_thinking", FieldType::kBoolean, "ck", "Whether the model thinks first"},
+    {"reasoning_max_tokens", FieldType::kInteger, "c", "Tokens of thought at most"},
+    {"response_max_tokens", FieldType::kInteger, "c", "Tokens after the thought at most"},
+    {"completion_token_ids", FieldType::kArray, "c", "The beginning of the answer"},
+    {"mm_processor_kwargs", FieldType::kObject, "ctk", "How pictures and videos are prepared"},
+    {"mm_hashes", FieldType::kArray, "c", "Names of media that the server may know"},
+    {"modalities", FieldType::kArray, "c", "Only [\"text\"]"},
+    {"audio", FieldType::kObject, "c", "Sound is not made"},
+    {"metadata", FieldType::kObject, "ct", "Notes of the client; enable_thinking in it counts"},
+    {"user", FieldType::kString, "ct", "Stands in the reply's id"},
+    {"request_id", FieldType::kString, "ct", "The reply's id"},
+    {"trace_context", FieldType::kAny, "ct", "Taken without effect"},
+    {"disaggregate_info", FieldType::kObject, "ct", "Of separate prefill and decode instances"},
+    {"collect_metrics", FieldType::kBoolean, "ct", "Times of this request in the reply"},
+    {"store", FieldType::kBoolean, "ct", "Nothing is stored; taken without effect"},
+    {"service_tier", FieldType::kString, "ct", "Taken without effect"},
+    {"safety_identifier", FieldType::kString, "ct", "Taken without effect"},
+    {"prompt_cache_key", FieldType::kString, "ct", "Taken without effect"},
+    {"add_special_tokens", FieldType::kBoolean, "k", "With the tokens that begin a text; true"},
+    {"return_token_strs", FieldType::kBoolean, "k", "Adds the text of each token"},
+    {"abort_all", FieldType::kBoolean, "a", "Ends every request"},
+    {"req_ids", FieldType::kArray, "a", "Ids of replies, or x-request-id of requests"},
+};
+
+bool Knows(const RequestField& field, RequestKind kind) {
+  return std::string_view(field.kinds).find(kLetters[static_cast<size_t>(kind)]) != std::string_view::npos;
+}
+
+const std::unordered_set<std::string_view>& Names(RequestKind kind) {
+  static const std::vector<std::unordered_set<std::string_view>> sets = [] {
+    std::vector<std::unordered_set<std::string_view>> made(std::size(kLetters));
+    for (size_t k = 0; k < made.size(); ++k) {
+      for (const RequestField& field : kFields) {
+        if (Knows(field, static_cast<RequestKind>(k))) made[k].insert(field.name);
+      }
+    }
+    return made;
+  }();
+  return sets[static_cast<size_t>(kind)];
+}
+
+// What stands in a header or a message.
+std::string SafeName(const std::string& name) {
+  constexpr size_t kMaxNameBytes = 64;
+  std::string out = name.substr(0, kMaxNameBytes);
+  for (char& c : out) {
+    const char lower = LowerAscii(c);
+    const bool plain =
+        (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+    if (!plain) c = '?';
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<RequestField> FieldsOf(RequestKind kind) {
+  std::vector<RequestField> fields;
+  for (const RequestField& field : kFields) {
+    if (Knows(field, kind)) fields.push_back(field);
+  }
+  return fields;
+}
+
+std::vector<std::string> UnknownFields(RequestKind kind, const JsonObject& body) {
+  std::vector<std::string> unknown;
+  for (const JsonMember& member : body) {
+    if (!Names(kind).contains(member.first)) unknown.push_back(member.first);
+  }
+  return unknown;
+}
+
+Status RefuseUnknownFields(RequestKind kind, const std::vector<std::string>& unknown) {
+  if (unknown.empty()) return OkStatus();
+  const std::string name = SafeName(unknown.front());
+  const std::vector<std::string> known(Names(kind).begin(), Names(kind).end());
+  const std::string near = DidYouMean(name, known);
+  return InvalidArgument(
+      StrCat("unknown field ", name, near.empty() ? std::string() : StrCat("; did you mean ", near, "?"),
+             " The server refuses unknown fields (--strict-requests)"),
+      name);
+}
+
+std::string IgnoredHeader(const std::vector<std::string>& unknown) {
+  constexpr size_t kMaxNames = 16;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < std::min(unknown.size(), kMaxNames); ++i) names.push_back(SafeName(unknown[i]));
+  std::string out = Join(names, ", ");
+  if (unknown.size() > kMaxNames) out += StrCat(", and ", unknown.size() - kMaxNames, " more");
+  return out;
+}
+
+}  // namespace fd
