@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "server/openai/errors.h"
 #include "server/openai/fakes_for_tests.h"
 
@@ -15,8 +17,8 @@ class SamplingFieldsTest : public ::testing::Test {
   StatusOr<SamplingParams> Read(const std::string& fields, ApiEndpoint endpoint = ApiEndpoint::kCompletions) {
     const bool chat = endpoint == ApiEndpoint::kChat;
     const std::string prompt = chat ? R"("messages":[{"role":"user","content":"x"}])" : R"("prompt":"ab")";
-    FD_ASSIGN_OR_RETURN(auto generation,
-                        Generation::Prepare(*service_, endpoint, "{" + prompt + "," + fields + "}"));
+    const std::string body = "{" + prompt + "," + fields + "}";
+    FD_ASSIGN_OR_RETURN(auto generation, Generation::Prepare(*service_, endpoint, std::string_view(body)));
     FD_RETURN_IF_ERROR(generation->Submit([](int, TokenEvent&&) {}));
     return engine_.seen().back().sampling;
   }
@@ -36,8 +38,8 @@ class SamplingFieldsTest : public ::testing::Test {
     std::string reply;
     std::vector<std::string> chunks;
     for (const bool stream : {false, true}) {
-      auto generation = Generation::Prepare(*service_, endpoint,
-                                            "{" + prompt + fields + (stream ? ",\"stream\":true}" : "}"));
+      const std::string body = "{" + prompt + fields + (stream ? ",\"stream\":true}" : "}");
+      auto generation = Generation::Prepare(*service_, endpoint, std::string_view(body));
       EXPECT_TRUE(generation.ok()) << generation.status().message();
       if (!generation.ok()) return {};
       std::mutex mutex;
@@ -199,7 +201,7 @@ TEST_F(SamplingFieldsTest, OffsetsCountCharacters) {
   EXPECT_EQ(offsets, (std::vector<int64_t>{0, 1, 2, 2, 2}));
   EXPECT_EQ(offset, 3);
   std::string out;
-  AppendChatLogprobs(out, {{{"x", "x", -INFINITY}, {}, 0}});
+  AppendChatLogprobs(out, std::vector<LogprobEntry>{{{"x", "x", -INFINITY}, {}, 0}});
   EXPECT_EQ(out,
             R"({"content":[{"token":"x","logprob":-9999,"bytes":[120],"top_logprobs":[]}],"refusal":null})");
 }
