@@ -35,6 +35,7 @@ constexpr const char* kGrammar = "structured output is still to come; only 'off'
 constexpr const char* kScheduler = "a scheduler shared over Redis is still to come; only 'local' works";
 constexpr const char* kExpertParallel = "expert parallelism is still to come";
 constexpr const char* kReinforcement = "exchanging weights at run time is not offered";
+constexpr const char* kLogprobs = "this kind of log-probabilities is still to come";
 constexpr const char* kPrefills =
     "the scheduler packs as many prefills into a step as --max-num-batched-tokens allows";
 constexpr const char* kRouter = "the router is still to come";

@@ -97,22 +97,27 @@ def test_bad_words(server):
     assert "56" in reply.choices[0].message.content
     without = chat(server, extra={"bad_words": ["5", "56"]}).choices[0].message.content
     assert not without.startswith("5") and "56" not in without
-    usual = ids_of(server, prompt="One day", max_tokens=6)
-    again = ids_of(server, prompt="One day", max_tokens=6, bad_words_token_ids=[usual[:2], usual[3]])
+    story = {"prompt": "One day", "max_tokens": 6, "ignore_eos": True}
+    usual = ids_of(server, **story)
+    again = ids_of(server, **story, bad_words_token_ids=[usual[:2], usual[3]])
     assert again[0] == usual[0] and again[1] != usual[1] and usual[3] not in again
 
 
 def test_penalties_against_repetition(server):
-    def repeats(**fields):
-        ids = ids_of(server, prompt="One day", max_tokens=120, ignore_eos=True, **fields)
+    def tokens(prompt="One day", **fields):
+        return ids_of(server, prompt=prompt, max_tokens=60, ignore_eos=True, **fields)
+
+    def repeats(ids):
         return len(ids) - len(set(ids))
 
-    usual = repeats()
-    assert usual > 5
-    assert repeats(frequency_penalty=2) < usual
-    assert repeats(presence_penalty=2) < usual
-    assert repeats(repetition_penalty=50) < usual
-    assert repeats(repetition_penalty=0.5) > usual
+    usual = tokens()
+    assert repeats(usual) > 20
+    assert repeats(tokens(frequency_penalty=2)) < repeats(usual)
+    assert repeats(tokens(repetition_penalty=1.5)) < repeats(usual)
+    assert repeats(tokens(repetition_penalty=50)) == 0
+    # Two points once: enough for some text where two tokens lie close together.
+    prompts = ["One day", "Tom", "The cat", "I", "When", "Once", "A big", TEXT]
+    assert any(tokens(p) != tokens(p, presence_penalty=2) for p in prompts)
 
 
 def test_min_tokens(server):

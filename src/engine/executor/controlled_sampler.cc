@@ -160,7 +160,8 @@ void ControlledSampler::TopLogprobs(const ops::Context& ctx, const StepPlan& pla
 void ControlledSampler::Sample(const ops::Context& ctx, const StepPlan& plan, const Rows& rows,
                                int64_t valid_vocab) {
   bool counts = false;
-  for (const SequenceStep& s : plan.sequences) counts |= s.samples && s.controls && s.controls->seen_slot >= 0;
+  for (const SequenceStep& s : plan.sequences)
+    counts |= s.samples && s.controls && s.controls->seen_slot >= 0;
   // Log-probabilities are those of the raw logits, whoever shares the step.
   const int64_t mark = ctx.workspace->Mark();
   const TensorView raw = ctx.workspace->Take(DType::kFloat32, rows.logits.shape);

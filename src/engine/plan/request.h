@@ -92,7 +92,7 @@ struct TokenEvent {
   RequestId request_id = 0;
   std::vector<int32_t>
       token_ids;  // new since the last event; an end token that stopped the sequence is included
-  std::vector<float> logprobs;  // as many; natural log under the raw logits
+  std::vector<float> logprobs;                          // as many; natural log under the raw logits
   std::vector<std::vector<TokenLogprob>> top_logprobs;  // as many where top_logprobs > 0, likeliest first
   std::optional<FinishReason> finish_reason;            // set in the last event, and only there
   bool stopped_by_end_token = false;  // the last id is an end or stop token: not part of the text

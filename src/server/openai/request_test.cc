@@ -266,7 +266,7 @@ TEST_F(RequestTest, BadMessages) {
       {R"({"messages":[{"role":"user","content":"a"}],"chat_template_kwargs":7})", "chat_template_kwargs"},
       {R"({"messages":[{"role":"user","content":"a"}],"chat_template":"{{ 1 }}"})", "chat_template"},
       {R"({"messages":[{"role":"user","content":"a"}],"enable_thinking":"yes"})", "enable_thinking"},
-      {R"({"messages":[{"role":"user","content":"a"}],"logprobs":true})", "logprobs"},
+      {R"({"messages":[{"role":"user","content":"a"}],"prompt_logprobs":1})", "logprobs"},
       {R"({"messages":[{"role":"user","content":"a"}],"top_logprobs":5})", "top_logprobs"},
       {R"({"messages":[{"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f","arguments":"{"}}]}]})",
        "arguments is no JSON"},
