@@ -35,7 +35,7 @@ constexpr const char* kGrammar = "structured output is still to come; only 'off'
 constexpr const char* kScheduler = "a scheduler shared over Redis is still to come; only 'local' works";
 constexpr const char* kExpertParallel = "expert parallelism is still to come";
 constexpr const char* kReinforcement = "exchanging weights at run time is not offered";
-constexpr const char* kLogprobs = "log-probabilities in replies are still to come";
+constexpr const char* kLogprobs = "this kind of log-probabilities is still to come";
 constexpr const char* kPrefills =
     "the scheduler packs as many prefills into a step as --max-num-batched-tokens allows";
 constexpr const char* kRouter = "the router is still to come";
@@ -96,9 +96,10 @@ constexpr KnownFlag kFlags[] = {
      "the template is read from the model's folder (chat_template.jinja)"},
     {"lm-head-fp32", Kind::kRefuseSwitch, "", "use --dtype float32"},
     {"logits-processors", Kind::kRefuseValue, "", "logits processors are still to come"},
-    {"enable-logprob", Kind::kRefuseSwitch, "", kLogprobs},
-    {"max-logprobs", Kind::kRefuseValue, "", kLogprobs},
-    {"logprobs-mode", Kind::kRefuseValue, "", kLogprobs},
+    {"enable-logprob", Kind::kNoteSwitch, "", "log-probabilities are always offered"},
+    {"logprobs-mode", Kind::kOnly, "raw_logprobs",
+     "other modes are still to come; log-probabilities are those of the raw logits: --logprobs-mode "
+     "raw_logprobs"},
     {"seed", Kind::kRefuseValue, "", "each request carries its own 'seed' field"},
     {"enable-early-stop", Kind::kRefuseSwitch, "", "early stopping is still to come"},
     {"early-stop-config", Kind::kRefuseValue, "", "early stopping is still to come"},

@@ -41,7 +41,7 @@ int64_t WorkspaceBytes(const ops::Context& ctx, const ModelConfig& config, DType
   const int64_t sequences = options.MaxStepSequences();
   int64_t bytes = std::max(ForwardScratchBytes(ctx, config, dtype, options.max_num_batched_tokens, sequences,
                                                PagesForTokens(options.max_model_len) * kKvPageTokens),
-                           ops::SampleScratchBytes(ctx, sequences, config.vocab_size));
+                           SampleStepScratchBytes(ctx, config, options));
   return Arena::PaddedBytes(std::max(bytes, EncodeStepScratchBytes(ctx, config, dtype, options)));
 }
 
@@ -239,6 +239,9 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
   Service& service = *loaded->service;
   options.max_waiting_requests = service_flags.max_waiting_requests;
+  options.max_logit_bias = service_flags.limits.max_logit_bias;
+  options.max_banned_tokens = service_flags.limits.max_banned_tokens;
+  options.max_logprobs = service_flags.limits.max_logprobs;
   options.sampled_vocab_size = service.tokenizer->vocab_size();
   FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, service.media, progress));
   ReleaseFreedMemory();

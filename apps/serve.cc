@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -219,6 +220,10 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Integer("max-stop-strings", &limits.max_stop_strings, {0, 1024, 16}, "Stop strings");
   flags.Integer("max-stop-bytes", &limits.max_stop_bytes, {1, 1 << 20, 1024}, "Bytes of a stop string");
   flags.Integer("max-stop-token-ids", &limits.max_stop_token_ids, {0, 65536, 128}, "Stop token ids");
+  flags.Integer("max-logit-bias", &limits.max_logit_bias, {0, 65536, 1024}, "Tokens of logit_bias");
+  flags.Integer("max-banned-tokens", &limits.max_banned_tokens, {0, 65536, 1024},
+                "Tokens of bad_words; with min_tokens also end and stop tokens");
+  flags.Integer("max-logprobs", &limits.max_logprobs, {0, 32, 20}, "Likeliest tokens at each place");
   flags.Integer("max-tools", &limits.max_tools, {0, 65536, 128}, "Tools");
   flags.Integer("max-body-bytes", &http.max_body_bytes, {1, kMaxBytes, 33554432},
                 "Bytes of a body; beyond it 413");
@@ -251,6 +256,21 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   AddFastDeployFlags(flags, &values->notes);
 }
 
+// FastDeploy chooses a sampling kernel by this variable. Here there is one, exact in distribution, honouring
+// top_k and seed; it does what all of them are meant to do.
+Status CheckSamplingClass() {
+  const char* name = std::getenv("FD_SAMPLING_CLASS");
+  if (name == nullptr || *name == '\0') return OkStatus();
+  for (const char* known : {"rejection", "base", "base_non_truncated", "air"}) {
+    if (std::string_view(name) != known) continue;
+    LogInfo("FD_SAMPLING_CLASS=", name,
+            ": accepted; there is one sampler here, exact in distribution, with top_k and seed");
+    return OkStatus();
+  }
+  return InvalidArgument(StrCat("FD_SAMPLING_CLASS is \"", name,
+                                "\"; it must be one of rejection, base, base_non_truncated, air"));
+}
+
 bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
@@ -258,6 +278,7 @@ bool IsLoopback(const std::string& host) {
 int Serve(ServeFlags& flags) {
   StopSignal stop;
   for (const std::string& note : flags.notes) LogInfo(note);
+  if (Status status = CheckSamplingClass(); !status.ok()) return Failure("serve", status);
   if (!IsLoopback(flags.http.host) && flags.http.api_keys.empty()) {
     LogWarning(
         "--host ", flags.http.host,

@@ -26,7 +26,7 @@ struct Engine::Impl {
   Impl(std::unique_ptr<Model> model_in, const ops::Context& ctx, const EngineOptions& options_in)
       : model(std::move(model_in)),
         options(options_in),
-        scheduler(options),
+        scheduler(options, model->config().eos_token_ids),
         executor(*model, ctx, options),
         threads(ctx.threads),
         heartbeat(Clock::now()) {
@@ -204,6 +204,7 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   event.request_id = sequence.request.id;
   event.token_ids = {token.token_id};
   event.logprobs = {token.logprob};
+  if (sampling.top_logprobs > 0) event.top_logprobs = {token.top_logprobs};
   event.scheduled_at = sequence.scheduled_at;
   event.stopped_by_end_token =
       contains(sampling.stop_token_ids) || (!sampling.ignore_eos && contains(model->config().eos_token_ids));

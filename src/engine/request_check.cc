@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <unordered_set>
+#include <utility>
 
 #include "base/strings.h"
 #include "engine/scheduler/scheduler.h"
@@ -31,6 +33,73 @@ Status CheckSampling(const SamplingParams& p) {
   if (p.top_k < 0) {
     return InvalidArgument(StrCat("top_k is ", p.top_k, "; it must be 0 (off) or more, for example 40"),
                            "top_k");
+  }
+  return OkStatus();
+}
+
+Status CheckPenalties(const SamplingParams& p) {
+  if (!std::isfinite(p.repetition_penalty) || p.repetition_penalty <= 0.0f) {
+    return InvalidArgument(StrCat("repetition_penalty is ", p.repetition_penalty,
+                                  "; it must be above 0, for example 1.1 (1: off)"),
+                           "repetition_penalty");
+  }
+  for (const auto& [name, value] : {std::pair{"presence_penalty", p.presence_penalty},
+                                    std::pair{"frequency_penalty", p.frequency_penalty}}) {
+    if (!(value >= -2.0f && value <= 2.0f)) {
+      return InvalidArgument(StrCat(name, " is ", value, "; it must be from -2 to 2, for example 0.5"), name);
+    }
+  }
+  return OkStatus();
+}
+
+// Each token id in [0, vocab_size).
+Status CheckId(int32_t id, const char* param, int64_t vocab_size) {
+  if (id >= 0 && id < vocab_size) return OkStatus();
+  return InvalidArgument(
+      StrCat(param, " has the token id ", id, "; ids of this model run from 0 to ", vocab_size - 1), param);
+}
+
+Status CheckControls(const SamplingParams& p, const ModelConfig& config, const EngineOptions& options) {
+  FD_RETURN_IF_ERROR(CheckPenalties(p));
+  if (std::ssize(p.logit_bias) > options.max_logit_bias) {
+    return InvalidArgument(StrCat("logit_bias has ", p.logit_bias.size(), " tokens; at most ",
+                                  options.max_logit_bias, " are allowed (--max-logit-bias)"),
+                           "logit_bias");
+  }
+  std::unordered_set<int32_t> biased;
+  for (const auto& [id, bias] : p.logit_bias) {
+    FD_RETURN_IF_ERROR(CheckId(id, "logit_bias", config.vocab_size));
+    if (!(bias >= -100.0f && bias <= 100.0f)) {
+      return InvalidArgument(
+          StrCat("logit_bias of token ", id, " is ", bias, "; it must be from -100 to 100"), "logit_bias");
+    }
+    if (!biased.insert(id).second) {
+      return InvalidArgument(StrCat("logit_bias names token ", id, " twice"), "logit_bias");
+    }
+  }
+  int64_t banned = 0;
+  for (const std::vector<int32_t>& word : p.bad_words) {
+    if (word.empty()) return InvalidArgument("bad_words: a word without tokens", "bad_words");
+    for (int32_t id : word) FD_RETURN_IF_ERROR(CheckId(id, "bad_words", config.vocab_size));
+    banned += std::ssize(word);
+  }
+  if (p.min_tokens < 0 || p.min_tokens > p.max_tokens) {
+    return InvalidArgument(StrCat("min_tokens is ", p.min_tokens, " and max_tokens is ", p.max_tokens,
+                                  "; min_tokens must be from 0 to max_tokens"),
+                           "min_tokens");
+  }
+  const int64_t ends =
+      p.min_tokens == 0 ? 0 : std::ssize(p.stop_token_ids) + std::ssize(config.eos_token_ids);
+  if (banned + ends > options.max_banned_tokens) {
+    return InvalidArgument(
+        StrCat("bad_words have ", banned, " tokens", ends > 0 ? StrCat(" and min_tokens bans ", ends) : "",
+               "; at most ", options.max_banned_tokens, " are allowed (--max-banned-tokens)"),
+        "bad_words");
+  }
+  if (p.top_logprobs < -1 || p.top_logprobs > options.max_logprobs) {
+    return InvalidArgument(StrCat("top_logprobs is ", p.top_logprobs, "; it must be from 0 to ",
+                                  options.max_logprobs, " (--max-logprobs)"),
+                           "top_logprobs");
   }
   return OkStatus();
 }
@@ -104,7 +173,8 @@ Status CheckRequest(const GenerateRequest& request, const ModelConfig& config, c
         StrCat(request.vision_expert.size(), " expert marks for a prompt of ", prompt_tokens, " tokens"));
   }
   FD_RETURN_IF_ERROR(CheckMedia(request, config, options));
-  return CheckSampling(request.sampling);
+  FD_RETURN_IF_ERROR(CheckSampling(request.sampling));
+  return CheckControls(request.sampling, config, options);
 }
 
 }  // namespace fd

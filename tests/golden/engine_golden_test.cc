@@ -111,10 +111,13 @@ std::vector<GoldenCase> VlCases() {
 }
 
 using Logprobs = std::map<size_t, std::vector<float>>;
+using Tokens = std::map<size_t, std::vector<int32_t>>;
 
-// All cases, `copies` of each, submitted at once. *logprobs: of what was drawn, by request.
+// All cases, `copies` of each, submitted at once. *logprobs: of what was drawn, by request. tokens, if there:
+// filled with what was drawn, which is then compared with nothing.
 void RunCasesInto(const std::string& family, const std::vector<GoldenCase>& cases, EngineOptions options,
-                  int copies, bool preempts, Logprobs* logprobs, EngineStats* stats) {
+                  int copies, bool preempts, Logprobs* logprobs, EngineStats* stats,
+                  Tokens* tokens = nullptr) {
   SCOPED_TRACE(StrCat(family, ", ", options.max_num_batched_tokens, " tokens a step, ", options.max_num_seqs,
                       " sequences, ", options.num_kv_pages, " pages", options.overlap ? ", overlap" : "",
                       options.cuda_graphs ? ", graphs" : ""));
@@ -161,6 +164,10 @@ void RunCasesInto(const std::string& family, const std::vector<GoldenCase>& case
         changed.wait_for(lock, std::chrono::seconds(300), [&] { return finished == copies * cases.size(); }));
   }
   for (const auto& [id, result] : results) {
+    if (tokens != nullptr) {
+      (*tokens)[id] = result.token_ids;
+      continue;
+    }
     const GoldenCase& c = cases[id % cases.size()];
     EXPECT_EQ(result.finish_reason, FinishReason::kLength) << c.name;
     EXPECT_EQ(result.token_ids, c.greedy_ids) << c.name;
@@ -240,6 +247,48 @@ TEST(EngineGolden, KeptAloneOrTogether) {
       } else {
         EXPECT_EQ(stats.encoder_kept_tokens, 0);
       }
+    }
+  }
+}
+
+// Penalties, biases, bans and log-probabilities: one by one in the plain loop, and the same tokens in every
+// company, recorded or not, overlapped or not.
+TEST(EngineGolden, ControlsGiveTheSameTokensHoweverTheyRun) {
+  std::vector<GoldenCase> cases = TextCases("ernie4_5");
+  for (size_t i = 0; i < cases.size(); ++i) {
+    SamplingParams& p = cases[i].request.sampling;
+    p.max_tokens = 48;
+    if (i == 3) continue;  // one without wishes among them
+    p.repetition_penalty = 1.1f + 0.1f * static_cast<float>(i);
+    p.frequency_penalty = i == 2 ? 0.6f : 0.0f;
+    p.presence_penalty = i >= 2 ? 0.4f : 0.0f;
+    p.logit_bias = {{static_cast<int32_t>(40 + i), 2.0f}, {7, -100.0f}};
+    p.bad_words = {{cases[i].greedy_ids.at(0), cases[i].greedy_ids.at(1)}, {cases[i].greedy_ids.at(2)}};
+    p.top_logprobs = static_cast<int32_t>(5 * i);
+    if (i == 1) {
+      p.temperature = 0.9f;
+      p.top_p = 0.9f;
+      p.seed = 5;
+    }
+  }
+  Logprobs logprobs;
+  Tokens alone;
+  RunCasesInto("ernie4_5", cases, Options(4096, 1, 20), 1, false, &logprobs, nullptr, &alone);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    ASSERT_EQ(alone[i].size(), 48u);
+    const std::vector<int32_t> greedy = cases[i].greedy_ids;
+    const bool same = std::equal(greedy.begin(), greedy.begin() + 3, alone[i].begin());
+    EXPECT_EQ(same, i == 3) << "case " << i;
+    cases[i].greedy_ids = alone[i];
+    cases[i].greedy_logprobs = logprobs[i];
+  }
+  for (const auto& [overlap, graphs] :
+       {std::pair{false, false}, std::pair{true, false}, std::pair{false, true}, std::pair{true, true}}) {
+    for (int64_t budget : {7, 64, 4096}) {
+      EngineOptions o = Options(budget, 16, 100);
+      o.overlap = overlap;
+      o.cuda_graphs = graphs;
+      RunCases("ernie4_5", cases, o, 2);
     }
   }
 }

@@ -162,5 +162,57 @@ TEST(CudaPenalties, StepsReplayedFromAGraph) {
   cuda::DestroyGraph(graph);
 }
 
+TEST(CudaPenalties, BansGoByTheLastToken) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  const BanCase bans;
+  const Tensor logits = ToDevice(gpu, bans.logits), seen = ToDevice(gpu, bans.seen),
+               offsets = ToDevice(gpu, bans.ban_offsets), ids = ToDevice(gpu, bans.ban_ids),
+               after = ToDevice(gpu, bans.ban_after), tokens = ToDevice(gpu, bans.tokens),
+               rows = ToDevice(gpu, bans.token_rows);
+  const DevicePenalties edits(gpu, bans.edits);
+  ops::PenaltyParams params = edits;
+  params.ban_offsets = offsets;
+  params.ban_ids = ids;
+  params.ban_after = after;
+  params.tokens = tokens;
+  params.token_rows = rows;
+  ops::ApplyPenalties(gpu.ctx, logits, seen, params);
+  bans.Expect(ToHost(gpu, logits));
+}
+
+TEST(CudaPenalties, HistoriesEnteredInPieces) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  const Tensor whole = PoisonedOnDevice(gpu, DType::kInt32, {1, 10}),
+               pieces = PoisonedOnDevice(gpu, DType::kInt32, {1, 10});
+  ops::ResetSeen(gpu.ctx, whole, 0, ToDevice(gpu, Ids({4, 4, 9, 3})), ToDevice(gpu, Ids({9, 2, 2, 4})));
+  ops::ResetSeen(gpu.ctx, pieces, 0, ToDevice(gpu, Ids({4})), TensorView());
+  ops::EnterSeen(gpu.ctx, pieces, 0, ToDevice(gpu, Ids({4, 9, -1, 10})), TensorView());
+  ops::EnterSeen(gpu.ctx, pieces, 0, ToDevice(gpu, Ids({3})), ToDevice(gpu, Ids({9, 2})));
+  ops::EnterSeen(gpu.ctx, pieces, 0, TensorView(), ToDevice(gpu, Ids({2, 4})));
+  ExpectSameBits(ToHost(gpu, pieces), ToHost(gpu, whole));
+}
+
+TEST(CudaPenalties, TokenLogprobsAreTheBitsOfSample) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  std::mt19937 rng(5);
+  const int64_t rows = 6, vocab = 103424;
+  const Tensor logits = ToDevice(gpu, Random(rng, DType::kFloat32, {rows, vocab}, 3.0f));
+  const ParamTensors params(rows, Params{0.9f});
+  const Tensor temperature = ToDevice(gpu, params.temperature), top_k = ToDevice(gpu, params.top_k),
+               top_p = ToDevice(gpu, params.top_p), min_p = ToDevice(gpu, params.min_p),
+               seed = ToDevice(gpu, params.seed), position = ToDevice(gpu, params.position);
+  const Tensor ids(DType::kInt32, kGpu, {rows}), expected(DType::kFloat32, kGpu, {rows}),
+      logprobs(DType::kFloat32, kGpu, {rows});
+  ops::Sample(gpu.ctx, ids, expected, logits, {temperature, top_k, top_p, min_p, seed, position}, vocab);
+  ops::TokenLogprobs(gpu.ctx, logprobs, logits, ids, vocab);
+  ExpectSameBits(ToHost(gpu, logprobs), ToHost(gpu, expected));
+  ops::TokenLogprobs(gpu.ctx, logprobs, logits, ToDevice(gpu, Ids({-1, 0, 5, 103424, 1, 2})), vocab);
+  const Tensor host = ToHost(gpu, logprobs);
+  for (int64_t r = 0; r < rows; ++r) EXPECT_EQ(std::isnan(host.view().As<float>()[r]), r == 0 || r == 3) << r;
+}
+
 }  // namespace
 }  // namespace fd

@@ -100,5 +100,46 @@ TEST(Penalties, ExtremeLogits) {
   extreme.Expect(extreme.logits);
 }
 
+// Chunk by chunk, as a prompt is computed, or at once.
+TEST(Penalties, HistoriesEnteredInPieces) {
+  Cpu cpu;
+  const int64_t vocab = 10;
+  Tensor whole(DType::kInt32, Device{}, {1, vocab}), pieces(DType::kInt32, Device{}, {1, vocab});
+  std::fill_n(pieces.view().As<int32_t>(), vocab, 77);
+  ops::ResetSeen(cpu.ctx, whole, 0, Ids({4, 4, 9, 3}), Ids({9, 2, 2, 4}));
+  ops::ResetSeen(cpu.ctx, pieces, 0, Ids({4}), TensorView());
+  ops::EnterSeen(cpu.ctx, pieces, 0, Ids({4, 9, -1, 10}), TensorView());
+  ops::EnterSeen(cpu.ctx, pieces, 0, Ids({3}), Ids({9, 2}));
+  ops::EnterSeen(cpu.ctx, pieces, 0, TensorView(), Ids({2, 4}));
+  ExpectSameBits(pieces, whole);
+}
+
+TEST(Penalties, BansGoByTheLastToken) {
+  Cpu cpu;
+  const BanCase bans;
+  ops::ApplyPenalties(cpu.ctx, bans.logits, bans.seen, bans.Params());
+  bans.Expect(bans.logits);
+}
+
+TEST(TokenLogprobs, TheBitsOfSample) {
+  Cpu cpu(3);
+  std::mt19937 rng(5);
+  const int64_t rows = 6, vocab = 5003;
+  const Tensor logits = Random(rng, DType::kFloat32, {rows, vocab + 3}, 3.0f);
+  logits.view().As<float>()[2 * (vocab + 3) + 7] = INFINITY;
+  const ParamTensors params(rows, Params{0.9f});
+  Tensor ids(DType::kInt32, Device{}, {rows}), expected(DType::kFloat32, Device{}, {rows}),
+      logprobs(DType::kFloat32, Device{}, {rows});
+  ops::Sample(cpu.ctx, ids, expected, logits, params, vocab);
+  ops::TokenLogprobs(cpu.ctx, logprobs, logits, ids, vocab);
+  ExpectSameBits(logprobs, expected);
+  logits.view().As<float>()[0] = NAN;
+  ids.view().As<int32_t>()[1] = -1;
+  ids.view().As<int32_t>()[3] = static_cast<int32_t>(vocab);
+  ops::TokenLogprobs(cpu.ctx, logprobs, logits, ids, vocab);
+  for (int64_t r = 0; r < rows; ++r)
+    EXPECT_EQ(std::isnan(logprobs.view().As<float>()[r]), r == 0 || r == 1 || r == 3) << r;
+}
+
 }  // namespace
 }  // namespace fd

@@ -152,6 +152,52 @@ inline Tensor Ids(const std::vector<int32_t>& ids) {
   return t;
 }
 
+// Bans with and without a condition, on top of biases, on rows whose last tokens lie anywhere in the step.
+struct BanCase {
+  static constexpr int64_t kRows = 4, kTokens = 5000;  // more than one block of the CUDA kernel
+  BanCase()
+      : logits(DType::kFloat32, Device{}, {kRows, kTokens}),
+        seen(DType::kInt32, Device{}, {1, kTokens}),
+        edits(std::vector<History>{{{}, {}, 1, 0, 0, {{3, 2.0f}, {4, 1.0f}, {4999, 5.0f}}}, {}, {}, {}}),
+        ban_offsets(Ids({0, 6, 8, 8, 10})),
+        ban_ids(Ids({3, 3, 4, 4998, -1, 5000, 7, 8, 9, 9})),
+        ban_after(Ids({-1, 11, 12, 11, -1, -1, 21, 22, 40, 41})),
+        tokens(Ids({90, 11, 91, 92, 22, 23, 41})),
+        token_rows(Ids({1, 4, 5, 6})) {
+    std::fill_n(logits.view().As<float>(), kRows * kTokens, 1.0f);
+    logits.view().As<float>()[3 * kTokens + 9] = NAN;
+    std::fill_n(seen.view().As<int32_t>(), kTokens, 0);
+  }
+  ops::PenaltyParams Params() const {
+    ops::PenaltyParams p = edits;
+    p.ban_offsets = ban_offsets;
+    p.ban_ids = ban_ids;
+    p.ban_after = ban_after;
+    p.tokens = tokens;
+    p.token_rows = token_rows;
+    return p;
+  }
+  void Expect(const TensorView& got) const {
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t i = 0; i < kTokens; ++i) {
+        float expected = 1;
+        if (r == 0 && (i == 3 || i == 4998)) expected = -INFINITY;
+        if (r == 0 && i == 4) expected = 2;
+        if (r == 0 && i == 4999) expected = 6;
+        if (r == 1 && i == 8) expected = -INFINITY;
+        if (r == 3 && i == 9) {  // what is no number stays so
+          ASSERT_TRUE(std::isnan(got.As<float>()[r * kTokens + i]));
+          continue;
+        }
+        ASSERT_EQ(got.As<float>()[r * kTokens + i], expected) << "row " << r << " token " << i;
+      }
+    }
+  }
+  Tensor logits, seen;
+  PenaltyTensors edits;
+  Tensor ban_offsets, ban_ids, ban_after, tokens, token_rows;
+};
+
 // The parameters of a golden case.
 struct GoldenCase {
   explicit GoldenCase(const Json& c) {

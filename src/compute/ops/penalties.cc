@@ -23,6 +23,13 @@ int32_t* SeenRow(const TensorView& seen, int64_t slot) {
   return reinterpret_cast<int32_t*>(RowAt(seen, slot));
 }
 
+// 0 for a view that is not there.
+int64_t CheckIds(const TensorView& ids, const char* name) {
+  const int64_t count = ids.empty() ? 0 : ids.dim(0);
+  if (count > 0) CheckVector(ids, name, DType::kInt32, count);
+  return count;
+}
+
 cuda::SeenTable DeviceTable(const TensorView& seen) {
   return {seen.As<int32_t>(), seen.row_stride, seen.dim(0), seen.dim(1)};
 }
@@ -38,26 +45,47 @@ void ApplyBiases(float* logits, int64_t vocab, const PenaltyParams& params, int6
   }
 }
 
+void ApplyBans(float* logits, int64_t vocab, const PenaltyParams& params, int64_t row) {
+  if (params.ban_ids.empty()) return;
+  const int32_t last = params.tokens.As<int32_t>()[params.token_rows.As<int32_t>()[row]];
+  const int32_t end = params.ban_offsets.As<int32_t>()[row + 1];
+  for (int32_t i = params.ban_offsets.As<int32_t>()[row]; i < end; ++i) {
+    const int32_t id = params.ban_ids.As<int32_t>()[i], after = params.ban_after.As<int32_t>()[i];
+    if (id < 0 || id >= vocab || (after >= 0 && after != last)) continue;
+    if (!std::isnan(logits[id])) logits[id] = -std::numeric_limits<float>::infinity();
+  }
+}
+
 }  // namespace
 
 void ResetSeen(const Context& ctx, const TensorView& seen, int64_t slot, const TensorView& prompt_ids,
                const TensorView& output_ids) {
   CheckSeen(seen);
   int32_t* row = SeenRow(seen, slot);
-  const int64_t vocab = seen.dim(1);
-  const int64_t prompt_tokens = prompt_ids.empty() ? 0 : prompt_ids.dim(0);
-  const int64_t output_tokens = output_ids.empty() ? 0 : output_ids.dim(0);
-  if (prompt_tokens > 0) CheckVector(prompt_ids, "prompt_ids", DType::kInt32, prompt_tokens);
-  if (output_tokens > 0) CheckVector(output_ids, "output_ids", DType::kInt32, output_tokens);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&seen});
+    cuda::ClearSeen(DeviceTable(seen), slot, ctx.stream);
+  } else {
+    std::fill(row, row + seen.dim(1), 0);
+  }
+  EnterSeen(ctx, seen, slot, prompt_ids, output_ids);
+}
+
+void EnterSeen(const Context& ctx, const TensorView& seen, int64_t slot, const TensorView& prompt_ids,
+               const TensorView& output_ids) {
+  CheckSeen(seen);
+  int32_t* row = SeenRow(seen, slot);
+  const int64_t prompt_tokens = CheckIds(prompt_ids, "prompt_ids"),
+                output_tokens = CheckIds(output_ids, "output_ids");
   if (OnCuda(ctx)) {
     CheckOnDevice(ctx, {&seen, &prompt_ids, &output_ids});
-    return cuda::ResetSeen(DeviceTable(seen), slot, prompt_ids.As<int32_t>(), prompt_tokens,
+    return cuda::EnterSeen(DeviceTable(seen), slot, prompt_ids.As<int32_t>(), prompt_tokens,
                            output_ids.As<int32_t>(), output_tokens, ctx.stream);
   }
-  std::fill(row, row + vocab, 0);
+  const int64_t vocab = seen.dim(1);
   for (int64_t i = 0; i < prompt_tokens; ++i) {
     const int32_t id = prompt_ids.As<int32_t>()[i];
-    if (id >= 0 && id < vocab) row[id] = kInPrompt;
+    if (id >= 0 && id < vocab) row[id] |= kInPrompt;
   }
   for (int64_t i = 0; i < output_tokens; ++i) {
     const int32_t id = output_ids.As<int32_t>()[i];
@@ -99,7 +127,17 @@ void ApplyPenalties(const Context& ctx, const TensorView& logits, const TensorVi
     CheckVector(params.bias_ids, "bias_ids", DType::kInt32, entries);
     CheckVector(params.bias_values, "bias_values", DType::kFloat32, entries);
   }
+  const int64_t bans = params.ban_ids.empty() ? 0 : params.ban_ids.dim(0);
+  if (bans > 0) {
+    CheckVector(params.ban_offsets, "ban_offsets", DType::kInt32, rows + 1);
+    CheckVector(params.ban_ids, "ban_ids", DType::kInt32, bans);
+    CheckVector(params.ban_after, "ban_after", DType::kInt32, bans);
+    CheckVector(params.tokens, "tokens", DType::kInt32, params.tokens.NumElements());
+    CheckVector(params.token_rows, "token_rows", DType::kInt32, rows);
+  }
   if (OnCuda(ctx)) {
+    CheckOnDevice(
+        ctx, {&params.ban_offsets, &params.ban_ids, &params.ban_after, &params.tokens, &params.token_rows});
     CheckOnDevice(ctx, {&logits, &seen, &params.slots, &params.repetition, &params.presence,
                         &params.frequency, &params.bias_offsets, &params.bias_ids, &params.bias_values});
     cuda::PenaltyArgs args = {};
@@ -114,6 +152,13 @@ void ApplyPenalties(const Context& ctx, const TensorView& logits, const TensorVi
     args.bias_offsets = params.bias_offsets.As<int32_t>();
     args.bias_ids = params.bias_ids.As<int32_t>();
     args.bias_values = params.bias_values.As<float>();
+    if (bans > 0) {
+      args.ban_offsets = params.ban_offsets.As<int32_t>();
+      args.ban_ids = params.ban_ids.As<int32_t>();
+      args.ban_after = params.ban_after.As<int32_t>();
+      args.tokens = params.tokens.As<int32_t>();
+      args.token_rows = params.token_rows.As<int32_t>();
+    }
     return cuda::ApplyPenalties(args, ctx.stream);
   }
   ForRowRanges(ctx, rows, vocab, [&](int64_t begin, int64_t end) {
@@ -126,6 +171,7 @@ void ApplyPenalties(const Context& ctx, const TensorView& logits, const TensorVi
         cpu::Penalize(row, SeenRow(seen, slot), vocab, repetition, presence, frequency);
       }
       ApplyBiases(row, vocab, params, r);
+      ApplyBans(row, vocab, params, r);
     }
   });
 }

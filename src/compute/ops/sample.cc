@@ -185,4 +185,45 @@ void TopLogprobs(const Context& ctx, const TensorView& token_ids, const TensorVi
   });
 }
 
+int64_t TopLogprobsScratchBytes(const Context& ctx, int64_t rows, int64_t max_k) {
+  return OnCuda(ctx) ? cuda::TopLogprobsScratchBytes(rows, max_k) + 64 : 0;
+}
+
+void TokenLogprobs(const Context& ctx, const TensorView& logprobs, const TensorView& logits,
+                   const TensorView& token_ids, int64_t valid_vocab) {
+  CheckLogits(logits, valid_vocab);
+  const int64_t rows = logits.dim(0);
+  CheckVector(logprobs, "logprobs", DType::kFloat32, rows);
+  CheckVector(token_ids, "token_ids", DType::kInt32, rows);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&logprobs, &logits, &token_ids});
+    FD_CHECK(ctx.workspace != nullptr, "TokenLogprobs needs a workspace");
+    const int64_t mark = ctx.workspace->Mark();
+    cuda::TokenLogprobsArgs args = {};
+    args.rows = rows;
+    args.valid_vocab = valid_vocab;
+    args.logits = logits.As<float>();
+    args.logits_stride = logits.row_stride;
+    args.token_ids = token_ids.As<int32_t>();
+    args.logprobs = logprobs.As<float>();
+    args.scratch = ctx.workspace->Take(DType::kUInt8, {cuda::SampleScratchBytes(rows)}).data;
+    cuda::TokenLogprobs(args, ctx.stream);
+    return ctx.workspace->Release(mark);
+  }
+  ForRowRanges(ctx, rows, kMinForkElements, [&](int64_t begin, int64_t end) {
+    const cpu::SampleKernels& kernels = cpu::GetSampleKernels();
+    for (int64_t r = begin; r < end; ++r) {
+      const auto* row = reinterpret_cast<const float*>(RowAt(logits, r));
+      const int32_t token = token_ids.As<int32_t>()[r];
+      float* out = logprobs.As<float>() + r;
+      *out = std::numeric_limits<float>::quiet_NaN();
+      if (token < 0 || token >= valid_vocab) continue;
+      const float max = kernels.max(row, valid_vocab);
+      if (std::isnan(max)) continue;
+      const float largest = std::fmin(max, std::numeric_limits<float>::max());
+      *out = LogProb(row[token], largest, std::log(kernels.weigh(nullptr, row, valid_vocab, largest, 1.0)));
+    }
+  });
+}
+
 }  // namespace fd::ops

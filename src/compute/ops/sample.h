@@ -39,14 +39,27 @@ inline constexpr int64_t kMaxTopLogprobs = 32;
 void TopLogprobs(const Context& ctx, const TensorView& token_ids, const TensorView& logprobs,
                  const TensorView& logits, const TensorView& k, int64_t valid_vocab);
 
+// What TopLogprobs takes from ctx.workspace.
+int64_t TopLogprobsScratchBytes(const Context& ctx, int64_t rows, int64_t max_k);
+
+// The log-probability of one token of each row, with the bits that Sample gives for it: where logits are
+// penalised before the draw, and a copy from before says how likely the token was. logprobs float32 [rows],
+// token_ids int32 [rows]; NaN for an id outside [0, valid_vocab) and for a row with a NaN.
+void TokenLogprobs(const Context& ctx, const TensorView& logprobs, const TensorView& logits,
+                   const TensorView& token_ids, int64_t valid_vocab);
+
 // Penalties need to know what a sequence has seen: int32 [slots, vocab], one slot for each sequence that has
 // penalties, rows may be strided. Bit 31 of seen[slot][token]: the token occurs in the prompt; the other
 // bits: how often it was generated. The owner hands out slots; a slot below 0 stands for none, and its row
-// costs nothing. Ids outside [0, vocab) are passed over everywhere. All three ops can be captured in a graph.
+// costs nothing. Ids outside [0, vocab) are passed over everywhere. All four ops can be captured in a graph.
 
 // Forgets what the slot held; enters a prompt and what was generated already (by a sequence that goes on
 // after a preemption). prompt_ids, output_ids int32, vectors, may be empty.
 void ResetSeen(const Context& ctx, const TensorView& seen, int64_t slot, const TensorView& prompt_ids,
+               const TensorView& output_ids);
+
+// Enters more of either without forgetting: what one chunk of a prompt holds.
+void EnterSeen(const Context& ctx, const TensorView& seen, int64_t slot, const TensorView& prompt_ids,
                const TensorView& output_ids);
 
 // Counts token_ids[r] as generated in slots[r]. slots, token_ids int32 [rows].
@@ -62,13 +75,22 @@ struct PenaltyParams {
   TensorView bias_offsets;  // int32 [rows + 1]: row r has entries [bias_offsets[r], bias_offsets[r + 1])
   TensorView bias_ids;      // int32 [entries]; within a row each token once at most
   TensorView bias_values;   // float32 [entries]; -infinity = banned
+  // Bans, after the biases; all five empty where there are none. Row r has entries [ban_offsets[r],
+  // ban_offsets[r + 1]), a token may stand there more than once. Entry i holds where ban_after[i] is -1 or
+  // the last token of the row, tokens[token_rows[r]]: a word of several tokens may not be completed, and the
+  // host need not know that last token, which may have been drawn in the step before.
+  TensorView ban_offsets = {};  // int32 [rows + 1]
+  TensorView ban_ids = {};      // int32 [entries]
+  TensorView ban_after = {};    // int32 [entries]
+  TensorView tokens = {};       // int32 [tokens of the step]
+  TensorView token_rows = {};   // int32 [rows]
 };
 
 // In place, before Sample and after TopLogprobs: a token of prompt or output has its logit divided by
 // repetition when above 0, else multiplied; then, if generated c > 0 times, minus c * frequency + presence;
-// then plus its bias (golden/README "sampling"). Each operation rounded to float32. Banned is -infinity
-// whatever it was but NaN. logits float32 [rows, >= vocab], rows may be strided; columns from vocab on are
-// left alone.
+// then plus its bias (golden/README "sampling"), then the bans. Each operation rounded to float32. Banned is
+// -infinity whatever it was but NaN. logits float32 [rows, >= vocab], rows may be strided; columns from vocab
+// on are left alone.
 void ApplyPenalties(const Context& ctx, const TensorView& logits, const TensorView& seen,
                     const PenaltyParams& params);
 

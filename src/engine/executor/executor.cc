@@ -26,10 +26,16 @@ int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOption
   int64_t bytes = StepInputs::DeviceBytes(options);
   bytes += Arena::PaddedBytes(seqs * config.vocab_size * DTypeBytes(DType::kFloat32));
   bytes += Arena::PaddedBytes(2 * seqs * DTypeBytes(DType::kInt32));
+  bytes += ControlledSampler::DeviceBytes(config, options);
   if (config.vision) {
     bytes += Arena::PaddedBytes(options.max_num_batched_tokens * config.hidden_size * DTypeBytes(dtype));
   }
   return bytes;
+}
+
+int64_t SampleStepScratchBytes(const ops::Context& ctx, const ModelConfig& config,
+                               const EngineOptions& options) {
+  return ControlledSampler::ScratchBytes(ctx, config, options);
 }
 
 int64_t EncoderSlabBytes(const ModelConfig& config, DType dtype, const EngineOptions& options) {
@@ -63,6 +69,7 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
       fault_step_(FaultStep()),
       kv_(MakeKvStorage(model.config(), model.dtype(), ctx, options.num_kv_pages)),
       inputs_(ctx, options, kSlots),
+      controls_(ctx, model.config(), options, kSlots),
       encoder_slab_(model, ctx, options) {
   const ModelConfig& config = model.config();
   const int64_t seqs = options.MaxStepSequences();
@@ -75,6 +82,7 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
   for (int i = 0; i < kSlots; ++i) {
     slots_.emplace_back();
     slots_.back().results = Tensor::Staging(ctx.device, DType::kInt32, {2, seqs});
+    slots_.back().top_results = ControlledSampler::HostResults(ctx, options);
     Slot& slot = slots_.back();
     for (ops::Event* event : {&slot.begin, &slot.end, &slot.done, &slot.encode_begin, &slot.encode_end})
       *event = ops::Event(ctx);
@@ -131,10 +139,16 @@ void Executor::Launch(const StepPlan& plan) {
   slot.step = plan.step;
   slot.status = OkStatus();
   slot.requests.clear();
+  slot.top_counts.clear();
   slot.encodes = !plan.encodes.empty();
   slot.encode_host_ms = 0;
   for (const SequenceStep& s : plan.sequences) {
     if (s.samples) slot.requests.push_back(s.request_id);
+  }
+  if (ControlledSampler::WantsTopLogprobs(plan)) {
+    for (const SequenceStep& s : plan.sequences) {
+      if (s.samples) slot.top_counts.push_back(s.controls ? std::max(s.controls->top_logprobs, 0) : 0);
+    }
   }
   in_flight_.push_back(index);
   try {
@@ -167,18 +181,55 @@ void Executor::PlaceMedia(const StepPlan& plan) {
 }
 
 // Everything between the inputs and the drawn tokens, on the device alone.
-void Executor::Compute() {
+// samples: else the logits are left for SampleWithControls.
+void Executor::Compute(bool samples) {
   ForwardBatch& batch = inputs_.batch();
-  const int64_t outputs = inputs_.num_outputs(), seqs = logits_.view().dim(0);
-  const TensorView drawn = results_.view().Reshape({2 * seqs}).Rows(0, seqs);
-  TensorView logprobs = results_.view().Reshape({2 * seqs}).Rows(seqs, seqs);
-  logprobs.dtype = DType::kFloat32;
-  ops::TakeDrawnTokens(ctx_, batch.token_ids, inputs_.token_sources(), drawn);
+  const int64_t outputs = inputs_.num_outputs();
+  ops::TakeDrawnTokens(ctx_, batch.token_ids, inputs_.token_sources(), Drawn());
   const TensorView logits = logits_.view().Rows(0, outputs);
   model_.Forward(ctx_, logits, batch, kv_);
-  if (outputs == 0) return;
-  ops::Sample(ctx_, drawn.Rows(0, outputs), logprobs.Rows(0, outputs), logits, inputs_.sample_params(),
+  if (outputs == 0 || !samples) return;
+  ops::Sample(ctx_, Drawn().Rows(0, outputs), Logprobs().Rows(0, outputs), logits, inputs_.sample_params(),
               valid_vocab_);
+}
+
+TensorView Executor::Drawn() const {
+  const int64_t seqs = logits_.view().dim(0);
+  return results_.view().Reshape({2 * seqs}).Rows(0, seqs);
+}
+
+TensorView Executor::Logprobs() const {
+  const int64_t seqs = logits_.view().dim(0);
+  TensorView logprobs = results_.view().Reshape({2 * seqs}).Rows(seqs, seqs);
+  logprobs.dtype = DType::kFloat32;
+  return logprobs;
+}
+
+// After the logits of the step's sequences are there. sampled: tokens were drawn from them as they are, as a
+// recorded step does; then that stands unless somebody edits them.
+void Executor::SampleWithControls(const StepPlan& plan, int index, bool sampled) {
+  if (plan.num_outputs == 0) return;
+  const bool edits = ControlledSampler::EditsLogits(plan);
+  if (!edits && !ControlledSampler::WantsTopLogprobs(plan)) {
+    FD_CHECK(sampled, "a step that draws nothing");
+    return;
+  }
+  const int64_t outputs = plan.num_outputs;
+  const ops::SampleParams& all = inputs_.sample_params();
+  const ops::SampleParams params = {all.temperature.Rows(0, outputs), all.top_k.Rows(0, outputs),
+                                    all.top_p.Rows(0, outputs),       all.min_p.Rows(0, outputs),
+                                    all.seed.Rows(0, outputs),        all.position.Rows(0, outputs)};
+  const ControlledSampler::Rows rows = {logits_.view().Rows(0, outputs),
+                                        Drawn().Rows(0, outputs),
+                                        Logprobs().Rows(0, outputs),
+                                        inputs_.batch().token_ids,
+                                        inputs_.batch().logits_rows.Rows(0, outputs),
+                                        params};
+  controls_.Upload(ctx_, plan, index);
+  controls_.TopLogprobs(ctx_, plan, rows, valid_vocab_);
+  if (edits) controls_.Sample(ctx_, plan, rows, valid_vocab_);
+  if (!slots_[static_cast<size_t>(index)].top_counts.empty())
+    ops::Copy(ctx_, slots_[static_cast<size_t>(index)].top_results, controls_.top_results());
 }
 
 void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
@@ -190,13 +241,18 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (const DecodeGraph* decode = GraphFor(plan)) {
     inputs_.Upload(ctx_, plan, index, decode->rows);
     slot.begin.Record(ctx_);
+    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     decode->graph.Launch(ctx_);
+    SampleWithControls(plan, index, true);
   } else {
     inputs_.Upload(ctx_, plan, index);
     slot.begin.Record(ctx_);
     Encode(plan, slot);
     PlaceMedia(plan);
-    Compute();
+    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
+    const bool edits = ControlledSampler::EditsLogits(plan);
+    Compute(!edits);
+    SampleWithControls(plan, index, !edits);
   }
   slot.end.Record(ctx_);
   if (const int64_t overflows = ctx_.workspace->overflows(); overflows > workspace_overflows_) {
@@ -241,7 +297,11 @@ StepResult Executor::Wait() {
   for (size_t row = 0; row < slot.requests.size(); ++row) {
     float logprob;
     std::memcpy(&logprob, words + seqs + static_cast<int64_t>(row), sizeof(logprob));
-    result.tokens.push_back({slot.requests[row], words[row], logprob});
+    result.tokens.push_back({slot.requests[row], words[row], logprob, {}});
+    if (row < slot.top_counts.size() && slot.top_counts[row] > 0) {
+      result.tokens.back().top_logprobs =
+          ControlledSampler::TopOf(slot.top_results, static_cast<int64_t>(row), slot.top_counts[row]);
+    }
   }
   return result;
 }

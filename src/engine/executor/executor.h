@@ -9,6 +9,7 @@
 
 #include "compute/ops/stream.h"
 #include "compute/ops/upload.h"
+#include "engine/executor/controlled_sampler.h"
 #include "engine/executor/encoder_slab.h"
 #include "engine/executor/step_inputs.h"
 #include "engine/plan/options.h"
@@ -21,6 +22,9 @@ namespace fd {
 // inputs, logits, embeddings of media rows; EncoderSlabBytes: encoder outputs. For the memory plan.
 int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOptions& options);
 int64_t EncoderSlabBytes(const ModelConfig& config, DType dtype, const EngineOptions& options);
+// Scratch of drawing the tokens of the largest step, of ctx.workspace.
+int64_t SampleStepScratchBytes(const ops::Context& ctx, const ModelConfig& config,
+                               const EngineOptions& options);
 // Scratch of a step that encodes as much as one may, of ctx.workspace.
 int64_t EncodeStepScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType dtype,
                                const EngineOptions& options);
@@ -51,6 +55,8 @@ class Executor {
  private:
   static constexpr int kSlots = 3;
   struct Slot {
+    Tensor top_results;               // host, as ControlledSampler::top_results
+    std::vector<int32_t> top_counts;  // of each request, how many of them; empty: of none
     Tensor results;  // host, int32 [2, step sequences]: token ids, then bits of log-probabilities
     ops::Event begin, end, done, encode_begin, encode_end;
     bool encodes = false;
@@ -65,7 +71,10 @@ class Executor {
   };
 
   void Run(const StepPlan& plan, Slot& slot, int index);
-  void Compute();
+  void Compute(bool samples = true);
+  void SampleWithControls(const StepPlan& plan, int index, bool sampled);
+  TensorView Drawn() const;
+  TensorView Logprobs() const;
   void Encode(const StepPlan& plan, Slot& slot);
   void PlaceMedia(const StepPlan& plan);
   const DecodeGraph* GraphFor(const StepPlan& plan) const;
@@ -78,6 +87,7 @@ class Executor {
   const int64_t fault_step_;  // FASTDEPLOY_INJECT_DEVICE_ERROR: the device is lost in this step; 0: never
   KvStorage kv_;
   StepInputs inputs_;
+  ControlledSampler controls_;
   EncoderSlab encoder_slab_;
   Tensor media_embeddings_;  // [max_num_batched_tokens, hidden] act; empty for text models
   Tensor logits_;            // float32 [step sequences, vocab]

@@ -26,6 +26,10 @@ struct EngineOptions {
   int64_t max_encoder_batch_tokens = 2048;
   bool overlap = false;      // a step is planned while the one before runs
   bool cuda_graphs = false;  // steps of decodes alone are recorded once and replayed
+  // What a request may ask of sampling; the buffers of a step are as large as that for every sequence.
+  int64_t max_logit_bias = 1024;     // tokens with a bias
+  int64_t max_banned_tokens = 1024;  // tokens of bad words, and with min_tokens end and stop tokens
+  int64_t max_logprobs = 20;         // likeliest tokens at each place; at most ops::kMaxTopLogprobs
   // Ids at or above it are never drawn (a model may have more logits than its tokenizer has tokens); 0: all.
   int64_t sampled_vocab_size = 0;
 

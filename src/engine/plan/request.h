@@ -26,6 +26,27 @@ struct SamplingParams {
   int64_t max_tokens = 0;  // at least 1
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;  // besides the model's end tokens
+  // Penalties: of tokens of prompt and output; of what was generated, once and for each time.
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  std::vector<std::pair<int32_t, float>> logit_bias;  // each token once
+  // Token sequences that the output may not complete; each has at least one token.
+  std::vector<std::vector<int32_t>> bad_words;
+  int64_t min_tokens = 0;  // no end token and none of stop_token_ids before so many tokens were generated
+  // Log-probabilities under the raw logits (before penalties and temperature): -1 = nobody reads them, 0 = of
+  // the drawn tokens, n = also of the n likeliest at each place.
+  int32_t top_logprobs = -1;
+
+  bool HasPenalties() const {
+    return repetition_penalty != 1.0f || presence_penalty != 0.0f || frequency_penalty != 0.0f;
+  }
+};
+
+// A token and its log-probability.
+struct TokenLogprob {
+  int32_t token_id = -1;
+  float logprob = 0.0f;
 };
 
 // Pixels that never change and belong to everyone who holds a copy: the same picture may stand in several
@@ -70,12 +91,13 @@ struct TokenEvent {
   RequestId request_id = 0;
   std::vector<int32_t>
       token_ids;  // new since the last event; an end token that stopped the sequence is included
-  std::vector<float> logprobs;                // as many; natural log
-  std::optional<FinishReason> finish_reason;  // set in the last event, and only there
-  bool stopped_by_end_token = false;          // the last id is an end or stop token: not part of the text
-  Status error;                               // with kError
-  int64_t cached_tokens = 0;                  // prompt tokens taken from a cache
-  Clock::time_point scheduled_at{};           // first time in a step
+  std::vector<float> logprobs;                          // as many; natural log under the raw logits
+  std::vector<std::vector<TokenLogprob>> top_logprobs;  // as many where top_logprobs > 0, likeliest first
+  std::optional<FinishReason> finish_reason;            // set in the last event, and only there
+  bool stopped_by_end_token = false;  // the last id is an end or stop token: not part of the text
+  Status error;                       // with kError
+  int64_t cached_tokens = 0;          // prompt tokens taken from a cache
+  Clock::time_point scheduled_at{};   // first time in a step
 };
 using TokenSink = std::function<void(TokenEvent&&)>;
 

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/plan/request.h"
@@ -26,6 +28,31 @@ struct MediaSlice {
   int64_t count = 0;
 };
 
+// A token that may not be drawn: always (after -1), or where the sequence's last token is `after`.
+struct TokenBan {
+  int32_t token_id = -1;
+  int32_t after = -1;
+};
+
+// What a sequence wants of sampling beyond SequenceStep's own fields. Without any of it there is none.
+struct SequenceControls {
+  // Its record of seen tokens (ops::SeenTokens), for penalties; -1: it needs none. Of the chunk, tokens from
+  // enter_begin on have not been entered yet, the first enter_prompt of those as prompt.
+  int32_t seen_slot = -1;
+  bool reset_seen = false;  // forget whoever had the slot before
+  int64_t enter_begin = 0;  // relative to the chunk; the chunk's length when there is nothing to enter
+  int64_t enter_prompt = 0;
+  // Only when it samples:
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  std::vector<std::pair<int32_t, float>> biases;
+  std::vector<TokenBan> bans;
+  int32_t top_logprobs = -1;  // as in SamplingParams
+
+  bool EditsLogits() const { return seen_slot >= 0 || !biases.empty() || !bans.empty(); }
+};
+
 struct SequenceStep {
   RequestId request_id = 0;
   std::vector<int32_t> token_ids;  // new tokens of this step: a prefill chunk or one decode token
@@ -44,7 +71,8 @@ struct SequenceStep {
   float top_p = 1.0f;
   float min_p = 0.0f;
   uint64_t seed = 0;
-  int64_t sample_position = 0;  // sequence index of the token to draw
+  int64_t sample_position = 0;               // sequence index of the token to draw
+  std::optional<SequenceControls> controls;  // also of a chunk that does not sample, to enter what it holds
 };
 
 struct StepPlan {
@@ -68,6 +96,7 @@ struct StepResult {
     RequestId request_id = 0;
     int32_t token_id = -1;  // -1: the logits held a NaN
     float logprob = 0.0f;
+    std::vector<TokenLogprob> top_logprobs;  // of who asked
   };
   std::vector<Token> tokens;  // one for each sequence that samples, in plan order
   Status status;              // not ok: the step failed; no tokens

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "engine/scheduler/controls.h"
 
 namespace fd {
 namespace {
@@ -89,11 +90,17 @@ Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions&
   return OkStatus();
 }
 
-Scheduler::Scheduler(const EngineOptions& options)
-    : options_(options), pages_(options.num_kv_pages), encoder_slots_(options.EncoderSlabTokens()) {
+Scheduler::Scheduler(const EngineOptions& options, std::vector<int32_t> end_tokens)
+    : options_(options),
+      end_tokens_(std::move(end_tokens)),
+      pages_(options.num_kv_pages),
+      encoder_slots_(options.EncoderSlabTokens()) {
   FD_CHECK_GE(options.max_num_seqs, 1);
   FD_CHECK_GE(options.max_num_batched_tokens, 1);
   running_.reserve(options.max_num_seqs);
+  for (int64_t slot = options.MaxStepSequences(); slot-- > 0;) {
+    free_seen_slots_.push_back(static_cast<int32_t>(slot));
+  }
 }
 
 void Scheduler::Add(GenerateRequest request) {
@@ -116,6 +123,7 @@ void Scheduler::Remove(RequestId id) {
   FD_CHECK(sequence != nullptr, "no sequence ", id);
   by_id_.erase(id);
   UnpinMedia(*sequence);
+  FreeSeenSlot(*sequence);
   pages_.Free(sequence->block_table);
   auto is_it = [sequence](const std::unique_ptr<Sequence>& s) { return s.get() == sequence; };
   if (std::erase_if(running_, is_it) == 0) std::erase_if(waiting_, is_it);
@@ -176,6 +184,12 @@ void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
     const int64_t needed = PagesForTokens(sequence.num_tokens());
     if (needed + num_running() > pages_.free_pages()) return;
     FD_CHECK(pages_.Allocate(needed, sequence.block_table));
+    if (sequence.request.sampling.HasPenalties()) {
+      FD_CHECK(!free_seen_slots_.empty(), "more sequences run than can");
+      sequence.seen_slot = free_seen_slots_.back();
+      free_seen_slots_.pop_back();
+      sequence.seen_tokens = 0;
+    }
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
     PlanPrefill(sequence, plan, budget);
@@ -199,6 +213,8 @@ void Scheduler::PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan,
   const int64_t count = static_cast<int64_t>(step.token_ids.size());
   FD_CHECK_LE(count, budget.tokens, "a step beyond max_num_batched_tokens");
   budget.tokens -= count;
+  step.controls =
+      PlanControls(sequence, step.context_tokens - count, step.context_tokens, step.samples, end_tokens_);
   plan.sequences.push_back(std::move(step));
   sequence.computed_tokens += count;
   if (!plan.sequences.back().samples) return;
@@ -266,11 +282,19 @@ void Scheduler::PreemptNewest() {
   std::unique_ptr<Sequence> sequence = std::move(running_.back());
   running_.pop_back();
   UnpinMedia(*sequence);
+  FreeSeenSlot(*sequence);
   pages_.Free(sequence->block_table);
   sequence->computed_tokens = 0;
   sequence->next_media = 0;  // it needs all its pictures again
   waiting_.push_front(std::move(sequence));
   ++num_preemptions_;
+}
+
+// Steps run in order, so whoever gets the slot clears it after the last step that reads it.
+void Scheduler::FreeSeenSlot(Sequence& sequence) {
+  if (sequence.seen_slot < 0) return;
+  free_seen_slots_.push_back(sequence.seen_slot);
+  sequence.seen_slot = -1;
 }
 
 // The item that computed_tokens lies inside of, if it does.
@@ -297,6 +321,8 @@ void Scheduler::CheckIdle() const {
   FD_CHECK(by_id_.empty());
   FD_CHECK_EQ(encoder_slots_.pins(), 0, "an encoder output is pinned by nobody");
   encoder_slots_.CheckAccounting();
+  FD_CHECK_EQ(static_cast<int64_t>(free_seen_slots_.size()), options_.MaxStepSequences(),
+              "a record of seen tokens belongs to nobody");
   pages_.CheckAccounting();
   FD_CHECK_EQ(pages_.used_pages(), 0, "pages used without a sequence");
 }

@@ -38,7 +38,8 @@ Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions&
 
 class Scheduler {
  public:
-  explicit Scheduler(const EngineOptions& options);
+  // end_tokens: the model's, which min_tokens keeps away.
+  explicit Scheduler(const EngineOptions& options, std::vector<int32_t> end_tokens = {});
 
   // At the back of the queue. CheckFits holds; the id is not in use.
   void Add(GenerateRequest request);
@@ -85,9 +86,12 @@ class Scheduler {
                     std::vector<MediaSlice>& slices);
   int64_t RowsFor(const std::shared_ptr<const MediaItem>& item, StepPlan& plan, StepBudget& budget);
   void PreemptNewest();
+  void FreeSeenSlot(Sequence& sequence);
   void UnpinMedia(Sequence& sequence);
 
   const EngineOptions options_;
+  const std::vector<int32_t> end_tokens_;
+  std::vector<int32_t> free_seen_slots_;  // of records of seen tokens, one for each sequence that can run
   PagePool pages_;
   EncoderSlots encoder_slots_;
   std::deque<std::unique_ptr<Sequence>> waiting_;   // oldest first

@@ -21,8 +21,12 @@ struct Sequence {
   int64_t pending_tokens = 0;
   int32_t pending_row = -1;
   std::vector<int32_t> block_table;
-  int64_t next_media = 0;             // first media item not wholly computed
-  int64_t media_row = -1;             // computed_tokens lies inside it: its pinned rows in the encoder slab
+  int64_t next_media = 0;  // first media item not wholly computed
+  int64_t media_row = -1;  // computed_tokens lies inside it: its pinned rows in the encoder slab
+  // With penalties, while it runs: its record of seen tokens on the device, and how many of its tokens
+  // (pending ones included) are entered there once the planned steps have run.
+  int32_t seen_slot = -1;
+  int64_t seen_tokens = 0;
   int64_t counted_prompt_tokens = 0;  // prompt tokens computed at least once, for the statistics
   Clock::time_point scheduled_at{};   // first time in a step
 

@@ -244,6 +244,13 @@ Status ReadGenerationConfig(const Json& json, ModelConfig& c) {
   if (r.Has("temperature")) c.default_temperature = static_cast<float>(r.Number("temperature", 0.0, 100.0));
   if (r.Has("top_p")) c.default_top_p = static_cast<float>(r.Number("top_p", 0.0, 1.0));
   if (r.Has("top_k")) c.default_top_k = static_cast<int32_t>(r.Int("top_k", {0, 1 << 24}));
+  const auto read = [&](const char* key, double low, double high, std::optional<float>* out) {
+    if (r.Has(key)) *out = static_cast<float>(r.Number(key, low, high));
+  };
+  read("min_p", 0.0, 1.0, &c.default_min_p);
+  read("repetition_penalty", 1e-3, 100.0, &c.default_repetition_penalty);
+  read("presence_penalty", -2.0, 2.0, &c.default_presence_penalty);
+  read("frequency_penalty", -2.0, 2.0, &c.default_frequency_penalty);
   return status;
 }
 

@@ -66,6 +66,10 @@ struct ModelConfig {
   std::optional<float> default_temperature;
   std::optional<float> default_top_p;
   std::optional<int32_t> default_top_k;
+  std::optional<float> default_min_p;
+  std::optional<float> default_repetition_penalty;
+  std::optional<float> default_presence_penalty;
+  std::optional<float> default_frequency_penalty;
   // As config.json has it: how weights are quantised or to be (model/weights/quantization_config.h).
   std::optional<Json> quantization_config;
   bool operator==(const ModelConfig&) const = default;

@@ -167,6 +167,11 @@ class ScriptedEngine {
     const int32_t id = ends ? ByteTokenizer::kEnd : script_[static_cast<size_t>(r.generated % length)];
     ++r.generated;
     event.token_ids = {id};
+    event.logprobs = {-0.5f};
+    if (const int32_t top = r.request.sampling.top_logprobs; top > 0) {
+      event.top_logprobs = {{{id, -0.5f}, {'?', -1.5f}, {0xe2, -2.5f}}};
+      if (top < 3) event.top_logprobs[0].resize(static_cast<size_t>(top));
+    }
     const auto& stops = r.request.sampling.stop_token_ids;
     if (ends || std::find(stops.begin(), stops.end(), id) != stops.end()) {
       event.finish_reason = FinishReason::kStop;

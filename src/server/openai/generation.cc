@@ -86,7 +86,9 @@ struct Generation::Choice {
   std::string reasoning_content;
   std::string content;
   std::vector<int32_t> token_ids;
+  std::vector<LogprobEntry> logprobs;
   std::string finish_reason;
+  int64_t logprob_offset = 0;  // characters of the tokens so far
 
   Delta pending;  // with max_streaming_response_tokens
   int64_t pending_tokens = 0;
@@ -222,6 +224,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
   g->continuous_usage_ = fields.continuous_usage;
   g->return_token_ids_ = fields.return_token_ids;
   g->echo_ = fields.echo;
+  g->top_logprobs_ = fields.sampling.top_logprobs;
   g->tokens_per_chunk_ = fields.stream ? fields.tokens_per_chunk : 1;
   g->arrived_at_ = arrived_at;
   g->ignored_fields_ = std::move(d.ignored_fields);
@@ -338,6 +341,12 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     ++choice.pending_tokens;
     if (return_token_ids_) delta.token_ids.push_back(token_id);
     if (event.stopped_by_end_token && i + 1 == event.token_ids.size()) break;
+    if (top_logprobs_ >= 0 && i < event.logprobs.size()) {
+      static const std::vector<TokenLogprob> kNone;
+      delta.logprobs.push_back(MakeLogprobEntry(*service_->tokenizer, token_id, event.logprobs[i],
+                                                i < event.top_logprobs.size() ? event.top_logprobs[i] : kNone,
+                                                choice.skip_special, &choice.logprob_offset));
+    }
     AppendText(choice, token_id, delta);
     if (choice.detokenizer->stopped()) {
       delta.finish_reason = "stop";
@@ -361,6 +370,7 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     choice.reasoning_content += out.reasoning_content;
     choice.content += out.content;
     choice.token_ids.insert(choice.token_ids.end(), out.token_ids.begin(), out.token_ids.end());
+    choice.logprobs.insert(choice.logprobs.end(), out.logprobs.begin(), out.logprobs.end());
   }
   return out;
 }
@@ -424,6 +434,18 @@ std::string Generation::RenderJson() const {
   return out;
 }
 
+void Generation::AppendLogprobs(std::string& out, const std::vector<LogprobEntry>& entries,
+                                bool present) const {
+  out += ",\"logprobs\":";
+  if (top_logprobs_ < 0 || !present) {
+    out += "null";
+  } else if (endpoint_ == ApiEndpoint::kChat) {
+    AppendChatLogprobs(out, entries);
+  } else {
+    AppendCompletionLogprobs(out, entries, top_logprobs_ > 0);
+  }
+}
+
 std::string Generation::ChunkHead() const { return Head("chat.completion.chunk"); }
 
 std::string Generation::FirstChunkJson(int index) const {
@@ -482,7 +504,8 @@ std::vector<std::string> Generation::ChunksJson(int index, const Delta& delta) c
       AppendIds(out, delta.token_ids);
     }
     if (endpoint_ == ApiEndpoint::kChat) out += '}';
-    out += ",\"logprobs\":null,\"finish_reason\":";
+    AppendLogprobs(out, delta.logprobs, with_text && !delta.logprobs.empty());
+    out += ",\"finish_reason\":";
     if (with_finish) {
       AppendJsonString(out, *delta.finish_reason);
     } else {
@@ -498,8 +521,10 @@ std::vector<std::string> Generation::ChunksJson(int index, const Delta& delta) c
     out += '}';
     chunks.push_back(std::move(out));
   };
-  if (!delta.content.empty() || !delta.reasoning_content.empty() || !delta.token_ids.empty())
+  if (!delta.content.empty() || !delta.reasoning_content.empty() || !delta.token_ids.empty() ||
+      !delta.logprobs.empty()) {
     add(true, false);
+  }
   if (delta.finish_reason) add(false, true);
   return chunks;
 }
@@ -540,7 +565,8 @@ std::string Generation::ReplyJson() const {
       AppendIds(out, choice.token_ids);
     }
     if (endpoint_ == ApiEndpoint::kChat) out += '}';
-    out += ",\"logprobs\":null,\"finish_reason\":";
+    AppendLogprobs(out, choice.logprobs, true);
+    out += ",\"finish_reason\":";
     AppendJsonString(out, choice.finish_reason);
     out += '}';
   }

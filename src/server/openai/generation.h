@@ -23,6 +23,7 @@
 #include "base/status.h"
 #include "engine/plan/request.h"
 #include "server/metrics/metrics.h"
+#include "server/openai/logprobs.h"
 #include "server/openai/service.h"
 #include "server/text/detokenizer.h"
 
@@ -35,9 +36,11 @@ struct Delta {
   std::string reasoning_content;
   std::string content;
   std::vector<int32_t> token_ids;            // new since the delta before
+  std::vector<LogprobEntry> logprobs;        // of the tokens of the text, where they are asked for
   std::optional<std::string> finish_reason;  // "stop", "length"; in the choice's last delta, and only there
   bool empty() const {
-    return reasoning_content.empty() && content.empty() && token_ids.empty() && !finish_reason;
+    return reasoning_content.empty() && content.empty() && token_ids.empty() && logprobs.empty() &&
+           !finish_reason;
   }
 };
 
@@ -130,6 +133,7 @@ class Generation {
   // Up to and with "model"; text completions have one object name for both.
   std::string Head(const char* chat_object) const;
   std::string ChunkHead() const;
+  void AppendLogprobs(std::string& out, const std::vector<LogprobEntry>& entries, bool present) const;
   void AppendText(Choice& choice, int32_t token_id, Delta& delta);
   void End(Choice& choice, SequenceOutcome outcome);
 
@@ -149,6 +153,7 @@ class Generation {
   int64_t image_tokens_ = 0;
   int64_t video_tokens_ = 0;
   int64_t tokens_per_chunk_ = 1;
+  int32_t top_logprobs_ = -1;  // as in SamplingParams
   Clock::time_point arrived_at_;
   std::vector<std::unique_ptr<Choice>> choices_;  // by index
   int64_t unfinished_ = 0;

@@ -7,6 +7,7 @@
 #include "base/strings.h"
 #include "server/openai/errors.h"
 #include "server/openai/fields.h"
+#include "server/openai/sampling_fields.h"
 
 namespace fd {
 namespace {
@@ -35,17 +36,7 @@ struct ComingField {
 };
 
 constexpr ComingField kComing[] = {
-    {"frequency_penalty", [](const Json& v) { return IsNumber(v, 0); }, "0"},
-    {"presence_penalty", [](const Json& v) { return IsNumber(v, 0); }, "0"},
-    {"repetition_penalty", [](const Json& v) { return IsNumber(v, 1); }, "1"},
-    {"min_tokens", [](const Json& v) { return IsNumber(v, 0); }, "0"},
-    {"logit_bias", IsEmptyObject, "{}"},
-    {"bad_words", IsEmptyArray, "[]"},
-    {"bad_words_token_ids", IsEmptyArray, "[]"},
     {"allowed_token_ids", nullptr, nullptr},
-    {"logits_processors_args", IsEmptyObject, "{}"},
-    {"logprobs", IsFalse, "false"},
-    {"top_logprobs", [](const Json& v) { return IsNumber(v, 0); }, "0"},
     {"prompt_logprobs", nullptr, nullptr},
     {"include_draft_logprobs", IsFalse, "false"},
     {"temp_scaled_logprobs", IsFalse, "false"},
@@ -208,10 +199,6 @@ StatusOr<std::string> ReadModelName(const Service& service, const JsonObject& bo
 StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint, const JsonObject& body) {
   RequestFields out;
   FD_RETURN_IF_ERROR(ReadNames(service, body, out));
-  // Their types and ranges are checked whether they are honoured or not.
-  FD_RETURN_IF_ERROR(ReadNumber(body, "frequency_penalty", -2, 2).status());
-  FD_RETURN_IF_ERROR(ReadNumber(body, "presence_penalty", -2, 2).status());
-  FD_RETURN_IF_ERROR(ReadNumber(body, "repetition_penalty", 0, 100).status());
   FD_RETURN_IF_ERROR(RefuseComingFields(body));
   FD_RETURN_IF_ERROR(ReadSampling(service, body, out));
   FD_RETURN_IF_ERROR(ReadStops(service, body, out));
@@ -230,6 +217,7 @@ StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint,
   FD_ASSIGN_OR_RETURN(auto max_completion_tokens,
                       ReadInteger(body, "max_completion_tokens", 1, service.max_model_len));
   out.max_tokens = max_completion_tokens ? max_completion_tokens : max_tokens;
+  FD_RETURN_IF_ERROR(ReadSamplingControls(service, endpoint, body, out));
   FD_ASSIGN_OR_RETURN(auto return_token_ids, ReadBool(body, "return_token_ids"));
   out.return_token_ids = return_token_ids.value_or(false);
   FD_ASSIGN_OR_RETURN(auto skip_special, ReadBool(body, "skip_special_tokens"));

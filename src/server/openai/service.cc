@@ -11,6 +11,10 @@ GenerationDefaults DefaultsOf(const ModelConfig& config) {
   if (config.default_temperature) d.temperature = *config.default_temperature;
   if (config.default_top_p) d.top_p = *config.default_top_p;
   if (config.default_top_k) d.top_k = *config.default_top_k;
+  if (config.default_min_p) d.min_p = *config.default_min_p;
+  if (config.default_repetition_penalty) d.repetition_penalty = *config.default_repetition_penalty;
+  if (config.default_presence_penalty) d.presence_penalty = *config.default_presence_penalty;
+  if (config.default_frequency_penalty) d.frequency_penalty = *config.default_frequency_penalty;
   return d;
 }
 

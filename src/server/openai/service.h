@@ -40,6 +40,9 @@ struct RequestLimits {
   int64_t max_stop_strings = 16;     // --max-stop-strings (OpenAI: 4, FastDeploy: 5)
   int64_t max_stop_bytes = 1024;     // --max-stop-bytes: each string
   int64_t max_stop_token_ids = 128;  // --max-stop-token-ids
+  int64_t max_logit_bias = 1024;     // --max-logit-bias: tokens with a bias
+  int64_t max_banned_tokens = 1024;  // --max-banned-tokens: tokens of bad words
+  int64_t max_logprobs = 20;         // --max-logprobs: likeliest tokens at each place
   int64_t max_tools = 128;           // --max-tools
   int64_t images_per_prompt = 1;     // --limit-mm-per-prompt '{"image": 1}'
   int64_t videos_per_prompt = 1;     // --limit-mm-per-prompt '{"video": 1}'
@@ -51,6 +54,9 @@ struct GenerationDefaults {
   float top_p = 0.7f;
   int32_t top_k = 0;
   float min_p = 0.0f;
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
 };
 GenerationDefaults DefaultsOf(const ModelConfig& config);
 

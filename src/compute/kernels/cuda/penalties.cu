@@ -45,7 +45,10 @@ __global__ void __launch_bounds__(kThreads) Penalize(PenaltyArgs a) {
   const bool penalized =
       HasSlot(a.seen, slot) && (repetition != 1.0f || presence != 0.0f || frequency != 0.0f);
   const bool biased = bias_begin < bias_end;
-  if (!penalized && !biased) return;
+  const int ban_begin = a.ban_offsets == nullptr ? 0 : a.ban_offsets[r],
+            ban_end = a.ban_offsets == nullptr ? 0 : a.ban_offsets[r + 1];
+  const bool banned = ban_begin < ban_end;
+  if (!penalized && !biased && !banned) return;
   float* logits = a.logits + r * a.logits_stride;
   const int vocab = static_cast<int>(a.seen.vocab);
   const int begin = static_cast<int>(blockIdx.x) * kPerBlock, end = min(begin + kPerBlock, vocab);
@@ -83,14 +86,22 @@ __global__ void __launch_bounds__(kThreads) Penalize(PenaltyArgs a) {
       for (int i = begin + thread; i < end; i += kThreads) penalize(i, seen[i]);
     }
   }
-  if (!biased) return;
+  if (!biased && !banned) return;
   __syncthreads();  // a bias goes on top of the penalty
   for (int i = bias_begin + thread; i < bias_end; i += kThreads) {
     const int id = a.bias_ids[i];
     if (id < begin || id >= end) continue;
     const float bias = a.bias_values[i], x = logits[id];
-    const bool banned = bias == -INFINITY && !isnan(x);
-    logits[id] = banned ? -INFINITY : __fadd_rn(x, bias);
+    const bool forbids = bias == -INFINITY && !isnan(x);
+    logits[id] = forbids ? -INFINITY : __fadd_rn(x, bias);
+  }
+  if (!banned) return;
+  __syncthreads();  // and a ban on top of everything; two of one token write the same
+  const int last = a.tokens[a.token_rows[r]];
+  for (int i = ban_begin + thread; i < ban_end; i += kThreads) {
+    const int id = a.ban_ids[i], after = a.ban_after[i];
+    if (id < begin || id >= end || (after >= 0 && after != last)) continue;
+    if (!isnan(logits[id])) logits[id] = -INFINITY;
   }
 }
 
@@ -100,12 +111,16 @@ unsigned Blocks(int64_t items, int64_t per_block) {
 
 }  // namespace
 
-void ResetSeen(const SeenTable& seen, int64_t slot, const int32_t* prompt_ids, int64_t prompt_tokens,
-               const int32_t* output_ids, int64_t output_tokens, void* stream) {
+void ClearSeen(const SeenTable& seen, int64_t slot, void* stream) {
   int32_t* row = seen.data + slot * seen.stride;
   FD_CUDA_CHECK(cudaMemsetAsync(row, 0, static_cast<size_t>(seen.vocab) * sizeof(int32_t), AsStream(stream)));
+}
+
+void EnterSeen(const SeenTable& seen, int64_t slot, const int32_t* prompt_ids, int64_t prompt_tokens,
+               const int32_t* output_ids, int64_t output_tokens, void* stream) {
   const int64_t tokens = prompt_tokens + output_tokens;
   if (tokens == 0) return;
+  int32_t* row = seen.data + slot * seen.stride;
   Enter<<<Blocks(tokens, kThreads), kThreads, 0, AsStream(stream)>>>(
       row, seen.vocab, prompt_ids, prompt_tokens, output_ids, output_tokens);
   FD_CUDA_CHECK(cudaGetLastError());

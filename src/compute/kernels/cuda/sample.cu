@@ -482,6 +482,19 @@ __global__ void __launch_bounds__(32) TopOfRow(TopLogprobsArgs a, const Stats* s
              : __int_as_float(0x7fc00000);
 }
 
+// One warp per row.
+__global__ void __launch_bounds__(32) LogprobOfToken(TokenLogprobsArgs a, const Stats* stats) {
+  static_assert(kSplits == 32);
+  const int64_t r = blockIdx.x;
+  const Stats all = WarpMerge(stats[r * kSplits + threadIdx.x]);
+  if (threadIdx.x != 0) return;
+  const int32_t token = a.token_ids[r];
+  a.logprobs[r] = token >= 0 && token < a.valid_vocab && !all.nan
+                      ? static_cast<float>(static_cast<double>(Clamp(a.logits[r * a.logits_stride + token])) -
+                                           static_cast<double>(all.max) - log(all.sum))
+                      : __int_as_float(0x7fc00000);
+}
+
 }  // namespace
 
 int64_t SampleScratchBytes(int64_t rows) { return rows * kSplits * static_cast<int64_t>(sizeof(Stats)); }
@@ -509,6 +522,17 @@ void TopLogprobs(const TopLogprobsArgs& a, void* stream) {
   TopOfPieces<<<grid, kStatThreads, 0, AsStream(stream)>>>(a, tops);
   FD_CUDA_CHECK(cudaGetLastError());
   TopOfRow<<<static_cast<unsigned>(a.rows), 32, 0, AsStream(stream)>>>(a, stats, tops);
+  FD_CUDA_CHECK(cudaGetLastError());
+}
+
+void TokenLogprobs(const TokenLogprobsArgs& a, void* stream) {
+  if (a.rows == 0) return;
+  FD_CHECK(a.rows <= 65535, a.rows, " rows");
+  auto* stats = static_cast<Stats*>(a.scratch);
+  RowStats<<<dim3(kSplits, static_cast<unsigned>(a.rows)), kStatThreads, 0, AsStream(stream)>>>(
+      a.logits, a.logits_stride, static_cast<int>(a.valid_vocab), nullptr, stats);
+  FD_CUDA_CHECK(cudaGetLastError());
+  LogprobOfToken<<<static_cast<unsigned>(a.rows), 32, 0, AsStream(stream)>>>(a, stats);
   FD_CUDA_CHECK(cudaGetLastError());
 }
 

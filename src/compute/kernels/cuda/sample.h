@@ -38,12 +38,23 @@ struct TopLogprobsArgs {
 int64_t TopLogprobsScratchBytes(int64_t rows, int64_t max_k);
 void TopLogprobs(const TopLogprobsArgs& args, void* stream);
 
+struct TokenLogprobsArgs {
+  int64_t rows, valid_vocab;
+  const float* logits;
+  int64_t logits_stride;
+  const int32_t* token_ids;  // [rows]
+  float* logprobs;           // [rows]
+  void* scratch;             // SampleScratchBytes(rows)
+};
+void TokenLogprobs(const TokenLogprobsArgs& args, void* stream);
+
 // What sequences have seen; slots outside [0, slots) and ids outside [0, vocab) are passed over.
 struct SeenTable {
   int32_t* data;
   int64_t stride, slots, vocab;
 };
-void ResetSeen(const SeenTable& seen, int64_t slot, const int32_t* prompt_ids, int64_t prompt_tokens,
+void ClearSeen(const SeenTable& seen, int64_t slot, void* stream);
+void EnterSeen(const SeenTable& seen, int64_t slot, const int32_t* prompt_ids, int64_t prompt_tokens,
                const int32_t* output_ids, int64_t output_tokens, void* stream);
 void CountTokens(const SeenTable& seen, const int32_t* slots, const int32_t* token_ids, int64_t rows,
                  void* stream);
@@ -60,6 +71,11 @@ struct PenaltyArgs {
   const int32_t* bias_offsets;  // [rows + 1]
   const int32_t* bias_ids;
   const float* bias_values;
+  const int32_t* ban_offsets;  // [rows + 1]; null: no bans, and none of the following
+  const int32_t* ban_ids;
+  const int32_t* ban_after;   // -1, or what the last token of the row must be
+  const int32_t* tokens;      // the last token of row r is tokens[token_rows[r]]
+  const int32_t* token_rows;  // [rows]
 };
 void ApplyPenalties(const PenaltyArgs& args, void* stream);
 

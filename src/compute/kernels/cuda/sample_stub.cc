@@ -8,7 +8,9 @@ void Sample(const SampleArgs&, int32_t*, float*, void*) { NotBuilt(__func__); }
 void SampleProbs(const SampleArgs&, float*, int64_t, void*) { NotBuilt(__func__); }
 int64_t TopLogprobsScratchBytes(int64_t, int64_t) { NotBuilt(__func__); }
 void TopLogprobs(const TopLogprobsArgs&, void*) { NotBuilt(__func__); }
-void ResetSeen(const SeenTable&, int64_t, const int32_t*, int64_t, const int32_t*, int64_t, void*) {
+void TokenLogprobs(const TokenLogprobsArgs&, void*) { NotBuilt(__func__); }
+void ClearSeen(const SeenTable&, int64_t, void*) { NotBuilt(__func__); }
+void EnterSeen(const SeenTable&, int64_t, const int32_t*, int64_t, const int32_t*, int64_t, void*) {
   NotBuilt(__func__);
 }
 void CountTokens(const SeenTable&, const int32_t*, const int32_t*, int64_t, void*) { NotBuilt(__func__); }

@@ -1,0 +1,396 @@
+// Penalties, biases, bans, min_tokens and log-probabilities through the engine, against a statement of the
+// rules that knows no steps: whatever the batch, the chunks, a preemption and the kind of loop.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <set>
+
+#include "engine/engine.h"
+#include "engine/request_check.h"
+
+namespace fd {
+namespace {
+
+constexpr int32_t kVocab = 61, kEnd = 2;
+
+// Logits of every token, by the last token and the length of the context alone.
+float Logit(int32_t last, int64_t context, int32_t token) {
+  uint64_t h = static_cast<uint64_t>(last) * 1000003u + static_cast<uint64_t>(context) * 7919u +
+               static_cast<uint64_t>(token) * 104729u;
+  h = (h ^ (h >> 15)) * 0x9e3779b97f4a7c15u;
+  h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u;
+  // A favourite, so that without penalties a sequence repeats itself.
+  return static_cast<float>(h >> 40 & 0xffff) / 16384.0f - 2.0f + (token % 7 == 3 ? 2.0f : 0.0f);
+}
+
+class LogitModel : public Model {
+ public:
+  LogitModel() {
+    config_.family = "fake";
+    config_.vocab_size = kVocab;
+    config_.hidden_size = 8;
+    config_.num_layers = 1;
+    config_.num_heads = config_.num_kv_heads = 1;
+    config_.head_dim = 8;
+    config_.max_position_embeddings = 4096;
+    config_.eos_token_ids = {kEnd};
+  }
+  const ModelConfig& config() const override { return config_; }
+  DType dtype() const override { return DType::kFloat32; }
+  int64_t weight_bytes() const override { return 0; }
+  void Forward(const ops::Context&, const TensorView& logits, const ForwardBatch& batch,
+               KvStorage&) override {
+    const int32_t* offsets = batch.attention.query_offsets.As<int32_t>();
+    for (int64_t out = 0; out < batch.logits_rows.NumElements(); ++out) {
+      const int32_t row = batch.logits_rows.As<int32_t>()[out];
+      int64_t s = 0;
+      while (offsets[s + 1] <= row) ++s;
+      for (int32_t v = 0; v < kVocab; ++v) {
+        logits.As<float>()[out * logits.row_stride + v] =
+            Logit(batch.token_ids.As<int32_t>()[row], batch.attention.context_tokens.As<int32_t>()[s], v);
+      }
+    }
+  }
+  void Encode(const ops::Context&, const TensorView&, const EncodeBatch&) override {}
+
+ private:
+  ModelConfig config_;
+};
+
+struct Outcome {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+  std::vector<std::vector<TokenLogprob>> top;
+  bool finished = false;
+};
+
+// The rules once more, in double, for a greedy request.
+Outcome Expected(const GenerateRequest& request) {
+  const SamplingParams& p = request.sampling;
+  std::vector<int32_t> all = request.token_ids, output;
+  Outcome out;
+  while (static_cast<int64_t>(output.size()) < p.max_tokens) {
+    std::vector<double> raw, x;
+    for (int32_t v = 0; v < kVocab; ++v)
+      raw.push_back(static_cast<double>(Logit(all.back(), static_cast<int64_t>(all.size()), v)));
+    x = raw;
+    for (int32_t v = 0; v < kVocab; ++v) {
+      double& y = x[static_cast<size_t>(v)];
+      const auto count = static_cast<double>(std::count(output.begin(), output.end(), v));
+      const double r = static_cast<double>(p.repetition_penalty);
+      if (std::find(all.begin(), all.end(), v) != all.end()) y = y > 0 ? y / r : y * r;
+      if (count > 0)
+        y -= static_cast<double>(p.presence_penalty) + count * static_cast<double>(p.frequency_penalty);
+    }
+    for (const auto& [id, bias] : p.logit_bias) x[static_cast<size_t>(id)] += static_cast<double>(bias);
+    const auto ban = [&](int32_t id) { x[static_cast<size_t>(id)] = -INFINITY; };
+    for (const auto& word : p.bad_words) {
+      const size_t before = word.size() - 1;
+      if (before <= all.size() &&
+          std::equal(word.begin(), word.end() - 1, all.end() - static_cast<long>(before)))
+        ban(word.back());
+    }
+    if (static_cast<int64_t>(output.size()) < p.min_tokens) {
+      for (int32_t id : p.stop_token_ids) ban(id);
+      if (!p.ignore_eos) ban(kEnd);
+    }
+    const auto token = static_cast<int32_t>(std::max_element(x.begin(), x.end()) - x.begin());
+    double sum = 0;
+    for (double y : raw) sum += std::exp(y);
+    out.logprobs.push_back(static_cast<float>(raw[static_cast<size_t>(token)] - std::log(sum)));
+    std::vector<int32_t> order(kVocab);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return raw[static_cast<size_t>(a)] > raw[static_cast<size_t>(b)];
+    });
+    out.top.emplace_back();
+    for (int32_t i = 0; i < p.top_logprobs; ++i) {
+      const int32_t id = order[static_cast<size_t>(i)];
+      out.top.back().push_back({id, static_cast<float>(raw[static_cast<size_t>(id)] - std::log(sum))});
+    }
+    all.push_back(token);
+    output.push_back(token);
+    const bool stop =
+        std::find(p.stop_token_ids.begin(), p.stop_token_ids.end(), token) != p.stop_token_ids.end();
+    if (stop || (!p.ignore_eos && token == kEnd)) break;
+  }
+  out.tokens = output;
+  return out;
+}
+
+GenerateRequest Request(RequestId id, int64_t prompt_tokens, int64_t max_tokens) {
+  GenerateRequest r;
+  r.id = id;
+  for (int64_t i = 0; i < prompt_tokens; ++i)
+    r.token_ids.push_back(static_cast<int32_t>((i * 11 + static_cast<int64_t>(id) * 5) % 40 + 3));
+  r.sampling.temperature = 0;
+  r.sampling.max_tokens = max_tokens;
+  r.sampling.ignore_eos = true;
+  return r;
+}
+
+// One of everything, and everything at once.
+std::vector<GenerateRequest> Requests() {
+  std::vector<GenerateRequest> all;
+  const auto add = [&](int64_t prompt, int64_t tokens) -> SamplingParams& {
+    all.push_back(Request(all.size() + 1, prompt, tokens));
+    return all.back().sampling;
+  };
+  add(40, 150);
+  add(70, 120).repetition_penalty = 1.6f;
+  add(1, 190).presence_penalty = 1.5f;
+  add(33, 160).frequency_penalty = 0.7f;
+  add(130, 40).logit_bias = {{5, 3.0f}, {10, -100.0f}, {17, 1.0f}};
+  add(20, 170).bad_words = {{3}, {10}, {17, 24}, {24, 24}, {31, 31, 31}};
+  add(64, 50).top_logprobs = 0;
+  add(65, 50).top_logprobs = 5;
+  SamplingParams& everything = add(129, 80);
+  everything.repetition_penalty = 1.2f;
+  everything.presence_penalty = 0.5f;
+  everything.frequency_penalty = 0.25f;
+  everything.logit_bias = {{31, 2.5f}, {38, 2.0f}};
+  everything.bad_words = {{31, 38}, {38, 38}, {45}, {52, 31}};
+  everything.top_logprobs = 20;
+  SamplingParams& ends = add(9, 60);
+  ends.ignore_eos = false;
+  ends.logit_bias = {{kEnd, 50.0f}};  // would be drawn at once
+  ends.min_tokens = 7;
+  ends.top_logprobs = 2;
+  SamplingParams& stops = add(30, 60);
+  stops.stop_token_ids = {3, 10, 17, 24, 31, 38, 45, 52, 59};
+  stops.min_tokens = 25;
+  add(50, 30).repetition_penalty = 0.7f;
+  return all;
+}
+
+class Controls : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(PlainAndOverlapped, Controls, testing::Bool());
+
+std::map<RequestId, Outcome> RunAll(const EngineOptions& options, std::vector<GenerateRequest> requests,
+                                    int64_t* preemptions = nullptr) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<RequestId, Outcome> outcomes;
+  size_t finished = 0;
+  const size_t count = requests.size();
+  Workspace workspace(Device{}, 1 << 18);
+  ThreadPool threads(2);
+  ops::Context ctx;
+  ctx.threads = &threads;
+  ctx.workspace = &workspace;
+  Engine engine(std::make_unique<LogitModel>(), ctx, options);
+  for (GenerateRequest& r : requests) {
+    r.sink = [&](TokenEvent&& e) {
+      std::lock_guard lock(mutex);
+      Outcome& o = outcomes[e.request_id];
+      o.tokens.insert(o.tokens.end(), e.token_ids.begin(), e.token_ids.end());
+      o.logprobs.insert(o.logprobs.end(), e.logprobs.begin(), e.logprobs.end());
+      o.top.insert(o.top.end(), e.top_logprobs.begin(), e.top_logprobs.end());
+      if (e.finish_reason) ++finished;
+      changed.notify_all();
+    };
+    const Status status = engine.Submit(std::move(r));
+    EXPECT_TRUE(status.ok()) << status.message();
+  }
+  engine.Start();
+  std::unique_lock lock(mutex);
+  EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(120), [&] { return finished == count; }));
+  lock.unlock();
+  if (preemptions != nullptr) *preemptions = engine.Stats().preemptions;
+  return outcomes;
+}
+
+EngineOptions Options(bool overlap, int64_t seqs, int64_t batched, int64_t pages) {
+  EngineOptions o;
+  o.overlap = overlap;
+  o.max_model_len = 512;
+  o.max_num_seqs = seqs;
+  o.max_num_batched_tokens = batched;
+  o.num_kv_pages = pages;
+  return o;
+}
+
+void ExpectAsStated(const std::map<RequestId, Outcome>& outcomes) {
+  for (const GenerateRequest& r : Requests()) {
+    SCOPED_TRACE(testing::Message() << "request " << r.id);
+    const Outcome expected = Expected(r), &got = outcomes.at(r.id);
+    ASSERT_EQ(got.tokens, expected.tokens);
+    if (r.sampling.top_logprobs < 0) continue;
+    ASSERT_EQ(got.logprobs.size(), expected.logprobs.size());
+    for (size_t i = 0; i < got.logprobs.size(); ++i)
+      ASSERT_NEAR(static_cast<double>(got.logprobs[i]), static_cast<double>(expected.logprobs[i]), 1e-5);
+    if (r.sampling.top_logprobs == 0) {
+      EXPECT_TRUE(got.top.empty());
+      continue;
+    }
+    ASSERT_EQ(got.top.size(), expected.top.size());
+    for (size_t i = 0; i < got.top.size(); ++i) {
+      ASSERT_EQ(got.top[i].size(), expected.top[i].size());
+      for (size_t k = 0; k < got.top[i].size(); ++k) {
+        EXPECT_EQ(got.top[i][k].token_id, expected.top[i][k].token_id);
+        EXPECT_NEAR(static_cast<double>(got.top[i][k].logprob),
+                    static_cast<double>(expected.top[i][k].logprob), 1e-5);
+      }
+    }
+  }
+}
+
+TEST_P(Controls, AsTheRulesSayWhateverTheBatchAndTheChunks) {
+  const struct {
+    int64_t seqs, batched, pages;
+    bool preempts;
+  } shapes[] = {
+      {16, 2048, 100, false}, {1, 512, 10, false}, {5, 17, 40, false}, {3, 3, 40, false}, {12, 64, 9, true}};
+  for (const auto& shape : shapes) {
+    SCOPED_TRACE(testing::Message() << shape.seqs << " sequences, " << shape.batched << " tokens a step, "
+                                    << shape.pages << " pages");
+    int64_t preemptions = 0;
+    ExpectAsStated(
+        RunAll(Options(GetParam(), shape.seqs, shape.batched, shape.pages), Requests(), &preemptions));
+    EXPECT_EQ(preemptions > 0, shape.preempts);
+  }
+}
+
+// The statement must not be trivially true: every wish changes its request's tokens.
+TEST(ControlsTest, EveryWishChangesSomething) {
+  for (const GenerateRequest& r : Requests()) {
+    const SamplingParams& p = r.sampling;
+    if (!p.HasPenalties() && p.logit_bias.empty() && p.bad_words.empty() && p.min_tokens == 0) continue;
+    GenerateRequest plain = r;
+    plain.sampling = {};
+    plain.sampling.temperature = 0;
+    plain.sampling.max_tokens = p.max_tokens;
+    plain.sampling.ignore_eos = p.ignore_eos;
+    plain.sampling.stop_token_ids = p.stop_token_ids;
+    EXPECT_NE(Expected(plain).tokens, Expected(r).tokens) << "request " << r.id;
+  }
+}
+
+// Seeds reproduce in any company, with penalties too.
+TEST_P(Controls, ASeedGivesTheSameTokensAloneAndAmongOthers) {
+  std::vector<GenerateRequest> requests = Requests();
+  for (GenerateRequest& r : requests) {
+    r.sampling.temperature = 1.3f;
+    r.sampling.top_p = 0.9f;
+    r.sampling.top_k = 30;
+    r.sampling.seed = 1000 + r.id;
+  }
+  const auto together = RunAll(Options(GetParam(), 12, 64, 9), requests);
+  for (const GenerateRequest& r : requests) {
+    const auto alone = RunAll(Options(GetParam(), 1, 512, 10), {r});
+    EXPECT_EQ(alone.at(r.id).tokens, together.at(r.id).tokens) << "request " << r.id;
+    EXPECT_EQ(alone.at(r.id).logprobs, together.at(r.id).logprobs) << "request " << r.id;
+  }
+}
+
+// The tokens of many seeds at one place are distributed as softmax(logits / T) under top-p says.
+TEST_P(Controls, TokensOfManySeedsFollowTheDistribution) {
+  constexpr int kDraws = 6000;
+  std::vector<GenerateRequest> requests;
+  for (int i = 0; i < kDraws; ++i) {
+    requests.push_back(Request(static_cast<RequestId>(i + 1), 4, 1));
+    requests.back().token_ids = {7, 8, 9, 10};
+    requests.back().sampling.temperature = 0.8f;
+    requests.back().sampling.top_p = 0.8f;
+    requests.back().sampling.seed = static_cast<uint64_t>(i);
+    requests.back().sampling.logit_bias = {{10, -100.0f}};
+  }
+  EngineOptions options = Options(GetParam(), 64, 512, 100);
+  options.max_waiting_requests = kDraws;
+  std::map<int32_t, int> counts;
+  for (const auto& [id, outcome] : RunAll(options, requests)) ++counts[outcome.tokens.at(0)];
+  std::vector<std::pair<double, int32_t>> p;
+  double sum = 0;
+  for (int32_t v = 0; v < kVocab; ++v) {
+    const double x = static_cast<double>(Logit(10, 4, v)) - (v == 10 ? 100 : 0);
+    p.emplace_back(std::exp(x / 0.8), v);
+    sum += p.back().first;
+  }
+  std::sort(p.rbegin(), p.rend());
+  double before = 0, kept = 0;
+  size_t n = 0;
+  while (n < p.size() && before < 0.8 * sum) before += p[n++].first;
+  for (size_t i = 0; i < n; ++i) kept += p[i].first;
+  double chi_square = 0;
+  int seen = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const double expected = p[i].first / kept * kDraws;
+    const double difference = counts[p[i].second] - expected;
+    chi_square += difference * difference / expected;
+    seen += counts[p[i].second];
+  }
+  EXPECT_EQ(seen, kDraws) << "a token outside the nucleus";
+  const double degrees = static_cast<double>(n) - 1;
+  ASSERT_GT(degrees, 5);
+  EXPECT_LT(chi_square, degrees + 4 * std::sqrt(2 * degrees));  // four deviations: the seeds are fixed
+}
+
+TEST(ControlsTest, TheDoorRefusesWhatIsOutOfRange) {
+  const LogitModel model;
+  EngineOptions options = Options(false, 4, 64, 20);
+  options.max_logit_bias = 2;
+  options.max_banned_tokens = 3;
+  const auto refused = [&](auto change) {
+    GenerateRequest r = Request(1, 4, 8);
+    change(r.sampling);
+    const Status s = CheckRequest(r, model.config(), options);
+    return s.ok() ? "ok" : s.param();
+  };
+  using P = SamplingParams;
+  EXPECT_EQ(refused([](P&) {}), "ok");
+  for (float bad : {0.0f, -1.0f, NAN, INFINITY})
+    EXPECT_EQ(refused([bad](P& p) { p.repetition_penalty = bad; }), "repetition_penalty");
+  for (float bad : {-2.1f, 2.1f, NAN, INFINITY}) {
+    EXPECT_EQ(refused([bad](P& p) { p.presence_penalty = bad; }), "presence_penalty");
+    EXPECT_EQ(refused([bad](P& p) { p.frequency_penalty = bad; }), "frequency_penalty");
+  }
+  EXPECT_EQ(refused([](P& p) { p.logit_bias = {{1, 1}, {2, 1}}; }), "ok");
+  EXPECT_EQ(refused([](P& p) { p.logit_bias = {{1, 1}, {2, 1}, {3, 1}}; }), "logit_bias");
+  EXPECT_EQ(refused([](P& p) { p.logit_bias = {{1, 1}, {1, 1}}; }), "logit_bias");
+  EXPECT_EQ(refused([](P& p) { p.logit_bias = {{kVocab, 1}}; }), "logit_bias");
+  EXPECT_EQ(refused([](P& p) { p.logit_bias = {{-1, 1}}; }), "logit_bias");
+  EXPECT_EQ(refused([](P& p) { p.logit_bias = {{1, NAN}}; }), "logit_bias");
+  EXPECT_EQ(refused([](P& p) { p.logit_bias = {{1, 101}}; }), "logit_bias");
+  EXPECT_EQ(refused([](P& p) { p.bad_words = {{1, 2}, {3}}; }), "ok");
+  EXPECT_EQ(refused([](P& p) { p.bad_words = {{1, 2}, {3, 4}}; }), "bad_words");
+  EXPECT_EQ(refused([](P& p) { p.bad_words = {{}}; }), "bad_words");
+  EXPECT_EQ(refused([](P& p) { p.bad_words = {{kVocab}}; }), "bad_words");
+  EXPECT_EQ(refused([](P& p) { p.min_tokens = 8; }), "ok");
+  EXPECT_EQ(refused([](P& p) { p.min_tokens = 9; }), "min_tokens");
+  EXPECT_EQ(refused([](P& p) { p.min_tokens = -1; }), "min_tokens");
+  EXPECT_EQ(refused([](P& p) {
+              p.min_tokens = 1;
+              p.bad_words = {{1, 2}};
+              p.stop_token_ids = {4};
+            }),
+            "bad_words");
+  EXPECT_EQ(refused([](P& p) { p.top_logprobs = 20; }), "ok");
+  EXPECT_EQ(refused([](P& p) { p.top_logprobs = 21; }), "top_logprobs");
+  EXPECT_EQ(refused([](P& p) { p.top_logprobs = -2; }), "top_logprobs");
+}
+
+// Words and records have the room that the options say, for every sequence at once.
+TEST_P(Controls, TheMostThatTheOptionsAllowForEverySequence) {
+  EngineOptions options = Options(GetParam(), 6, 64, 60);
+  options.max_logit_bias = 50;
+  options.max_banned_tokens = 50;
+  std::vector<GenerateRequest> requests;
+  for (RequestId id = 1; id <= 6; ++id) {
+    GenerateRequest r = Request(id, 20, 30);
+    for (int32_t t = 0; t < 50; ++t) r.sampling.logit_bias.emplace_back(t, 0.01f * static_cast<float>(t));
+    for (int32_t t = 5; t < 55; ++t) r.sampling.bad_words.push_back({t});
+    r.sampling.top_logprobs = 20;
+    r.sampling.frequency_penalty = 2;
+    requests.push_back(r);
+  }
+  const auto outcomes = RunAll(options, requests);
+  for (const GenerateRequest& r : requests) EXPECT_EQ(outcomes.at(r.id).tokens, Expected(r).tokens);
+}
+
+}  // namespace
+}  // namespace fd

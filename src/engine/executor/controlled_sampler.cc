@@ -1,0 +1,193 @@
+#include "engine/executor/controlled_sampler.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "compute/ops/rows.h"
+#include "compute/ops/upload.h"
+
+namespace fd {
+namespace {
+
+constexpr int64_t kAlignWords = 16;
+constexpr int64_t kSections = 10;
+
+int64_t Words(const EngineOptions& o) {
+  const int64_t by_sequence = 7;  // slot, 3 penalties, 2 offsets, how many likeliest
+  return (by_sequence + 2 * o.max_logit_bias + 2 * o.max_banned_tokens) * (o.MaxStepSequences() + 1) +
+         kSections * kAlignWords;
+}
+
+int64_t TopWords(const EngineOptions& o) { return 2 * o.MaxStepSequences() * o.max_logprobs; }
+
+}  // namespace
+
+ControlledSampler::ControlledSampler(const ops::Context& ctx, const ModelConfig& config,
+                                     const EngineOptions& options, int slots)
+    : max_top_(options.max_logprobs) {
+  FD_CHECK_LE(max_top_, ops::kMaxTopLogprobs);
+  const int64_t seqs = options.MaxStepSequences();
+  seen_ = ops::NewTensor(ctx, DType::kInt32, {seqs, config.vocab_size});
+  if (max_top_ > 0) top_results_ = ops::NewTensor(ctx, DType::kInt32, {2, seqs, max_top_});
+  device_ = ops::NewTensor(ctx, DType::kInt32, {Words(options)});
+  for (int i = 0; i < slots; ++i)
+    host_.push_back(Tensor::Staging(ctx.device, DType::kInt32, {Words(options)}));
+}
+
+int64_t ControlledSampler::DeviceBytes(const ModelConfig& config, const EngineOptions& options) {
+  int64_t bytes = Arena::PaddedBytes(options.MaxStepSequences() * config.vocab_size * 4);
+  if (options.max_logprobs > 0) bytes += Arena::PaddedBytes(TopWords(options) * 4);
+  return bytes + Arena::PaddedBytes(Words(options) * 4);
+}
+
+int64_t ControlledSampler::ScratchBytes(const ops::Context& ctx, const ModelConfig& config,
+                                        const EngineOptions& options) {
+  const int64_t seqs = options.MaxStepSequences();
+  return Arena::PaddedBytes(seqs * config.vocab_size * 4) +
+         std::max(ops::SampleScratchBytes(ctx, seqs, config.vocab_size),
+                  ops::TopLogprobsScratchBytes(ctx, seqs, options.max_logprobs));
+}
+
+Tensor ControlledSampler::HostResults(const ops::Context& ctx, const EngineOptions& options) {
+  if (options.max_logprobs == 0) return Tensor();
+  return Tensor::Staging(ctx.device, DType::kInt32, {2, options.MaxStepSequences(), options.max_logprobs});
+}
+
+bool ControlledSampler::EditsLogits(const StepPlan& plan) {
+  return std::any_of(plan.sequences.begin(), plan.sequences.end(), [](const SequenceStep& s) {
+    return s.samples && s.controls && s.controls->EditsLogits();
+  });
+}
+
+bool ControlledSampler::WantsTopLogprobs(const StepPlan& plan) {
+  return std::any_of(plan.sequences.begin(), plan.sequences.end(), [](const SequenceStep& s) {
+    return s.samples && s.controls && s.controls->top_logprobs > 0;
+  });
+}
+
+void ControlledSampler::Enter(const ops::Context& ctx, const StepPlan& plan, const TensorView& token_ids) {
+  int64_t row = 0;
+  for (const SequenceStep& s : plan.sequences) {
+    const auto n = static_cast<int64_t>(s.token_ids.size());
+    if (s.controls && s.controls->seen_slot >= 0 && s.controls->enter_begin < n) {
+      const SequenceControls& c = *s.controls;
+      const int64_t begin = row + c.enter_begin, outputs = n - c.enter_begin - c.enter_prompt;
+      const TensorView prompt = c.enter_prompt > 0 ? token_ids.Rows(begin, c.enter_prompt) : TensorView();
+      const TensorView output = outputs > 0 ? token_ids.Rows(begin + c.enter_prompt, outputs) : TensorView();
+      if (c.reset_seen) {
+        ops::ResetSeen(ctx, seen_, c.seen_slot, prompt, output);
+      } else {
+        ops::EnterSeen(ctx, seen_, c.seen_slot, prompt, output);
+      }
+    }
+    row += n;
+  }
+}
+
+template <typename T>
+TensorView ControlledSampler::Section(DType dtype, int64_t count, T** host) {
+  const int64_t begin = used_words_;
+  used_words_ += (count + kAlignWords - 1) / kAlignWords * kAlignWords;
+  FD_CHECK_LE(used_words_, device_.view().dim(0), "more controls than the options allow");
+  *host = reinterpret_cast<T*>(writing_ + begin);
+  return TensorView(device_.view().As<int32_t>() + begin, dtype, device_.view().device, {count});
+}
+
+void ControlledSampler::Upload(const ops::Context& ctx, const StepPlan& plan, int slot) {
+  const int64_t rows = plan.num_outputs;
+  int64_t num_biases = 0, num_bans = 0;
+  for (const SequenceStep& s : plan.sequences) {
+    if (!s.samples || !s.controls) continue;
+    num_biases += std::ssize(s.controls->biases);
+    num_bans += std::ssize(s.controls->bans);
+  }
+  writing_ = host_.at(static_cast<size_t>(slot)).view().As<int32_t>();
+  used_words_ = 0;
+  int32_t *slots, *bias_offsets, *bias_ids, *ban_offsets, *ban_ids, *ban_after, *top_k;
+  float *repetition, *presence, *frequency, *bias_values;
+  const DType i32 = DType::kInt32, f32 = DType::kFloat32;
+  penalties_ = {};
+  penalties_.slots = Section(i32, rows, &slots);
+  penalties_.repetition = Section(f32, rows, &repetition);
+  penalties_.presence = Section(f32, rows, &presence);
+  penalties_.frequency = Section(f32, rows, &frequency);
+  penalties_.bias_offsets = Section(i32, rows + 1, &bias_offsets);
+  penalties_.bias_ids = Section(i32, num_biases, &bias_ids);
+  penalties_.bias_values = Section(f32, num_biases, &bias_values);
+  penalties_.ban_offsets = Section(i32, rows + 1, &ban_offsets);
+  penalties_.ban_ids = Section(i32, num_bans, &ban_ids);
+  penalties_.ban_after = Section(i32, num_bans, &ban_after);
+  top_k_ = Section(i32, rows, &top_k);
+  int64_t row = 0, bias = 0, ban = 0;
+  static const SequenceControls kNone;
+  for (const SequenceStep& s : plan.sequences) {
+    if (!s.samples) continue;
+    const SequenceControls& c = s.controls ? *s.controls : kNone;
+    slots[row] = c.seen_slot;
+    repetition[row] = c.repetition_penalty;
+    presence[row] = c.presence_penalty;
+    frequency[row] = c.frequency_penalty;
+    top_k[row] = std::max(c.top_logprobs, 0);
+    bias_offsets[row] = static_cast<int32_t>(bias);
+    ban_offsets[row] = static_cast<int32_t>(ban);
+    for (const auto& [id, value] : c.biases) {
+      bias_ids[bias] = id;
+      bias_values[bias++] = value;
+    }
+    for (const TokenBan& b : c.bans) {
+      ban_ids[ban] = b.token_id;
+      ban_after[ban++] = b.after;
+    }
+    ++row;
+  }
+  FD_CHECK_EQ(row, rows);
+  bias_offsets[rows] = static_cast<int32_t>(bias);
+  ban_offsets[rows] = static_cast<int32_t>(ban);
+  ops::CopyStaged(ctx, device_.view().Rows(0, used_words_), host_[static_cast<size_t>(slot)]);
+}
+
+void ControlledSampler::TopLogprobs(const ops::Context& ctx, const StepPlan& plan, const Rows& rows,
+                                    int64_t valid_vocab) {
+  if (!WantsTopLogprobs(plan)) return;
+  const int64_t outputs = plan.num_outputs, seqs = top_results_.view().dim(1);
+  const TensorView all = top_results_.view().Reshape({2 * seqs, max_top_});
+  TensorView logprobs = all.Rows(seqs, outputs);
+  logprobs.dtype = DType::kFloat32;
+  ops::TopLogprobs(ctx, all.Rows(0, outputs), logprobs, rows.logits, top_k_, valid_vocab);
+}
+
+void ControlledSampler::Sample(const ops::Context& ctx, const StepPlan& plan, const Rows& rows,
+                               int64_t valid_vocab) {
+  bool counts = false;
+  for (const SequenceStep& s : plan.sequences)
+    counts |= s.samples && s.controls && s.controls->seen_slot >= 0;
+  // Log-probabilities are those of the raw logits, whoever shares the step.
+  const int64_t mark = ctx.workspace->Mark();
+  const TensorView raw = ctx.workspace->Take(DType::kFloat32, rows.logits.shape);
+  ops::Copy(ctx, raw, rows.logits);
+  ops::PenaltyParams penalties = penalties_;
+  penalties.tokens = rows.token_ids;
+  penalties.token_rows = rows.logits_rows;
+  ops::ApplyPenalties(ctx, rows.logits, seen_, penalties);
+  ops::Sample(ctx, rows.drawn, rows.logprobs, rows.logits, rows.params, valid_vocab);
+  ops::TokenLogprobs(ctx, rows.logprobs, raw, rows.drawn, valid_vocab);
+  if (counts) ops::CountTokens(ctx, seen_, penalties.slots, rows.drawn);
+  ctx.workspace->Release(mark);
+}
+
+std::vector<TokenLogprob> ControlledSampler::TopOf(const Tensor& host_results, int64_t row, int64_t count) {
+  const TensorView view = host_results.view();
+  const int64_t seqs = view.dim(1), width = view.dim(2);
+  const int32_t* ids = view.As<int32_t>() + row * width;
+  const int32_t* bits = ids + seqs * width;
+  std::vector<TokenLogprob> top;
+  for (int64_t i = 0; i < std::min(count, width) && ids[i] >= 0; ++i) {
+    float logprob;
+    std::memcpy(&logprob, bits + i, sizeof(logprob));
+    top.push_back({ids[i], logprob});
+  }
+  return top;
+}
+
+}  // namespace fd

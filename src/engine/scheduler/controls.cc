@@ -1,0 +1,65 @@
+#include "engine/scheduler/controls.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace fd {
+namespace {
+
+// The bans on the token at `end`. Of a word's tokens before its last one, the host compares all but the
+// nearest, which may be drawn by a step that still runs; the device compares that.
+std::vector<TokenBan> BansAt(const Sequence& sequence, int64_t end, const std::vector<int32_t>& end_tokens) {
+  const SamplingParams& sampling = sequence.request.sampling;
+  std::vector<TokenBan> bans;
+  for (const std::vector<int32_t>& word : sampling.bad_words) {
+    const int64_t before = static_cast<int64_t>(word.size()) - 1;
+    if (before == 0) {
+      bans.push_back({word[0], -1});
+      continue;
+    }
+    if (before > end) continue;
+    // The token at end - 1 alone may be unknown.
+    FD_CHECK_LE(end - 1, static_cast<int64_t>(sequence.tokens.size()));
+    if (std::equal(word.begin(), word.end() - 2, sequence.tokens.begin() + (end - before))) {
+      bans.push_back({word.back(), word[static_cast<size_t>(before - 1)]});
+    }
+  }
+  if (end - sequence.prompt_tokens < sampling.min_tokens) {
+    for (int32_t id : sampling.stop_token_ids) bans.push_back({id, -1});
+    if (!sampling.ignore_eos) {
+      for (int32_t id : end_tokens) bans.push_back({id, -1});
+    }
+  }
+  return bans;
+}
+
+}  // namespace
+
+std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, int64_t end, bool samples,
+                                             const std::vector<int32_t>& end_tokens) {
+  const SamplingParams& sampling = sequence.request.sampling;
+  SequenceControls controls;
+  if (sequence.seen_slot >= 0) {
+    FD_CHECK_GE(sequence.seen_tokens, begin, "tokens that nobody entered");
+    controls.seen_slot = sequence.seen_slot;
+    controls.reset_seen = sequence.seen_tokens == 0;
+    const int64_t from = std::min(sequence.seen_tokens, end);
+    controls.enter_begin = from - begin;
+    controls.enter_prompt = std::clamp<int64_t>(sequence.prompt_tokens - from, 0, end - from);
+    // The device counts what it draws.
+    sequence.seen_tokens = std::max(sequence.seen_tokens, samples ? end + 1 : end);
+  }
+  if (samples) {
+    controls.repetition_penalty = sampling.repetition_penalty;
+    controls.presence_penalty = sampling.presence_penalty;
+    controls.frequency_penalty = sampling.frequency_penalty;
+    controls.biases = sampling.logit_bias;
+    controls.bans = BansAt(sequence, end, end_tokens);
+    controls.top_logprobs = sampling.top_logprobs;
+  }
+  if (!controls.EditsLogits() && controls.top_logprobs < 0) return std::nullopt;
+  return controls;
+}
+
+}  // namespace fd

@@ -1,0 +1,20 @@
+// What a chunk of a sequence asks of sampling beyond temperature and truncation. Pure bookkeeping, no
+// tensors. Engine thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "engine/plan/step_plan.h"
+#include "engine/scheduler/sequence.h"
+
+namespace fd {
+
+// Of tokens [begin, end); samples: the chunk draws the token at `end`. Counts what it enters in
+// sequence.seen_tokens. Nothing for a sequence without such wishes, and for chunks that do not touch them.
+// end_tokens: the model's.
+std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, int64_t end, bool samples,
+                                             const std::vector<int32_t>& end_tokens);
+
+}  // namespace fd

@@ -1,0 +1,36 @@
+// Log-probabilities in replies: OpenAI's two shapes. Pure functions; internal to this folder.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/plan/request.h"
+#include "server/text/tokenizer.h"
+
+namespace fd {
+
+// One generated token. `text` is printable UTF-8; a token that is only a part of a character is written as
+// "bytes:\xe2\x98", as OpenAI does.
+struct LogprobEntry {
+  struct Token {
+    std::string text;
+    std::string bytes;
+    float logprob = 0;
+  };
+  Token token;
+  std::vector<Token> top;   // likeliest first
+  int64_t text_offset = 0;  // in characters, from the begin of the choice's text
+};
+
+// *text_offset: where the token's text begins; moved behind it.
+LogprobEntry MakeLogprobEntry(const Tokenizer& tokenizer, int32_t token_id, float logprob,
+                              const std::vector<TokenLogprob>& top, bool skip_special, int64_t* text_offset);
+
+// {"content": [...], "refusal": null}, for choices of chats and their chunks.
+void AppendChatLogprobs(std::string& out, const std::vector<LogprobEntry>& entries);
+// {"tokens": [...], "token_logprobs": [...], "top_logprobs": [...], "text_offset": [...]}; with_top false:
+// top_logprobs is null. The dictionaries hold the chosen token too.
+void AppendCompletionLogprobs(std::string& out, const std::vector<LogprobEntry>& entries, bool with_top);
+
+}  // namespace fd

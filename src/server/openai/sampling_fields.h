@@ -1,0 +1,17 @@
+// Request fields that change logits or ask for log-probabilities. Internal to this folder. Pure functions.
+#pragma once
+
+#include "base/json.h"
+#include "base/status.h"
+#include "server/openai/generation.h"
+#include "server/openai/request.h"
+#include "server/openai/service.h"
+
+namespace fd {
+
+// Penalties, logit_bias, bad_words, min_tokens, logprobs into out.sampling; max_tokens is read already. Every
+// refusal names the field, what came and what is allowed.
+Status ReadSamplingControls(const Service& service, ApiEndpoint endpoint, const JsonObject& body,
+                            RequestFields& out);
+
+}  // namespace fd
