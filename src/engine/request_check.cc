@@ -1,5 +1,6 @@
 #include "engine/request_check.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -31,6 +32,21 @@ Status CheckSampling(const SamplingParams& p) {
   if (p.top_k < 0) {
     return InvalidArgument(StrCat("top_k is ", p.top_k, "; it must be 0 (off) or more, for example 40"),
                            "top_k");
+  }
+  return OkStatus();
+}
+
+Status CheckThinking(const ThinkingBudget& budget, int64_t vocab_size) {
+  if (budget.max_tokens == 0) return OkStatus();
+  if (budget.max_tokens < 0) {
+    return InvalidArgument(
+        StrCat("reasoning_max_tokens is ", budget.max_tokens, "; it must be at least 1, for example 1024"),
+        "reasoning_max_tokens");
+  }
+  const auto valid = [vocab_size](int32_t id) { return id >= 0 && id < vocab_size; };
+  if (budget.forced_ids.empty() || !valid(budget.end_token_id) ||
+      !std::all_of(budget.forced_ids.begin(), budget.forced_ids.end(), valid)) {
+    return Internal("a thinking budget without the tokens that end the thought");
   }
   return OkStatus();
 }
@@ -104,6 +120,7 @@ Status CheckRequest(const GenerateRequest& request, const ModelConfig& config, c
         StrCat(request.vision_expert.size(), " expert marks for a prompt of ", prompt_tokens, " tokens"));
   }
   FD_RETURN_IF_ERROR(CheckMedia(request, config, options));
+  FD_RETURN_IF_ERROR(CheckThinking(request.sampling.thinking, config.vocab_size));
   return CheckSampling(request.sampling);
 }
 

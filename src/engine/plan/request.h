@@ -18,6 +18,14 @@ namespace fd {
 using RequestId = uint64_t;
 using Clock = std::chrono::steady_clock;
 
+// How long a sequence whose prompt ends inside its reasoning may think: unless end_token_id is among the
+// first max_tokens generated tokens, the ones after them are forced_ids, whatever was drawn.
+struct ThinkingBudget {
+  int64_t max_tokens = 0;           // 0: no budget; the rest is not looked at
+  int32_t end_token_id = -1;        // </think>
+  std::vector<int32_t> forced_ids;  // not empty: </think>, perhaps with newlines around it
+};
+
 struct SamplingParams {
   float temperature = 1.0f;  // 0 = greedy
   int32_t top_k = 0;         // 0 = off
@@ -27,6 +35,7 @@ struct SamplingParams {
   int64_t max_tokens = 0;  // at least 1
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;  // besides the model's end tokens
+  ThinkingBudget thinking;
 };
 
 // Pixels that never change and belong to everyone who holds a copy: the same picture may stand in several

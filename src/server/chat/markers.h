@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <string_view>
-#include <vector>
 
 namespace fd {
 
@@ -29,7 +29,7 @@ struct FoundMarker {
 
 // Partial ones at the end of the text count unless nothing follows any more (at_end). Every marker begins
 // with '<'. Linear.
-inline FoundMarker FindMarker(std::string_view text, const std::vector<std::string_view>& markers,
+inline FoundMarker FindMarker(std::string_view text, std::initializer_list<std::string_view> markers,
                               bool at_end) {
   for (size_t i = text.find('<'); i != std::string_view::npos; i = text.find('<', i + 1)) {
     for (std::string_view marker : markers) {

@@ -65,15 +65,16 @@ void ExpectSameForAllCuts(const std::string& text, Fn parse) {
   }
 }
 
-constexpr ReasoningFormat kReasoningFormats[] = {
-    ReasoningFormat::kNone, ReasoningFormat::kErnie45Vl, ReasoningFormat::kErnie45VlThinking,
-    ReasoningFormat::kErnieX1, ReasoningFormat::kQwen3};
+constexpr ReasoningFormat kReasoningFormats[] = {ReasoningFormat::kNone, ReasoningFormat::kErnie45Vl,
+                                                 ReasoningFormat::kErnie45VlThinking,
+                                                 ReasoningFormat::kErnieX1, ReasoningFormat::kQwen3};
 constexpr ReasoningStart kStarts[] = {ReasoningStart::kReasoning, ReasoningStart::kAnswer,
                                       ReasoningStart::kModel};
 constexpr ToolFormat kToolFormats[] = {ToolFormat::kNone, ToolFormat::kErnieX1,
                                        ToolFormat::kErnie45VlThinking, ToolFormat::kHermes};
 
-const char kCall[] = "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b\": [2, \"x\"]}}\n</tool_call>";
+const char kCall[] =
+    "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b\": [2, \"x\"]}}\n</tool_call>";
 
 std::string ReasonWhole(ReasoningFormat format, const std::string& text,
                         ReasoningStart start = ReasoningStart::kReasoning) {
@@ -149,7 +150,8 @@ TEST(ReasoningParserTest, SameForEveryCut) {
   for (ReasoningFormat format : kReasoningFormats) {
     for (ReasoningStart start : kStarts) {
       for (const std::string& text : texts) {
-        ExpectSameForAllCuts(text, [&](const std::vector<std::string>& p) { return Reason(format, start, p); });
+        ExpectSameForAllCuts(text,
+                             [&](const std::vector<std::string>& p) { return Reason(format, start, p); });
       }
     }
   }
@@ -194,16 +196,18 @@ TEST(ToolParserTest, ArgumentsAreWhatTheModelWrote) {
 
 TEST(ToolParserTest, WhatIsNoCallStaysText) {
   for (const char* body :
-       {"", "{", "{\"name\": \"f\", \"arguments\": {\"a\": 1}", "{\"name\": \"\"}", "{\"name\": 3}", "[1]", "null",
-        "{\"arguments\": {}}", "{\"name\": \"f\", \"arguments\": [1]}", "{\"name\": \"f\", \"arguments\": \"x\"}",
-        "{\"name\": \"f\", \"arguments\": {}} more", "{\"name\": \"f\", \"name\": \"g\"}",
-        "{\"name\": \"f, \"arguments\": {}}\n", "{'name': 'f'}", "{\"name\": \"f\", \"arguments\": {\"a\": NaN}}",
+       {"", "{", "{\"name\": \"f\", \"arguments\": {\"a\": 1}", "{\"name\": \"\"}", "{\"name\": 3}", "[1]",
+        "null", "{\"arguments\": {}}", "{\"name\": \"f\", \"arguments\": [1]}",
+        "{\"name\": \"f\", \"arguments\": \"x\"}", "{\"name\": \"f\", \"arguments\": {}} more",
+        "{\"name\": \"f\", \"name\": \"g\"}", "{\"name\": \"f, \"arguments\": {}}\n", "{'name': 'f'}",
+        "{\"name\": \"f\", \"arguments\": {\"a\": NaN}}",
         "{\"name\": \"f\", \"arguments\": {\"a\": \"two\nlines\"}}"}) {
     const std::string text = StrCat("\n<tool_call>", body, "</tool_call>");
     EXPECT_EQ(Tools(ToolFormat::kHermes, {text}), text);
     EXPECT_EQ(Tools(ToolFormat::kErnieX1, {text}), text);
     // A call after it is one again, but for the format whose calls come first or not at all.
-    EXPECT_EQ(Tools(ToolFormat::kHermes, {text + "<tool_call>{\"name\":\"g\"}</tool_call>"}), text + "|g({})");
+    EXPECT_EQ(Tools(ToolFormat::kHermes, {text + "<tool_call>{\"name\":\"g\"}</tool_call>"}),
+              text + "|g({})");
   }
   // Cut off by max_tokens.
   for (const char* cut : {"<tool_call>", "<tool_ca", "<tool_call>\n{\"name\": \"f\", \"argu"}) {
@@ -226,13 +230,23 @@ TEST(ToolParserTest, UnclosedCalls) {
 
 TEST(ToolParserTest, SameForEveryCut) {
   const std::vector<std::string> texts = {
-      "", " ", "plain", kCall, StrCat("\n \n", kCall, "\n\n", kCall, " \n"), StrCat("text ", kCall, " more"),
+      "",
+      " ",
+      "plain",
+      kCall,
+      StrCat("\n \n", kCall, "\n\n", kCall, " \n"),
+      StrCat("text ", kCall, " more"),
       "<tool_call>{\"name\": \"f, \"arguments\": {}}\n</tool_call> <tool_call>{\"name\":\"g\"}</tool_call>",
-      "<tool_call><tool_call></tool_call></tool_call>", "<tool_call>{\"name\":\"a\"}<tool_call>{\"name\":\"b\"}",
-      "<tool_call>{\"name\":\"a\"<tool_call>{\"name\":\"b\"}</tool_call><tool_call", "<<tool_call>>{}</tool_call>",
+      "<tool_call><tool_call></tool_call></tool_call>",
+      "<tool_call>{\"name\":\"a\"}<tool_call>{\"name\":\"b\"}",
+      "<tool_call>{\"name\":\"a\"<tool_call>{\"name\":\"b\"}</tool_call><tool_call",
+      "<<tool_call>>{}</tool_call>",
       "\n<tool_call>{\"name\":\"a\",\"arguments\":{\"t\":\"</tool_call>\\\"<tool_call>\"}}</tool_call>\n",
-      "<tool_call>\"\n\"</tool_call>\"<tool_call>", "<tool_call>\n\\\"</tool_call>", "</tool_call></tool_call",
-      "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}\n</tool_call>x<tool_call>{\"name\":\"f\"}</tool_call>",
+      "<tool_call>\"\n\"</tool_call>\"<tool_call>",
+      "<tool_call>\n\\\"</tool_call>",
+      "</tool_call></tool_call",
+      "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}\n</tool_call>x<tool_call>{\"name\":\"f\"}</"
+      "tool_call>",
   };
   for (ToolFormat format : kToolFormats) {
     for (const std::string& text : texts) {
@@ -243,9 +257,24 @@ TEST(ToolParserTest, SameForEveryCut) {
 
 // Random sequences of fragments: the two parsers behind each other, as a server uses them.
 TEST(ParsersTest, SameForEveryCutOfRandomText) {
-  const std::vector<std::string> fragments = {
-      "<think>",  "</think>", "<response>", "</response>", "<tool_call>", "</tool_call>", "\n", " ", "{\"name\": \"f\"",
-      ", \"arguments\": {\"a\": \"", "\"}}", "}", "\"", "\\", "word", "<", "</", "\xe4\xbd\xa0"};
+  const std::vector<std::string> fragments = {"<think>",
+                                              "</think>",
+                                              "<response>",
+                                              "</response>",
+                                              "<tool_call>",
+                                              "</tool_call>",
+                                              "\n",
+                                              " ",
+                                              "{\"name\": \"f\"",
+                                              ", \"arguments\": {\"a\": \"",
+                                              "\"}}",
+                                              "}",
+                                              "\"",
+                                              "\\",
+                                              "word",
+                                              "<",
+                                              "</",
+                                              "\xe4\xbd\xa0"};
   std::mt19937 random(3);
   for (int round = 0; round < 300; ++round) {
     std::string text;
@@ -292,12 +321,14 @@ TEST(ParsersTest, UnknownNamesListTheKnownOnes) {
   EXPECT_EQ(*ReasoningFormatNamed("qwen3"), ReasoningFormat::kQwen3);
   EXPECT_EQ(*ToolFormatNamed("qwen"), ToolFormat::kHermes);
   EXPECT_EQ(*ToolFormatNamed("hermes"), ToolFormat::kHermes);
-  EXPECT_EQ(ReasoningFormatNamed("erine-45-vl").status().message(),
-            "--reasoning-parser: \"erine-45-vl\" is not known; this server has ernie-45-vl, ernie-45-vl-thinking, "
-            "ernie-x1, qwen3; did you mean ernie-45-vl?");
-  EXPECT_EQ(ToolFormatNamed("zzzzzzzzzzzz").status().message(),
-            "--tool-call-parser: \"zzzzzzzzzzzz\" is not known; this server has ernie-x1, ernie-45-vl-thinking, "
-            "hermes, qwen");
+  EXPECT_EQ(
+      ReasoningFormatNamed("erine-45-vl").status().message(),
+      "--reasoning-parser: \"erine-45-vl\" is not known; this server has ernie-45-vl, ernie-45-vl-thinking, "
+      "ernie-x1, qwen3; did you mean ernie-45-vl?");
+  EXPECT_EQ(
+      ToolFormatNamed("zzzzzzzzzzzz").status().message(),
+      "--tool-call-parser: \"zzzzzzzzzzzz\" is not known; this server has ernie-x1, ernie-45-vl-thinking, "
+      "hermes, qwen");
 }
 
 }  // namespace

@@ -213,7 +213,8 @@ void ToolParser::Close(bool with_marker, Piece& piece) {
     held_.clear();
     quiet_ = found_call_ = true;
   } else {
-    piece.content += StrCat(std::exchange(held_, {}), kToolCallOpen, body_, with_marker ? kToolCallClose : "");
+    piece.content +=
+        StrCat(std::exchange(held_, {}), kToolCallOpen, body_, with_marker ? kToolCallClose : "");
     quiet_ = false;
   }
   body_.clear();

@@ -30,14 +30,23 @@ namespace fd {
 
 enum class ApiEndpoint { kChat, kCompletions };
 
+struct ToolCallDelta {
+  int index = 0;  // within the choice
+  std::string id;
+  ToolCall call;
+};
+
 // What one event adds to one choice.
 struct Delta {
   std::string reasoning_content;
   std::string content;
-  std::vector<int32_t> token_ids;            // new since the delta before
-  std::optional<std::string> finish_reason;  // "stop", "length"; in the choice's last delta, and only there
+  std::vector<ToolCallDelta> tool_calls;  // whole ones
+  std::vector<int32_t> token_ids;         // new since the delta before
+  std::optional<std::string>
+      finish_reason;  // "stop", "length", "tool_calls"; in the choice's last delta, and only there
   bool empty() const {
-    return reasoning_content.empty() && content.empty() && token_ids.empty() && !finish_reason;
+    return reasoning_content.empty() && content.empty() && tool_calls.empty() && token_ids.empty() &&
+           !finish_reason;
   }
 };
 
@@ -125,7 +134,9 @@ class Generation {
   // Up to and with "model"; text completions have one object name for both.
   std::string Head(const char* chat_object) const;
   std::string ChunkHead() const;
-  void AppendText(Choice& choice, int32_t token_id, Delta& delta);
+  void AppendToken(Choice& choice, int32_t token_id, Delta& delta);
+  void AppendText(Choice& choice, std::string_view text, Delta& delta);
+  void AppendAnswer(Choice& choice, ToolParser::Piece piece, Delta& delta);
   void End(Choice& choice, SequenceOutcome outcome);
 
   const Service* service_;
