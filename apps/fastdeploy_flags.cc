@@ -43,7 +43,6 @@ constexpr const char* kGraphs =
     "decode steps are recorded on CUDA unless --no-cuda-graphs says otherwise; prefills are not";
 constexpr const char* kDownload = "models are not downloaded; --model takes a folder on this machine";
 constexpr const char* kOneHost = "one process serves one host; nothing listens on this port";
-constexpr const char* kTools = "tool-call parsing is still to come; calls arrive as text";
 constexpr const char* kPlugin = "Python plug-ins cannot be loaded into a native program";
 
 constexpr KnownFlag kFlags[] = {
@@ -90,7 +89,6 @@ constexpr KnownFlag kFlags[] = {
     {"pooler-config", Kind::kRefuseValue, "", kPooling},
     {"use-warmup", Kind::kOnly, "0", "nothing needs a warm-up run"},
     {"enable-mm", Kind::kNoteSwitch, "", "whether a model sees pictures is read from its config.json"},
-    {"tool-call-parser", Kind::kRefuseValue, "", kTools},
     {"tool-parser-plugin", Kind::kRefuseValue, "", kPlugin},
     {"chat-template", Kind::kRefuseValue, "",
      "the template is read from the model's folder (chat_template.jinja)"},

@@ -93,6 +93,7 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
   if (parser == kReasoningParserIfKnown)
     parser = service->tokenizer->TokenId("</think>") ? "ernie-45-vl" : "";
   FD_RETURN_IF_ERROR(SetReasoningParser(*service, parser));
+  FD_RETURN_IF_ERROR(SetToolParser(*service, service_flags.tool_call_parser));
   service->vocab_size = config.vocab_size;
   service->defaults = DefaultsOf(config);
   service->limits = service_flags.limits;

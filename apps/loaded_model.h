@@ -24,6 +24,7 @@ inline constexpr const char* kReasoningParserIfKnown = "if-known";
 struct ServiceFlags {
   std::vector<std::string> served_model_names;  // empty: the folder's name, and requests may say any
   std::string reasoning_parser;
+  std::string tool_call_parser;
   RequestLimits limits;
   MediaPolicy media_policy;
   MediaWorkFlags media;

@@ -212,7 +212,12 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   AddMediaLimitFlag(flags, &limits.images_per_prompt, &limits.videos_per_prompt,
                     "Pictures and videos of one request");
   flags.Text("reasoning-parser", &values->service.reasoning_parser,
-             "ernie-45-vl: text before </think> becomes reasoning_content", "NAME", "none");
+             "What becomes reasoning_content: ernie-45-vl, ernie-45-vl-thinking, ernie-x1 or qwen3", "NAME",
+             "none");
+  flags.Text(
+      "tool-call-parser", &values->service.tool_call_parser,
+      "What becomes tool_calls: ernie-x1, ernie-45-vl-thinking, hermes or qwen; without it calls are text",
+      "NAME", "none");
   AddMediaPolicyFlags(flags, &values->service.media_policy);
   flags.Group("Limits of a request");
   flags.Integer("max-choices", &limits.max_choices, {1, 4096, 128}, "Prompts times n");

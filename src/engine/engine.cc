@@ -194,16 +194,18 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
         Internal(StrCat("the model gave no valid logits for token ", sequence.tokens.size())));
     return;
   }
-  scheduler.Append(sequence, token.token_id);
+  const int32_t token_id = scheduler.Append(sequence, token.token_id);
   ++working_stats.generated_tokens;
   const SamplingParams& sampling = sequence.request.sampling;
   auto contains = [&](const std::vector<int32_t>& ids) {
-    return std::find(ids.begin(), ids.end(), token.token_id) != ids.end();
+    return std::find(ids.begin(), ids.end(), token_id) != ids.end();
   };
   TokenEvent event;
   event.request_id = sequence.request.id;
-  event.token_ids = {token.token_id};
-  event.logprobs = {token.logprob};
+  event.token_ids = {token_id};
+  // A forced token was certain.
+  const bool drawn = token_id == token.token_id;
+  event.logprobs = {drawn ? token.logprob : 0.0f};
   if (sampling.top_logprobs > 0) event.top_logprobs = {token.top_logprobs};
   event.scheduled_at = sequence.scheduled_at;
   event.stopped_by_end_token =

@@ -588,5 +588,78 @@ TEST(Executor, BytesArePlanned) {
   EXPECT_EQ(EncoderSlabBytes(FakeConfig(), DType::kFloat32, o), 0);
 }
 
+// The budget's tokens stand where it ends, whatever was drawn, and what follows is drawn from them: the same
+// as when the prompt had held them. With a roomy and with a tight cache (preemption), alone and in company.
+TEST_P(EngineLoop, ThinkingBudget) {
+  const auto generate = [](int64_t pages, const std::vector<GenerateRequest>& requests) {
+    Harness h(Options(8, 40, pages));
+    std::vector<std::vector<int32_t>> tokens;
+    for (GenerateRequest r : requests) {
+      r.sink = h.collector.Sink();
+      EXPECT_TRUE(h.engine->Submit(r).ok());
+    }
+    for (const GenerateRequest& r : requests) tokens.push_back(h.collector.WaitFinished(r.id).tokens);
+    h.ExpectIdle();
+    return tokens;
+  };
+  const auto request = [](RequestId id, int64_t max_tokens) {
+    GenerateRequest r;
+    r.id = id;
+    for (int64_t i = 0; i < 50; ++i) r.token_ids.push_back(static_cast<int32_t>(3 + (i * 7 + id) % 90));
+    r.sampling.temperature = 0;
+    r.sampling.max_tokens = max_tokens;
+    return r;
+  };
+  constexpr int32_t kEnd = 94;  // never drawn
+  std::vector<GenerateRequest> limited;
+  std::vector<std::vector<int32_t>> expected;
+  for (RequestId id = 1; id <= 6; ++id) {
+    const int64_t budget = static_cast<int64_t>(id) * id;
+    const std::vector<int32_t> forced =
+        id % 2 == 0 ? std::vector<int32_t>{kEnd} : std::vector<int32_t>{95, kEnd, 95, 96};
+    GenerateRequest r = request(id, 60);
+    r.sampling.thinking = {budget, kEnd, forced};
+    limited.push_back(r);
+    // Free up to the budget, then a prompt that holds the forced tokens.
+    std::vector<int32_t> want = generate(40, {request(id, budget)})[0];
+    want.insert(want.end(), forced.begin(), forced.end());
+    GenerateRequest rest = request(id, 60 - std::ssize(want));
+    rest.token_ids.insert(rest.token_ids.end(), want.begin(), want.end());
+    const std::vector<int32_t> tail = generate(40, {rest})[0];
+    want.insert(want.end(), tail.begin(), tail.end());
+    expected.push_back(want);
+  }
+  EXPECT_EQ(generate(40, limited), expected);
+  EXPECT_EQ(generate(5, limited), expected);
+  // A thought that has ended by itself is left alone, also when it ends with its last allowed token, which in
+  // the overlapped loop is still being drawn when the next step is planned.
+  for (int64_t budget : {1, 4, 9}) {
+    const std::vector<int32_t> open = generate(40, {request(9, 30)})[0];
+    for (int64_t at : {budget - 1, budget}) {
+      GenerateRequest r = request(9, 30);
+      r.sampling.thinking = {budget, open[static_cast<size_t>(at)], {95, 96}};
+      const bool natural = std::find(open.begin(), open.begin() + budget, open[static_cast<size_t>(at)]) !=
+                           open.begin() + budget;
+      EXPECT_EQ(natural, at < budget);
+      const std::vector<int32_t> got = generate(40, {r})[0];
+      if (natural) {
+        EXPECT_EQ(got, open);
+      } else {
+        EXPECT_EQ(got[static_cast<size_t>(budget)], 95);
+        EXPECT_EQ(got[static_cast<size_t>(budget) + 1], 96);
+      }
+    }
+  }
+  // Tokens that a forced one replaces end nothing; a forced end token does.
+  GenerateRequest r = request(9, 30);
+  r.sampling.stop_token_ids = {95};
+  r.sampling.thinking = {5, kEnd, {95}};
+  EXPECT_EQ(generate(40, {r})[0].size(), 6u);
+  GenerateRequest wrong = request(9, 30);
+  wrong.sampling.thinking = {5, kEnd, {}};
+  Harness h(Options(8, 40, 40));
+  EXPECT_FALSE(h.engine->Submit(wrong).ok());
+}
+
 }  // namespace
 }  // namespace fd

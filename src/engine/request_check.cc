@@ -1,5 +1,6 @@
 #include "engine/request_check.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <unordered_set>
@@ -104,6 +105,21 @@ Status CheckControls(const SamplingParams& p, const ModelConfig& config, const E
   return OkStatus();
 }
 
+Status CheckThinking(const ThinkingBudget& budget, int64_t vocab_size) {
+  if (budget.max_tokens == 0) return OkStatus();
+  if (budget.max_tokens < 0) {
+    return InvalidArgument(
+        StrCat("reasoning_max_tokens is ", budget.max_tokens, "; it must be at least 1, for example 1024"),
+        "reasoning_max_tokens");
+  }
+  const auto valid = [vocab_size](int32_t id) { return id >= 0 && id < vocab_size; };
+  if (budget.forced_ids.empty() || !valid(budget.end_token_id) ||
+      !std::all_of(budget.forced_ids.begin(), budget.forced_ids.end(), valid)) {
+    return Internal("a thinking budget without the tokens that end the thought");
+  }
+  return OkStatus();
+}
+
 Status CheckMedia(const GenerateRequest& request, const ModelConfig& config, const EngineOptions& options) {
   if (request.media.empty()) return OkStatus();
   if (!config.vision) return InvalidArgument("this model takes text only: send no pictures", "messages");
@@ -173,6 +189,7 @@ Status CheckRequest(const GenerateRequest& request, const ModelConfig& config, c
         StrCat(request.vision_expert.size(), " expert marks for a prompt of ", prompt_tokens, " tokens"));
   }
   FD_RETURN_IF_ERROR(CheckMedia(request, config, options));
+  FD_RETURN_IF_ERROR(CheckThinking(request.sampling.thinking, config.vocab_size));
   FD_RETURN_IF_ERROR(CheckSampling(request.sampling));
   return CheckControls(request.sampling, config, options);
 }

@@ -17,6 +17,14 @@ namespace fd {
 
 using RequestId = uint64_t;
 
+// How long a sequence whose prompt ends inside its reasoning may think: unless end_token_id is among the
+// first max_tokens generated tokens, the ones after them are forced_ids, whatever was drawn.
+struct ThinkingBudget {
+  int64_t max_tokens = 0;           // 0: no budget; the rest is not looked at
+  int32_t end_token_id = -1;        // </think>
+  std::vector<int32_t> forced_ids;  // not empty: </think>, perhaps with newlines around it
+};
+
 struct SamplingParams {
   float temperature = 1.0f;  // 0 = greedy
   int32_t top_k = 0;         // 0 = off
@@ -37,6 +45,7 @@ struct SamplingParams {
   // Log-probabilities under the raw logits (before penalties and temperature): -1 = nobody reads them, 0 = of
   // the drawn tokens, n = also of the n likeliest at each place.
   int32_t top_logprobs = -1;
+  ThinkingBudget thinking;
 
   bool HasPenalties() const {
     return repetition_penalty != 1.0f || presence_penalty != 0.0f || frequency_penalty != 0.0f;

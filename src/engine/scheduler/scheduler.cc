@@ -19,8 +19,9 @@ SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t c
   step.token_ids.assign(sequence.tokens.begin() + begin, sequence.tokens.begin() + known);
   if (known < end) {
     FD_CHECK_EQ(end - known, 1, "more than one token is unknown");
-    step.token_ids.push_back(0);
-    step.last_token_from_row = sequence.pending_row;
+    const int32_t forced = sequence.ForcedToken(known - prompt);
+    step.token_ids.push_back(std::max(forced, 0));
+    step.last_token_from_row = forced >= 0 ? -1 : sequence.pending_row;
   }
   step.positions.resize(3 * count);
   for (int64_t axis = 0; axis < 3; ++axis) {
@@ -272,10 +273,12 @@ int64_t Scheduler::RowsFor(const std::shared_ptr<const MediaItem>& item, StepPla
   return *row;
 }
 
-void Scheduler::Append(Sequence& sequence, int32_t token_id) {
+int32_t Scheduler::Append(Sequence& sequence, int32_t token_id) {
   FD_CHECK_GE(sequence.pending_tokens, 1, "a token that nobody waits for");
-  sequence.tokens.push_back(token_id);
+  const int32_t forced = sequence.ForcedToken(sequence.generated_tokens());
+  sequence.tokens.push_back(forced >= 0 ? forced : token_id);
   --sequence.pending_tokens;
+  return sequence.tokens.back();
 }
 
 void Scheduler::PreemptNewest() {

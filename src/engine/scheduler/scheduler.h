@@ -53,8 +53,9 @@ class Scheduler {
   // done: the next one goes on where it ends, also before its drawn tokens are known. At most one plan may be
   // without its tokens (Append) when Schedule is called.
   StepPlan Schedule();
-  // The token that the plan before drew for this sequence.
-  void Append(Sequence& sequence, int32_t token_id);
+  // The token that the plan before drew for this sequence. Returns what stands there now: that token, or the
+  // one that the thinking budget forces.
+  int32_t Append(Sequence& sequence, int32_t token_id);
   // A step failed, and nothing runs any more: what it and the one after it should have encoded cannot be
   // used.
   void ForgetEncoded() { encoder_slots_.Clear(); }

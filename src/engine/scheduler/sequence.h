@@ -1,7 +1,9 @@
 // One request on its way through the engine. Owned by the scheduler, touched by the engine thread alone.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "engine/plan/request.h"
@@ -39,6 +41,18 @@ struct Sequence {
   bool IsDecode() const {
     return computed_tokens > 0 && remaining_tokens() == 1 &&
            next_media == static_cast<int64_t>(request.media.size());
+  }
+  // The token that the thinking budget puts at this index of the generated ones in place of the drawn one;
+  // -1: none. All generated tokens before `index` must be known. So a token that is still being drawn is
+  // known here already when it is a forced one: whether it is follows from those before it.
+  int32_t ForcedToken(int64_t index) const {
+    const ThinkingBudget& budget = request.sampling.thinking;
+    const int64_t offset = index - budget.max_tokens;
+    if (budget.max_tokens == 0 || offset < 0 || offset >= std::ssize(budget.forced_ids)) return -1;
+    const auto begin = tokens.begin() + prompt_tokens;
+    const auto end = begin + budget.max_tokens;
+    if (std::find(begin, end, budget.end_token_id) != end) return -1;
+    return budget.forced_ids[static_cast<size_t>(offset)];
   }
   // Its last token is on its way.
   bool AwaitsLastToken() const { return generated_tokens() + pending_tokens >= request.sampling.max_tokens; }

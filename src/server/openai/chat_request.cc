@@ -169,17 +169,21 @@ StatusOr<std::optional<bool>> ReadThinking(const Service& service, const JsonObj
   return service.thinking_by_default;
 }
 
-// Where the template opened <think> last and did not close it, the answer begins as reasoning.
-bool BeginsAsReasoning(const std::vector<PromptPiece>& pieces, std::optional<bool> thinking) {
+// What the template's last word about thinking was.
+ReasoningStart HowReasoningStarts(const std::vector<PromptPiece>& pieces, std::optional<bool> thinking,
+                                  ReasoningFormat format) {
   for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece) {
     if (piece->from_user) continue;
     const size_t open = piece->text.rfind("<think>");
     const size_t close = piece->text.rfind("</think>");
-    if (close != std::string::npos && (open == std::string::npos || close > open)) return false;
-    if (open != std::string::npos) return true;
+    if (close != std::string::npos && (open == std::string::npos || close > open)) {
+      return ReasoningStart::kAnswer;
+    }
+    if (open != std::string::npos) return ReasoningStart::kReasoning;
     break;
   }
-  return thinking.value_or(false);
+  const bool on = format != ReasoningFormat::kQwen3 && thinking.value_or(false);
+  return on ? ReasoningStart::kReasoning : ReasoningStart::kModel;
 }
 
 // The server's options with the request's mm_processor_kwargs laid over them.
@@ -241,6 +245,7 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
         ReadMessage(service, options, messages->as_array()[i], StrCat("messages[", i, "]"), &prompt.media));
   }
   FD_ASSIGN_OR_RETURN(Json tools, ReadTools(service, body));
+  const bool has_tools = !tools.is_null();
   FD_ASSIGN_OR_RETURN(const JsonObject* given_kwargs, ReadObject(body, "chat_template_kwargs"));
   JsonObject kwargs = given_kwargs != nullptr ? *given_kwargs : JsonObject{};
   FD_ASSIGN_OR_RETURN(const std::optional<bool> thinking, ReadThinking(service, body, kwargs));
@@ -253,7 +258,8 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
   }
   const std::vector<PromptPiece>& pieces = *rendered;
   for (const PromptPiece& piece : pieces) prompt.text += piece.text;  // /v1/chat/completions/render shows it
-  prompt.reasoning = service.think_end_id >= 0 && BeginsAsReasoning(pieces, thinking);
+  prompt.reasoning = HowReasoningStarts(pieces, thinking, service.reasoning_format);
+  prompt.parse_tools = has_tools;
 
   if (service.media) {
     const auto num_images = static_cast<size_t>(

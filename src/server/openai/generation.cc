@@ -66,6 +66,20 @@ void AppendUsage(std::string& out, const Usage& u) {
                 ",\"image_tokens\":0}}");
 }
 
+// FastDeploy's rule: where a request does not say, a fifth of the output is left for the answer.
+int64_t DefaultThinkingTokens(int64_t max_tokens) { return std::max<int64_t>(max_tokens * 4 / 5, 1); }
+
+// The whole call, or for a stream its beginning, which has no arguments yet.
+void AppendToolCall(std::string& out, const ToolCallDelta& delta, bool streamed) {
+  out += '{';
+  if (streamed) out += StrCat("\"index\":", delta.index, ",");
+  out += StrCat("\"id\":\"", delta.id, "\",\"type\":\"function\",\"function\":{\"name\":");
+  AppendJsonString(out, delta.call.name);
+  out += ",\"arguments\":";
+  AppendJsonString(out, streamed ? "" : delta.call.arguments);
+  out += "}}";
+}
+
 }  // namespace
 
 struct Generation::Choice {
@@ -78,13 +92,16 @@ struct Generation::Choice {
   bool include_stop = false;
   bool skip_special = true;
   std::optional<Detokenizer> detokenizer;
-  bool in_reasoning = false;
+  ReasoningParser reasoning;
+  ToolParser tools;
   bool has_reasoning = false;
   int64_t reasoning_tokens = 0;
 
   // Kept for ReplyJson.
   std::string reasoning_content;
   std::string content;
+  std::vector<ToolCallDelta> tool_calls;
+  int num_tool_calls = 0;
   std::vector<int32_t> token_ids;
   std::vector<LogprobEntry> logprobs;
   std::string finish_reason;
@@ -257,7 +274,18 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       choice->stop = fields.stop;
       choice->include_stop = fields.include_stop;
       choice->skip_special = fields.skip_special_tokens;
-      choice->in_reasoning = choice->has_reasoning = prompt.reasoning;
+      if (endpoint == ApiEndpoint::kChat) {
+        choice->reasoning = ReasoningParser(service.reasoning_format, prompt.reasoning);
+      }
+      choice->has_reasoning = choice->reasoning.in_reasoning();
+      if (prompt.parse_tools) choice->tools = ToolParser(service.tool_format);
+      if (choice->has_reasoning) {
+        ThinkingBudget& budget = r.sampling.thinking;
+        budget.max_tokens =
+            fields.reasoning_max_tokens.value_or(DefaultThinkingTokens(r.sampling.max_tokens));
+        budget.end_token_id = service.think_end_id;
+        budget.forced_ids = service.think_end_ids;
+      }
       choice->StartText(service.tokenizer.get());
       choice->times.arrived_at = arrived_at;
       choice->times.submitted_at = submitted_at;
@@ -293,17 +321,34 @@ void Generation::Abort() {
   for (const auto& choice : choices_) service_->engine.abort(choice->id);
 }
 
-void Generation::AppendText(Choice& choice, int32_t token_id, Delta& delta) {
-  if (choice.in_reasoning) {
+void Generation::AppendToken(Choice& choice, int32_t token_id, Delta& delta) {
+  if (choice.reasoning.in_reasoning()) {
     ++choice.reasoning_tokens;
-    if (token_id == service_->think_end_id) {
-      delta.reasoning_content += choice.detokenizer->Flush();
-      choice.in_reasoning = false;
+    if (token_id == service_->think_end_id) {  // the answer is a text of its own
+      AppendText(choice, choice.detokenizer->Flush() + service_->marker_tokens.at(token_id), delta);
       choice.StartText(service_->tokenizer.get());
       return;
     }
   }
-  (choice.in_reasoning ? delta.reasoning_content : delta.content) += choice.detokenizer->Push(token_id);
+  const auto marker = service_->marker_tokens.find(token_id);
+  const bool plain = marker == service_->marker_tokens.end() || endpoint_ == ApiEndpoint::kCompletions;
+  AppendText(choice,
+             plain ? choice.detokenizer->Push(token_id) : choice.detokenizer->PushText(marker->second),
+             delta);
+}
+
+void Generation::AppendText(Choice& choice, std::string_view text, Delta& delta) {
+  ReasoningParser::Piece piece = choice.reasoning.Push(text);
+  delta.reasoning_content += piece.reasoning;
+  AppendAnswer(choice, choice.tools.Push(piece.answer), delta);
+}
+
+void Generation::AppendAnswer(Choice& choice, ToolParser::Piece piece, Delta& delta) {
+  delta.content += piece.content;
+  for (ToolCall& call : piece.calls) {
+    delta.tool_calls.push_back(
+        {choice.num_tool_calls++, StrCat("chatcmpl-tool-", Hex(Fresh())), std::move(call)});
+  }
 }
 
 Delta Generation::Push(int index, TokenEvent&& event) {
@@ -347,7 +392,7 @@ Delta Generation::Push(int index, TokenEvent&& event) {
                                                 i < event.top_logprobs.size() ? event.top_logprobs[i] : kNone,
                                                 choice.skip_special, &choice.logprob_offset));
     }
-    AppendText(choice, token_id, delta);
+    AppendToken(choice, token_id, delta);
     if (choice.detokenizer->stopped()) {
       delta.finish_reason = "stop";
       if (!event.finish_reason) service_->engine.abort(choice.id);
@@ -355,10 +400,15 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     }
   }
   if (!delta.finish_reason && event.finish_reason) {
-    (choice.in_reasoning ? delta.reasoning_content : delta.content) += choice.detokenizer->Flush();
+    AppendText(choice, choice.detokenizer->Flush(), delta);
     delta.finish_reason = event.finish_reason == FinishReason::kLength ? "length" : "stop";
   }
   if (delta.finish_reason) {
+    const ReasoningParser::Piece rest = choice.reasoning.Finish();
+    delta.reasoning_content += rest.reasoning;
+    AppendAnswer(choice, choice.tools.Push(rest.answer), delta);
+    AppendAnswer(choice, choice.tools.Finish(), delta);
+    if (choice.tools.found_call() && *delta.finish_reason == "stop") delta.finish_reason = "tool_calls";
     choice.finish_reason = *delta.finish_reason;
     End(choice, SequenceOutcome::kSuccess);
   } else if (choice.pending_tokens < tokens_per_chunk_) {
@@ -366,9 +416,11 @@ Delta Generation::Push(int index, TokenEvent&& event) {
   }
   choice.pending_tokens = 0;
   Delta out = std::exchange(delta, {});
+  choice.has_reasoning |= !out.reasoning_content.empty();
   if (!stream_) {
     choice.reasoning_content += out.reasoning_content;
     choice.content += out.content;
+    choice.tool_calls.insert(choice.tool_calls.end(), out.tool_calls.begin(), out.tool_calls.end());
     choice.token_ids.insert(choice.token_ids.end(), out.token_ids.begin(), out.token_ids.end());
     choice.logprobs.insert(choice.logprobs.end(), out.logprobs.begin(), out.logprobs.end());
   }
@@ -478,7 +530,8 @@ std::string Generation::FirstChunkJson(int index) const {
 
 std::vector<std::string> Generation::ChunksJson(int index, const Delta& delta) const {
   std::vector<std::string> chunks;
-  const auto add = [&](bool with_text, bool with_finish) {
+  // tool_call: the member of a delta that says something of a call; "" in the others.
+  const auto add = [&](bool with_text, bool with_finish, const std::string& tool_call) {
     std::string out = ChunkHead();
     out += StrCat(",\"choices\":[{\"index\":", index);
     const char* separator = "";
@@ -494,6 +547,7 @@ std::vector<std::string> Generation::ChunksJson(int index, const Delta& delta) c
         AppendJsonString(out, delta.content);
         separator = ",";
       }
+      if (!tool_call.empty()) out += StrCat("\"tool_calls\":[", tool_call, "]");
     } else {
       out += ",\"text\":";
       AppendJsonString(out, with_text ? delta.content : "");
@@ -523,9 +577,17 @@ std::vector<std::string> Generation::ChunksJson(int index, const Delta& delta) c
   };
   if (!delta.content.empty() || !delta.reasoning_content.empty() || !delta.token_ids.empty() ||
       !delta.logprobs.empty()) {
-    add(true, false);
+    add(true, false, "");
   }
-  if (delta.finish_reason) add(false, true);
+  for (const ToolCallDelta& call : delta.tool_calls) {
+    std::string begin;
+    AppendToolCall(begin, call, /*streamed=*/true);
+    add(false, false, begin);
+    std::string arguments = StrCat("{\"index\":", call.index, ",\"function\":{\"arguments\":");
+    AppendJsonString(arguments, call.call.arguments);
+    add(false, false, arguments + "}}");
+  }
+  if (delta.finish_reason) add(false, true, "");
   return chunks;
 }
 
@@ -546,14 +608,24 @@ std::string Generation::ReplyJson() const {
     out += StrCat("{\"index\":", i);
     if (endpoint_ == ApiEndpoint::kChat) {
       out += ",\"message\":{\"role\":\"assistant\",\"content\":";
-      AppendJsonString(out, choice.content);
+      if (choice.content.empty() && !choice.tool_calls.empty()) {
+        out += "null";
+      } else {
+        AppendJsonString(out, choice.content);
+      }
       out += ",\"reasoning_content\":";
       if (choice.has_reasoning) {
         AppendJsonString(out, choice.reasoning_content);
       } else {
         out += "null";
       }
-      out += ",\"tool_calls\":null";
+      out += ",\"tool_calls\":";
+      if (choice.tool_calls.empty()) out += "null";
+      for (size_t k = 0; k < choice.tool_calls.size(); ++k) {
+        out += k == 0 ? '[' : ',';
+        AppendToolCall(out, choice.tool_calls[k], /*streamed=*/false);
+        if (k + 1 == choice.tool_calls.size()) out += ']';
+      }
     } else {
       out += ",\"text\":";
       AppendJsonString(out, choice.echo + choice.content);

@@ -31,15 +31,23 @@ namespace fd {
 
 enum class ApiEndpoint { kChat, kCompletions };
 
+struct ToolCallDelta {
+  int index = 0;  // within the choice
+  std::string id;
+  ToolCall call;
+};
+
 // What one event adds to one choice.
 struct Delta {
   std::string reasoning_content;
   std::string content;
+  std::vector<ToolCallDelta> tool_calls;     // whole ones
   std::vector<int32_t> token_ids;            // new since the delta before
   std::vector<LogprobEntry> logprobs;        // of the tokens of the text, where they are asked for
-  std::optional<std::string> finish_reason;  // "stop", "length"; in the choice's last delta, and only there
+  std::optional<std::string> finish_reason;  // "stop", "length", "tool_calls"; in the choice's last delta, and
+                                             // only there
   bool empty() const {
-    return reasoning_content.empty() && content.empty() && token_ids.empty() && logprobs.empty() &&
+    return reasoning_content.empty() && content.empty() && tool_calls.empty() && token_ids.empty() && logprobs.empty() &&
            !finish_reason;
   }
 };
@@ -134,7 +142,9 @@ class Generation {
   std::string Head(const char* chat_object) const;
   std::string ChunkHead() const;
   void AppendLogprobs(std::string& out, const std::vector<LogprobEntry>& entries, bool present) const;
-  void AppendText(Choice& choice, int32_t token_id, Delta& delta);
+  void AppendToken(Choice& choice, int32_t token_id, Delta& delta);
+  void AppendText(Choice& choice, std::string_view text, Delta& delta);
+  void AppendAnswer(Choice& choice, ToolParser::Piece piece, Delta& delta);
   void End(Choice& choice, SequenceOutcome outcome);
 
   const Service* service_;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/strings.h"
 #include "base/utf8.h"
 #include "server/openai/fakes_for_tests.h"
 
@@ -142,6 +143,115 @@ TEST_F(GenerationTest, WithoutThinkingOrParserAllIsContent) {
   EXPECT_EQ(Chat("")->Push(0, Text("x")).content, "x");
   ASSERT_TRUE(SetReasoningParser(*service_, "").ok());
   EXPECT_EQ(Chat(R"(,"enable_thinking":true)")->Push(0, Text("x")).content, "x");
+}
+
+TEST_F(GenerationTest, ThinkingBudget) {
+  const auto budget = [&](const std::string& fields) {
+    auto g = Chat(R"(,"max_tokens":100,"enable_thinking":true)" + fields);
+    return engine_.seen().back().sampling.thinking;
+  };
+  EXPECT_EQ(budget("").max_tokens, 0);
+  EXPECT_FALSE(Generation::Prepare(*service_, ApiEndpoint::kChat,
+                                   std::string_view(R"({"messages":[{"role":"user","content":"a"}],
+                                   "reasoning_max_tokens":5})"))
+                   .ok());
+  ASSERT_TRUE(SetReasoningParser(*service_, "ernie-45-vl").ok());
+  EXPECT_EQ(budget("").max_tokens, 80);
+  EXPECT_EQ(budget(R"(,"reasoning_max_tokens":7)").max_tokens, 7);
+  EXPECT_EQ(budget(R"(,"metadata":{"reasoning_max_tokens":6})").max_tokens, 6);
+  EXPECT_EQ(budget(R"(,"reasoning_max_tokens":7,"metadata":{"reasoning_max_tokens":6})").max_tokens, 7);
+  EXPECT_EQ(budget("").end_token_id, ByteTokenizer::kThinkEnd);
+  EXPECT_EQ(budget("").forced_ids, std::vector<int32_t>({ByteTokenizer::kThinkEnd}));
+  EXPECT_EQ(budget(R"(,"chat_template_kwargs":{"enable_thinking":false})").max_tokens, 0);
+}
+
+// Everything a client sees of a choice, put together again from the chunks.
+struct Seen {
+  std::string reasoning, content, calls, finish;
+  bool operator==(const Seen&) const = default;
+};
+
+TEST_F(GenerationTest, ToolCallsStreamedOrNot) {
+  ASSERT_TRUE(SetReasoningParser(*service_, "ernie-45-vl-thinking").ok());
+  const std::string call = "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1}}\n</tool_call>";
+  const std::string texts[] = {call,
+                               "\n\n" + call + "\n" + call,
+                               "two < three",
+                               "so: " + call,
+                               "<tool_call>{\"name\": 1}</tool_call>",
+                               "<tool_call>{\"na"};
+  const std::string tools = R"(,"tools":[{"type":"function","function":{"name":"add"}}])";
+  for (const char* parser : {"", "ernie-x1", "ernie-45-vl-thinking", "hermes"}) {
+    ASSERT_TRUE(SetToolParser(*service_, parser).ok());
+    for (const std::string& text : texts) {
+      for (const bool thinks : {false, true}) {
+        for (const char* choice : {"", R"(,"tool_choice":"none")"}) {
+          const std::string fields = StrCat(tools, choice, ",\"enable_thinking\":", thinks);
+          TokenEvent all = thinks ? Text("why") : TokenEvent{};
+          if (thinks) all.token_ids.push_back(ByteTokenizer::kThinkEnd);
+          for (char c : text) all.token_ids.push_back(static_cast<uint8_t>(c));
+          const int64_t count = std::ssize(all.token_ids);
+
+          auto whole = Chat(fields);
+          whole->Push(0, Ended(all, FinishReason::kStop));
+          const Json reply = Parsed(whole->ReplyJson());
+          const Json& got = reply.Find("choices")->as_array()[0];
+          const Json& message = *got.Find("message");
+          Seen seen;
+          if (thinks) seen.reasoning = message.Find("reasoning_content")->as_string();
+          if (!thinks) EXPECT_TRUE(message.Find("reasoning_content")->is_null());
+          if (!message.Find("content")->is_null()) seen.content = message.Find("content")->as_string();
+          if (const Json& calls = *message.Find("tool_calls"); !calls.is_null()) {
+            EXPECT_EQ(seen.content.empty(), message.Find("content")->is_null());
+            for (const Json& c : calls.as_array()) {
+              EXPECT_EQ(c.Find("type")->as_string(), "function");
+              EXPECT_TRUE(c.Find("id")->as_string().starts_with("chatcmpl-tool-"));
+              seen.calls += StrCat(c.Find("function")->Find("name")->as_string(),
+                                   c.Find("function")->Find("arguments")->as_string());
+            }
+          }
+          seen.finish = got.Find("finish_reason")->as_string();
+          EXPECT_EQ(seen.finish, seen.calls.empty() ? "stop" : "tool_calls");
+          const bool parsed = *parser != '\0' && *choice == '\0';
+          if (!parsed) EXPECT_EQ(seen.calls, "");
+          if (parsed && text == call) EXPECT_EQ(seen.calls, "add{\"a\": 1}");
+          EXPECT_EQ(whole->usage().reasoning_tokens, thinks ? 4 : 0);
+          EXPECT_EQ(whole->usage().completion_tokens, count);
+
+          auto streamed = Chat(fields + R"(,"stream":true)");
+          Seen pieces;
+          int begun = 0;
+          for (int64_t i = 0; i < count; ++i) {
+            TokenEvent one = Tokens({all.token_ids[static_cast<size_t>(i)]});
+            if (i + 1 == count) one = Ended(one, FinishReason::kStop);
+            const Delta delta = streamed->Push(0, std::move(one));
+            for (const std::string& chunk : streamed->ChunksJson(0, delta)) {
+              const Json json = Parsed(chunk);
+              const Json& c = json.Find("choices")->as_array()[0];
+              const Json& d = *c.Find("delta");
+              if (const Json* r = d.Find("reasoning_content")) pieces.reasoning += r->as_string();
+              if (const Json* t = d.Find("content")) pieces.content += t->as_string();
+              if (const Json* calls = d.Find("tool_calls")) {
+                const Json& f = calls->as_array()[0];
+                if (f.Find("id") != nullptr) {
+                  EXPECT_EQ(f.Find("index")->as_int(), begun++);
+                  EXPECT_EQ(f.Find("function")->Find("arguments")->as_string(), "");
+                  pieces.calls += f.Find("function")->Find("name")->as_string();
+                } else {
+                  EXPECT_EQ(f.Find("index")->as_int(), begun - 1);
+                  pieces.calls += f.Find("function")->Find("arguments")->as_string();
+                }
+              }
+              if (!c.Find("finish_reason")->is_null()) pieces.finish = c.Find("finish_reason")->as_string();
+            }
+          }
+          EXPECT_TRUE(seen == pieces) << parser << " " << text << "\n"
+                                      << seen.content << seen.calls << "\n"
+                                      << pieces.content << pieces.calls;
+        }
+      }
+    }
+  }
 }
 
 TEST_F(GenerationTest, ChatChunks) {

@@ -53,11 +53,9 @@ constexpr ComingField kComing[] = {
     {"guided_choice", nullptr, nullptr},
     {"guided_grammar", nullptr, nullptr},
     {"structural_tag", nullptr, nullptr},
-    {"tool_choice", [](const Json& v) { return IsText(v, "auto", "none"); }, "\"auto\" or \"none\""},
     {"functions", IsEmptyArray, "[]"},
     {"function_call", [](const Json& v) { return IsText(v, "auto", "none"); }, "\"auto\" or \"none\""},
     {"documents", IsEmptyArray, "[]"},
-    {"reasoning_max_tokens", nullptr, nullptr},
     {"response_max_tokens", nullptr, nullptr},
     {"chat_template", nullptr, nullptr},
     {"disable_chat_template", IsFalse, "false"},
@@ -85,6 +83,52 @@ Status RefuseComingFields(const JsonObject& body) {
     return Unimplemented(StrCat(message, "; got ", Shown(*value)), field.name);
   }
   return OkStatus();
+}
+
+// A choice that the model must keep to needs structured output.
+Status RefuseForcedTools(const JsonObject& body) {
+  if (const Json* choice = body.Find("tool_choice"); choice != nullptr && !choice->is_null()) {
+    if (!IsText(*choice, "auto", "none")) {
+      const Json* type = choice->Find("type");
+      const bool known = IsText(*choice, "required") || (type != nullptr && IsText(*type, "function"));
+      if (!known) {
+        return BadField("tool_choice", "\"auto\", \"none\", \"required\" or a function", *choice);
+      }
+      return Unimplemented(StrCat("tool_choice: a call that must be made comes with structured output, which "
+                                  "is still to come; use \"auto\" or \"none\"; got ",
+                                  Shown(*choice)),
+                           "tool_choice");
+    }
+  }
+  FD_ASSIGN_OR_RETURN(const auto parallel, ReadBool(body, "parallel_tool_calls"));
+  if (!parallel.value_or(true)) {
+    return Unimplemented(
+        "parallel_tool_calls: false comes with structured output, which is still to come; leave it out or "
+        "set "
+        "it to true",
+        "parallel_tool_calls");
+  }
+  return OkStatus();
+}
+
+// The field itself, else its old place.
+StatusOr<std::optional<int64_t>> ReadReasoningBudget(const Service& service, const JsonObject& body) {
+  constexpr const char* kName = "reasoning_max_tokens";
+  FD_ASSIGN_OR_RETURN(auto budget, ReadInteger(body, kName, 1, kMaxInt64));
+  if (!budget) {
+    FD_ASSIGN_OR_RETURN(const JsonObject* metadata, ReadObject(body, "metadata"));
+    if (metadata != nullptr) {
+      FD_ASSIGN_OR_RETURN(budget, ReadInteger(*metadata, kName, 1, kMaxInt64));
+    }
+  }
+  if (budget && service.reasoning_format == ReasoningFormat::kNone) {
+    return InvalidArgument(StrCat(kName,
+                                  " needs a server with --reasoning-parser, which says where a thought ends, "
+                                  "for example --reasoning-parser ernie-45-vl; got ",
+                                  *budget),
+                           kName);
+  }
+  return budget;
 }
 
 Status ReadSampling(const Service& service, const JsonObject& body, RequestFields& out) {
@@ -200,6 +244,7 @@ StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint,
   RequestFields out;
   FD_RETURN_IF_ERROR(ReadNames(service, body, out));
   FD_RETURN_IF_ERROR(RefuseComingFields(body));
+  FD_RETURN_IF_ERROR(RefuseForcedTools(body));
   FD_RETURN_IF_ERROR(ReadSampling(service, body, out));
   FD_RETURN_IF_ERROR(ReadStops(service, body, out));
   FD_RETURN_IF_ERROR(ReadStreaming(body, out));
@@ -218,6 +263,7 @@ StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint,
                       ReadInteger(body, "max_completion_tokens", 1, service.max_model_len));
   out.max_tokens = max_completion_tokens ? max_completion_tokens : max_tokens;
   FD_RETURN_IF_ERROR(ReadSamplingControls(service, endpoint, body, out));
+  FD_ASSIGN_OR_RETURN(out.reasoning_max_tokens, ReadReasoningBudget(service, body));
   FD_ASSIGN_OR_RETURN(auto return_token_ids, ReadBool(body, "return_token_ids"));
   out.return_token_ids = return_token_ids.value_or(false);
   FD_ASSIGN_OR_RETURN(auto skip_special, ReadBool(body, "skip_special_tokens"));

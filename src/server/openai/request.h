@@ -26,6 +26,7 @@ struct RequestFields {
   SamplingParams sampling;  // seed and max_tokens are set per choice
   std::optional<uint64_t> seed;
   std::optional<int64_t> max_tokens;
+  std::optional<int64_t> reasoning_max_tokens;
   std::vector<std::string> stop;
   bool include_stop = false;
   bool skip_special_tokens = true;
@@ -44,7 +45,8 @@ struct Prompt {
   SectionedPrompt sections;      // with media
   std::vector<MediaSpec> media;  // in order of appearance
   std::string text;              // what echo gives back
-  bool reasoning = false;        // the answer begins as reasoning
+  ReasoningStart reasoning = ReasoningStart::kAnswer;
+  bool parse_tools = false;  // calls become tool_calls
 };
 
 // Checks every field that is not part of the prompt, and refuses by name what is still to come.

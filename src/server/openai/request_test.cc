@@ -137,7 +137,12 @@ TEST_F(RequestTest, BadFieldsAreRefusedByName) {
       {R"("guided_regex":"a+")", "guided_regex", "still to come"},
       {R"("best_of":4)", "best_of", "set it to n (1)"},
       {R"("suffix":"end")", "suffix", "still to come"},
-      {R"("reasoning_max_tokens":10)", "reasoning_max_tokens", "still to come"},
+      {R"("reasoning_max_tokens":10)", "reasoning_max_tokens", "--reasoning-parser ernie-45-vl"},
+      {R"("reasoning_max_tokens":0)", "reasoning_max_tokens", "at least 1"},
+      {R"("tool_choice":"required")", "tool_choice", "structured output"},
+      {R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice", "structured output"},
+      {R"("tool_choice":"requird")", "tool_choice", "\"required\" or a function"},
+      {R"("parallel_tool_calls":false)", "parallel_tool_calls", "structured output"},
   };
   for (const BadCase& c : cases) {
     const ApiError e =
@@ -323,7 +328,28 @@ TEST(ReasoningParserTest, Names) {
   EXPECT_EQ(service->think_end_id, ByteTokenizer::kThinkEnd);
   EXPECT_TRUE(SetReasoningParser(*service, "").ok());
   EXPECT_EQ(service->think_end_id, -1);
+  EXPECT_EQ(service->reasoning_format, ReasoningFormat::kNone);
   EXPECT_FALSE(SetReasoningParser(*service, "qwen9").ok());
+  EXPECT_TRUE(SetToolParser(*service, "hermes").ok());
+  EXPECT_EQ(service->tool_format, ToolFormat::kHermes);
+  EXPECT_FALSE(SetToolParser(*service, "herms").ok());
+}
+
+TEST(ReasoningParserTest, TextThatEndsAThought) {
+  ScriptedEngine engine("x");
+  auto service = TestService(engine);
+  const auto set = [&](const char* text) {
+    setenv("FD_LIMIT_THINKING_CONTENT_TRUNCATE_STR", text, 1);
+    const Status s = SetReasoningParser(*service, "ernie-x1");
+    unsetenv("FD_LIMIT_THINKING_CONTENT_TRUNCATE_STR");
+    return s;
+  };
+  const int32_t end = ByteTokenizer::kThinkEnd;
+  ASSERT_TRUE(set("").ok());
+  EXPECT_EQ(service->think_end_ids, std::vector<int32_t>({end}));
+  ASSERT_TRUE(set("\\n</think>\n\\n").ok());
+  EXPECT_EQ(service->think_end_ids, std::vector<int32_t>({10, end, 10, 10}));
+  EXPECT_NE(set("enough").message().find("must hold </think>"), std::string::npos);
 }
 
 }  // namespace

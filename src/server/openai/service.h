@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,6 +10,8 @@
 
 #include "engine/engine.h"
 #include "server/chat/chat_template.h"
+#include "server/chat/reasoning_parser.h"
+#include "server/chat/tool_parser.h"
 #include "server/metrics/metrics.h"
 #include "server/multimodal/media_loader.h"
 #include "server/multimodal/processor.h"
@@ -73,9 +76,15 @@ struct Service {
   std::optional<MediaConfig> media;           // absent: the model takes no pictures
   std::shared_ptr<MediaLoader> media_loader;  // there whenever `media` is
 
-  // --reasoning-parser ernie-45-vl: text up to this token is reasoning_content when thinking is on. -1: no
-  // parser. SetReasoningParser fills it.
-  int32_t think_end_id = -1;
+  // --reasoning-parser: what is reasoning_content when thinking is on. SetReasoningParser fills these.
+  ReasoningFormat reasoning_format = ReasoningFormat::kNone;
+  int32_t think_end_id = -1;  // </think>; -1: no parser
+  // What ends a thought that has used up its budget; </think> is among them.
+  std::vector<int32_t> think_end_ids;
+  // --tool-call-parser: how calls become tool_calls. SetToolParser fills it.
+  ToolFormat tool_format = ToolFormat::kNone;
+  // Markers of the two parsers that are single tokens: they count also where special tokens are not shown.
+  std::map<int32_t, std::string> marker_tokens;
   // enable_thinking where a request does not say; FastDeploy: true for ERNIE-4.5-VL. Absent: the variable is
   // not set, and the template decides.
   std::optional<bool> thinking_by_default;
@@ -95,9 +104,12 @@ struct Service {
 // Makes media_loader from media; what it does is counted in metrics, which must be there.
 void StartMediaLoader(Service& service, const MediaPolicy& policy, const MediaLoaderOptions& options);
 
-// name: "" (none) or "ernie-45-vl". Unknown names and a vocabulary without </think> are errors that name the
-// flag.
+// name: "" (none) or one of ReasoningFormatNamed. Unknown names and a vocabulary without </think> are errors
+// that name the flag. FD_LIMIT_THINKING_CONTENT_TRUNCATE_STR in the environment says what ends a thought that
+// has used up its budget; default "</think>", "\\n" stands for a newline.
 Status SetReasoningParser(Service& service, const std::string& name);
+// name: "" (none) or one of ToolFormatNamed.
+Status SetToolParser(Service& service, const std::string& name);
 
 // Ids are unique in this process.
 RequestId NextRequestId();

@@ -39,6 +39,13 @@ std::string Detokenizer::Push(int32_t id) {
   return Release(false);
 }
 
+std::string Detokenizer::PushText(std::string_view text) {
+  if (stopped_) return {};
+  first_ = false;
+  bytes_ += text;
+  return Release(false);
+}
+
 std::string Detokenizer::Flush() {
   if (stopped_) return {};
   return Release(true);

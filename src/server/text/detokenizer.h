@@ -22,6 +22,8 @@ class Detokenizer {
   // What may be shown after this token: the longest prefix of the pending text that is complete UTF-8 and
   // cannot be the beginning of a stop string. After a stop string was found: nothing more.
   std::string Push(int32_t id);
+  // The same with this text in the token's place: for a special token that is not shown but has a meaning.
+  std::string PushText(std::string_view text);
   // The rest at the end of the sequence; ill-formed bytes as U+FFFD.
   std::string Flush();
   // A stop string has been found; the caller aborts the sequence.

@@ -133,5 +133,22 @@ TEST(Detokenizer, HoldsIncompleteCharacters) {
   EXPECT_EQ(d.Flush(), "\xEF\xBF\xBD");
 }
 
+TEST(DetokenizerTest, TextInATokensPlace) {
+  const PieceTokenizer tokenizer({"a", "<x", "\xe4\xbd"});
+  Detokenizer detokenizer(&tokenizer, true, {"<xy"});
+  EXPECT_EQ(detokenizer.Push(0), "a");
+  EXPECT_EQ(detokenizer.Push(1), "");
+  EXPECT_EQ(detokenizer.PushText("<tool>"), "<x<tool>");
+  // What is no UTF-8 ends where other text begins.
+  EXPECT_EQ(detokenizer.Push(2), "");
+  EXPECT_EQ(detokenizer.PushText("b"),
+            "\xef\xbf\xbd"
+            "b");
+  EXPECT_EQ(detokenizer.PushText("<"), "");
+  EXPECT_EQ(detokenizer.PushText("xyz"), "");
+  EXPECT_TRUE(detokenizer.stopped());
+  EXPECT_EQ(detokenizer.PushText("more"), "");
+}
+
 }  // namespace
 }  // namespace fd
