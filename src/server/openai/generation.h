@@ -44,11 +44,11 @@ struct Delta {
   std::vector<ToolCallDelta> tool_calls;     // whole ones
   std::vector<int32_t> token_ids;            // new since the delta before
   std::vector<LogprobEntry> logprobs;        // of the tokens of the text, where they are asked for
-  std::optional<std::string> finish_reason;  // "stop", "length", "tool_calls"; in the choice's last delta, and
-                                             // only there
+  std::optional<std::string> finish_reason;  // "stop", "length", "tool_calls"; in the choice's last delta,
+                                             // and only there
   bool empty() const {
-    return reasoning_content.empty() && content.empty() && tool_calls.empty() && token_ids.empty() && logprobs.empty() &&
-           !finish_reason;
+    return reasoning_content.empty() && content.empty() && tool_calls.empty() && token_ids.empty() &&
+           logprobs.empty() && !finish_reason;
   }
 };
 
