@@ -56,6 +56,7 @@ constexpr RequestField kFields[] = {
     {"suffix", FieldType::kAny, "t", "Text that follows the answer"},
     {"tools", FieldType::kArray, "ck", "Functions that the model may call"},
     {"tool_choice", FieldType::kAny, "c", "Which function is to be called"},
+    {"parallel_tool_calls", FieldType::kBoolean, "c", "Only true: as many calls as the model makes"},
     {"functions", FieldType::kArray, "c", "The older name of tools"},
     {"function_call", FieldType::kAny, "c", "The older name of tool_choice"},
     {"response_format", FieldType::kObject, "ct", "The form of the answer"},
