@@ -214,7 +214,9 @@ TEST_F(GenerationTest, ToolCallsStreamedOrNot) {
           EXPECT_EQ(seen.finish, seen.calls.empty() ? "stop" : "tool_calls");
           const bool parsed = *parser != '\0' && *choice == '\0';
           if (!parsed) EXPECT_EQ(seen.calls, "");
-          if (parsed && text == call) EXPECT_EQ(seen.calls, "add{\"a\": 1}");
+          if (parsed && text == call) {
+            EXPECT_EQ(seen.calls, "add{\"a\": 1}");
+          }
           EXPECT_EQ(whole->usage().reasoning_tokens, thinks ? 4 : 0);
           EXPECT_EQ(whole->usage().completion_tokens, count);
 
