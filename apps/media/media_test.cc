@@ -152,13 +152,22 @@ TEST(MediaSampling, ByTimeAndDefaults) {
 // A frame whose bytes are destroyed is replaced by a neighbour; the others stay what they are.
 TEST(MediaDamage, ANeighbourStandsInForAnUnreadableFrame) {
   std::string file = Media("mjpeg.avi");
-  size_t at = 0;
-  for (int n = 0; n <= 7; ++n) at = file.find("00dc", at + 1);
+  constexpr int64_t kDestroyed = 7;
+  size_t at = file.find("movi");
+  for (int64_t n = 0; n <= kDestroyed; ++n) at = file.find("00dc", at + 1);
   ASSERT_NE(at, std::string::npos);
   for (size_t i = at + 8; i < at + 108; ++i) file[i] = 0;
   const VideoResult result = ReadForTest(file, AllFrames());
   ASSERT_TRUE(result.status.ok()) << result.status.message();
   ASSERT_EQ(result.frames.size(), 20u);
+  for (int64_t i = 0; i < 20; ++i) {
+    const int64_t shown = NumberShown(result.frames[static_cast<size_t>(i)].image);
+    if (i == kDestroyed) {
+      EXPECT_TRUE(shown == i - 1 || shown == i + 1) << shown;
+    } else {
+      EXPECT_EQ(shown, i);
+    }
+  }
 }
 
 TEST(MediaDamage, WhatCannotBeReadSaysWhy) {
