@@ -343,3 +343,20 @@ def test_a_client_that_leaves(server):
         for _ in zip(range(10), reply.iter_lines()):
             pass
     server.wait_idle(30)
+
+
+def test_a_stream_that_fails(start_server):
+    server = start_server("--admin-key", "boss", "--max-model-len", "4096", "--reasoning-parser", "ernie-45-vl")
+    stream = server.client.responses.create(model="default", input=STORY, stream=True, extra_body={"ignore_eos": True}, max_output_tokens=3000)
+    found = [next(stream) for _ in range(8)]
+    reply = server.http.post("/v1/abort_requests", json={"req_ids": [found[0].response.id]}, headers={"Authorization": "Bearer boss"})
+    assert reply.json()["aborted"] == 1
+    found += list(stream)
+    for number, event in enumerate(found):
+        assert event.sequence_number == number
+        check_shape(EVENT.validate_python(event.model_dump(exclude_unset=True), strict=True))
+    error, failed = found[-2:]
+    assert error.type == "error" and error.code == "request_aborted" and "admin" in error.message
+    assert failed.type == "response.failed" and failed.response.status == "failed" and failed.response.error.message == error.message
+    assert failed.response.output[-1].status == "incomplete"
+    server.wait_idle(10)
