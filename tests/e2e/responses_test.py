@@ -338,6 +338,27 @@ def test_unknown_and_own_fields(server):
     assert create(server, request_id="mine", max_output_tokens=1)["id"] == "resp_mine"
 
 
+ODD = [None, True, -1, 1e308, "", "x", [], {}, [None], [{}], {"a": None}, {"type": None}, [{"type": "x"}], [{"type": 7}],
+       [{"role": "user", "content": [{}]}], [{"type": "function_call_output", "call_id": "c", "output": {}}],
+       [{"type": "reasoning", "content": [{}]}], {"format": {}, "effort": 7}, "\u0000", "\U0001f600" * 600]
+
+
+def test_odd_values(server):
+    """Whatever stands in a field: an answer, or an error that says which field."""
+    fields = server.http.get("/openapi.json").json()["components"]["schemas"]["ResponsesRequest"]["properties"]
+    assert {"input", "instructions", "reasoning", "text", "tools", "min_p"} <= set(fields)
+    for name in fields:
+        for value in ODD:
+            body = {"input": "a", "max_output_tokens": 1, name: value}
+            reply = server.http.post("/v1/responses", json=body)
+            if reply.status_code == 200:
+                assert reply.text.startswith("event: ") if body.get("stream") else reply.json()["object"] == "response", body
+            else:
+                error = reply.json()["error"]
+                assert reply.status_code in (400, 404, 415) and error["param"], (body, error)
+                assert error["param"].split(".")[0] == name, (body, error)
+
+
 def test_a_client_that_leaves(server):
     with server.http.stream("POST", "/v1/responses", json={"input": STORY, "stream": True, "ignore_eos": True, "max_output_tokens": 3000}) as reply:
         for _ in zip(range(10), reply.iter_lines()):
