@@ -29,6 +29,7 @@ struct ServiceFlags {
   MediaPolicy media_policy;
   MediaWorkFlags media;
   int64_t max_waiting_requests = 1024;
+  double max_waiting_s = -1;  // as in EngineOptions
   std::string step_log;  // a file for one line of JSON a step; empty: none
 };
 

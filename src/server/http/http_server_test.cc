@@ -575,6 +575,23 @@ TEST_F(HttpTest, ClientThatNeverReads) {
   EXPECT_TRUE(ended);
 }
 
+// Whose time is over: 408 before the first token, an error in a stream that has begun.
+TEST_F(HttpTest, ATimeThatIsOver) {
+  Start();
+  const Status over(StatusCode::kDeadlineExceeded, "not done in its timeout of 2 seconds", "timeout");
+  for (const int64_t tokens : {0, 2}) {
+    engine_.SetFailAfter(tokens, over);
+    for (const bool stream : {false, true}) {
+      const auto reply = Ask(Post("/v1/completions", stream ? R"({"prompt":"ab","stream":true})"
+                                                            : R"({"prompt":"ab"})"));
+      EXPECT_EQ(reply.status, stream && tokens > 0 ? 200 : 408) << reply.body;
+      EXPECT_NE(reply.body.find("timeout of 2 seconds"), std::string::npos) << reply.body;
+      EXPECT_NE(reply.body.find("\"code\":\"timeout\""), std::string::npos) << reply.body;
+      EXPECT_EQ(reply.body.find("data: [DONE]") != std::string::npos, stream && tokens > 0) << reply.body;
+    }
+  }
+}
+
 // Pictures that never arrive until the test lets them, or until nobody wants them any more.
 class HttpMediaTest : public HttpTest {
  protected:
@@ -694,6 +711,21 @@ TEST_F(HttpMediaTest, StopEndsLoading) {
   server_->Stop();
   EXPECT_EQ(client.Read().status, 503);
   EXPECT_TRUE(WaitFor([&] { return ended_ == 1; }));
+}
+
+// The timeout of a request holds while its pictures are on their way.
+TEST_F(HttpMediaTest, PicturesThatAreNotThereInTime) {
+  Start();
+  const auto begin = Clock::now();
+  const auto reply = Ask(Post(
+      "/v1/chat/completions",
+      R"({"timeout":0.2,"messages":[{"role":"user","content":[{"type":"image_url","image_url":"http://a"}]}]})"));
+  EXPECT_EQ(reply.status, 408) << reply.body;
+  EXPECT_GE(Clock::now() - begin, milliseconds(200));
+  for (const char* part : {"\"param\":\"timeout\"", "timeout_error", "0.2 seconds"})
+    EXPECT_NE(reply.body.find(part), std::string::npos) << reply.body;
+  EXPECT_TRUE(WaitFor([&] { return ended_ == 1; }));
+  EXPECT_TRUE(engine_.seen().empty());
 }
 
 }  // namespace

@@ -66,7 +66,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // Null without an error: the client has left. The peer is watched from the first picture on.
   boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(
       HttpRequest& request, ApiEndpoint endpoint, std::optional<Json> body = {});
-  boost::asio::awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
+  // request: moved from. Nothing after the deadline.
+  boost::asio::awaitable<std::optional<StatusOr<LoadedMedia>>> LoadMedia(MediaRequest& request,
+                                                                         Clock::time_point deadline);
   // Runs `work` on the worker pool.
   template <typename T>
   boost::asio::awaitable<StatusOr<T>> OnWorker(const std::function<StatusOr<T>()>& work);

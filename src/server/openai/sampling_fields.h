@@ -9,7 +9,7 @@
 
 namespace fd {
 
-// Penalties, logit_bias, bad_words, min_tokens, logprobs into out.sampling; max_tokens is read already. Every
+// Penalties, logit_bias, bad_words, allowed_token_ids, min_tokens, logprobs into out.sampling; max_tokens is read already. Every
 // refusal names the field, what came and what is allowed.
 Status ReadSamplingControls(const Service& service, ApiEndpoint endpoint, const JsonObject& body,
                             RequestFields& out);

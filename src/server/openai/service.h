@@ -45,6 +45,7 @@ struct RequestLimits {
   int64_t max_stop_token_ids = 128;  // --max-stop-token-ids
   int64_t max_logit_bias = 1024;     // --max-logit-bias: tokens with a bias
   int64_t max_banned_tokens = 1024;  // --max-banned-tokens: tokens of bad words
+  int64_t max_allowed_token_ids = 1024;  // --max-allowed-token-ids
   int64_t max_logprobs = 20;         // --max-logprobs: likeliest tokens at each place
   int64_t max_tools = 128;           // --max-tools
   int64_t images_per_prompt = 1;     // --limit-mm-per-prompt '{"image": 1}'
