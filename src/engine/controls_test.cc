@@ -121,8 +121,8 @@ Outcome Expected(const GenerateRequest& request) {
     double sum = 0;
     for (double y : raw) sum += std::exp(y);
     // A forced token was certain, also where the draw agrees with it.
-    out.logprobs.push_back(
-        forced >= 0 ? 0.0f : static_cast<float>(raw[static_cast<size_t>(token)] - std::log(sum)));
+    out.logprobs.push_back(forced >= 0 ? 0.0f
+                                       : static_cast<float>(raw[static_cast<size_t>(token)] - std::log(sum)));
     std::vector<int32_t> order(kVocab);
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {

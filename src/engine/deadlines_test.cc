@@ -45,8 +45,8 @@ class Deadlines : public testing::TestWithParam<bool> {
     r.sampling.ignore_eos = true;
     if (timeout_s) {
       r.timeout_s = *timeout_s;
-      r.deadline =
-          r.arrived_at + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*timeout_s));
+      r.deadline = r.arrived_at +
+                   std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*timeout_s));
     }
     r.sink = [this](TokenEvent&& e) {
       std::lock_guard lock(mutex_);

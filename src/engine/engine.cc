@@ -167,17 +167,17 @@ void Engine::Impl::EndExpired() {
     const auto seconds = [now](Clock::time_point since) {
       return std::round(std::chrono::duration<double>(now - since).count() * 10) / 10;
     };
-    Status error =
-        request.deadline <= now
-            ? Status(StatusCode::kDeadlineExceeded,
-                     StrCat("the request was not done in its timeout of ", request.timeout_s, " seconds: ",
-                            sequence.generated_tokens(), " of at most ", request.sampling.max_tokens,
-                            " tokens were generated. Raise timeout or lower max_tokens"),
-                     "timeout")
-            : Status(StatusCode::kDeadlineExceeded,
-                     StrCat("the request waited ", seconds(request.submitted_at),
-                            " seconds in the queue, the limit is ", options.max_waiting_s,
-                            " (--max-waiting-time); try again later"));
+    Status error = request.deadline <= now
+                       ? Status(StatusCode::kDeadlineExceeded,
+                                StrCat("the request was not done in its timeout of ", request.timeout_s,
+                                       " seconds: ", sequence.generated_tokens(), " of at most ",
+                                       request.sampling.max_tokens,
+                                       " tokens were generated. Raise timeout or lower max_tokens"),
+                                "timeout")
+                       : Status(StatusCode::kDeadlineExceeded,
+                                StrCat("the request waited ", seconds(request.submitted_at),
+                                       " seconds in the queue, the limit is ", options.max_waiting_s,
+                                       " (--max-waiting-time); try again later"));
     End(sequence, FinishReason::kError, std::move(error));
   }
 }
@@ -218,11 +218,11 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
 void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   if (token.token_id < 0 && LeavesNothingToDraw(sequence, model->config().eos_token_ids)) {
     End(sequence, FinishReason::kError,
-        InvalidArgument(StrCat("allowed_token_ids: bad_words or min_tokens forbid all ",
-                               sequence.request.sampling.allowed_token_ids.size(),
-                               " of them as token ", sequence.generated_tokens(),
-                               " of the answer: allow another one or forbid less"),
-                        "allowed_token_ids"));
+        InvalidArgument(
+            StrCat("allowed_token_ids: bad_words or min_tokens forbid all ",
+                   sequence.request.sampling.allowed_token_ids.size(), " of them as token ",
+                   sequence.generated_tokens(), " of the answer: allow another one or forbid less"),
+            "allowed_token_ids"));
     return;
   }
   if (token.token_id < 0) {

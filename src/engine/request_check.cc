@@ -74,8 +74,8 @@ Status CheckAllowed(const SamplingParams& p, const ModelConfig& config, const En
   const std::vector<int32_t>& ids = p.allowed_token_ids;
   if (ids.empty()) return OkStatus();
   if (std::ssize(ids) > options.max_allowed_token_ids) {
-    return InvalidArgument(StrCat(kField, " has ", ids.size(), " ids; at most ", options.max_allowed_token_ids,
-                                  " may be given (--max-allowed-token-ids)"),
+    return InvalidArgument(StrCat(kField, " has ", ids.size(), " ids; at most ",
+                                  options.max_allowed_token_ids, " may be given (--max-allowed-token-ids)"),
                            kField);
   }
   const int64_t drawable = options.sampled_vocab_size > 0
@@ -86,9 +86,8 @@ Status CheckAllowed(const SamplingParams& p, const ModelConfig& config, const En
     FD_RETURN_IF_ERROR(CheckId(ids[i], kField, drawable));
     if (i > 0 && ids[i] <= ids[i - 1])
       return InvalidArgument("allowed_token_ids must ascend, each id once", kField);
-    const bool word = std::any_of(p.bad_words.begin(), p.bad_words.end(), [&](const auto& bad) {
-      return bad.size() == 1 && bad[0] == ids[i];
-    });
+    const bool word = std::any_of(p.bad_words.begin(), p.bad_words.end(),
+                                  [&](const auto& bad) { return bad.size() == 1 && bad[0] == ids[i]; });
     any |= !word && (p.min_tokens == 0 || !Ends(ids[i], p, config));
   }
   if (any) return OkStatus();

@@ -31,7 +31,7 @@ struct EngineOptions {
   int64_t max_logit_bias = 1024;     // tokens with a bias
   int64_t max_banned_tokens = 1024;  // tokens of bad words, and with min_tokens end and stop tokens
   int64_t max_allowed_token_ids = 1024;
-  int64_t max_logprobs = 20;         // likeliest tokens at each place; at most ops::kMaxTopLogprobs
+  int64_t max_logprobs = 20;  // likeliest tokens at each place; at most ops::kMaxTopLogprobs
   // Ids at or above it are never drawn (a model may have more logits than its tokenizer has tokens); 0: all.
   int64_t sampled_vocab_size = 0;
 

@@ -49,11 +49,9 @@ struct SequenceControls {
   std::vector<std::pair<int32_t, float>> biases;
   std::vector<TokenBan> bans;
   std::vector<int32_t> allowed;  // ascending; empty: all
-  int32_t top_logprobs = -1;  // as in SamplingParams
+  int32_t top_logprobs = -1;     // as in SamplingParams
 
-  bool EditsLogits() const {
-    return seen_slot >= 0 || !biases.empty() || !bans.empty() || !allowed.empty();
-  }
+  bool EditsLogits() const { return seen_slot >= 0 || !biases.empty() || !bans.empty() || !allowed.empty(); }
 };
 
 struct SequenceStep {

@@ -110,8 +110,7 @@ StatusOr<ChatTemplate> ChatTemplate::FromSource(std::string_view source, JsonObj
 }
 
 StatusOr<std::vector<PromptPiece>> ChatTemplate::Render(const Json& messages, const Json& tools,
-                                                        const JsonObject& kwargs,
-                                                        bool add_generation_prompt,
+                                                        const JsonObject& kwargs, bool add_generation_prompt,
                                                         const Json& documents) const {
   FD_RETURN_IF_ERROR(CheckMessages(messages));
   JsonObject variables;

@@ -27,8 +27,7 @@ class ChatTemplate {
   // messages, tools, documents, add_generation_prompt or the special tokens: kInvalidArgument); documents:
   // array or null.
   StatusOr<std::vector<PromptPiece>> Render(const Json& messages, const Json& tools, const JsonObject& kwargs,
-                                            bool add_generation_prompt,
-                                            const Json& documents = Json()) const;
+                                            bool add_generation_prompt, const Json& documents = Json()) const;
 
  private:
   ChatTemplate(JinjaTemplate jinja, JsonObject special_tokens)

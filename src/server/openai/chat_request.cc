@@ -216,8 +216,10 @@ StatusOr<Json> ReadDocuments(const Service& service, const JsonObject& body) {
   for (size_t i = 0; i < documents->size(); ++i) {
     if (!(*documents)[i].is_object()) {
       return InvalidArgument(
-          StrCat("documents[", i, "] must be an object, for example {\"title\": \"...\", \"text\": \"...\"}; "
-                 "got ", Shown((*documents)[i])),
+          StrCat("documents[", i,
+                 "] must be an object, for example {\"title\": \"...\", \"text\": \"...\"}; "
+                 "got ",
+                 Shown((*documents)[i])),
           "documents");
     }
   }
@@ -235,14 +237,15 @@ Status ReadRawPrompt(const Service& service, const JsonObject& body, const JsonA
                      Prompt* prompt) {
   const Json* content = messages[0].Find("content");
   if (content == nullptr || !content->is_string() || !prompt->media.empty()) {
-    return InvalidArgument("disable_chat_template needs a first message whose content is a string, and no media",
-                           "disable_chat_template");
+    return InvalidArgument(
+        "disable_chat_template needs a first message whose content is a string, and no media",
+        "disable_chat_template");
   }
   prompt->text = content->as_string();
   prompt->expanded.token_ids = service.tokenizer->EncodeWithBos(prompt->text);
   FD_RETURN_IF_ERROR(TruncatePrompt(service, body, prompt));
-  prompt->reasoning = HowReasoningStarts({{prompt->text, /*from_user=*/false}}, std::nullopt,
-                                         service.reasoning_format);
+  prompt->reasoning =
+      HowReasoningStarts({{prompt->text, /*from_user=*/false}}, std::nullopt, service.reasoning_format);
   return CheckLength(service, std::ssize(prompt->expanded.token_ids), "messages");
 }
 

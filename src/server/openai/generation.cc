@@ -248,8 +248,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
     if (tokens >= service.max_model_len)
       return ContextLengthExceeded(tokens, service.max_model_len, "messages");
   }
-  for (Prompt& prompt : prompts)
-    FD_RETURN_IF_ERROR(AppendBegunAnswer(service, prompt.begun_answer, &prompt));
+  for (Prompt& prompt : prompts) FD_RETURN_IF_ERROR(AppendBegunAnswer(service, prompt.begun_answer, &prompt));
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
   g->id_ = ReplyId(endpoint, fields);
   g->model_ = fields.model;

@@ -46,9 +46,9 @@ struct RequestFields {
 // loaded.
 struct Prompt {
   ExpandedPrompt expanded;
-  SectionedPrompt sections;      // with media
-  std::vector<MediaSpec> media;  // in order of appearance
-  std::string text;              // what echo gives back
+  SectionedPrompt sections;           // with media
+  std::vector<MediaSpec> media;       // in order of appearance
+  std::string text;                   // what echo gives back
   std::vector<int32_t> begun_answer;  // completion_token_ids; put behind the prompt once it is expanded
   ReasoningStart reasoning = ReasoningStart::kAnswer;
   bool parse_tools = false;  // calls become tool_calls

@@ -46,9 +46,9 @@ Status MergeExtraPlaces(RequestKind kind, JsonObject& body) {
   FD_ASSIGN_OR_RETURN(const JsonObject* extra, ReadObject(body, "extra_body"));
   if (extra != nullptr) {
     if (extra->size() > kMaxExtraFields) {
-      return InvalidArgument(StrCat("extra_body has ", extra->size(), " members; at most ", kMaxExtraFields,
-                                    " are allowed"),
-                             "extra_body");
+      return InvalidArgument(
+          StrCat("extra_body has ", extra->size(), " members; at most ", kMaxExtraFields, " are allowed"),
+          "extra_body");
     }
     const JsonObject members = *extra;
     body.Erase("extra_body");

@@ -1,5 +1,5 @@
-// Fields that vLLM's and FastDeploy's clients send besides OpenAI's: where they may stand, and what they ask of
-// the queue, the prompt and the reply. Internal to this folder. Pure functions.
+// Fields that vLLM's and FastDeploy's clients send besides OpenAI's: where they may stand, and what they ask
+// of the queue, the prompt and the reply. Internal to this folder. Pure functions.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ namespace fd {
 // field that stands at the top already stays. "extra_body" is gone afterwards.
 Status MergeExtraPlaces(RequestKind kind, JsonObject& body);
 
-// priority, timeout, response_max_tokens, return_tokens_as_token_ids into out; the types of those that have no
-// effect here.
+// priority, timeout, response_max_tokens, return_tokens_as_token_ids into out; the types of those that have
+// no effect here.
 Status ReadExtras(const Service& service, const JsonObject& body, RequestFields& out);
 
 // truncate_prompt_tokens: the last so many tokens of a prompt without media stay, and the text that belongs

@@ -49,7 +49,8 @@ TEST(MergeExtraPlaces, MetadataHasFastDeploysFieldsAndOpenAisNotes) {
   EXPECT_TRUE(Merged(R"({"metadata":7})").starts_with("metadata: "));
   EXPECT_TRUE(Merged(R"({"metadata":{"raw_request":false}})").starts_with("metadata: metadata.raw_request"));
   // extra_body first, then the metadata in it.
-  EXPECT_EQ(Merged(R"({"extra_body":{"metadata":{"min_p":0.5}}})"), R"({"metadata":{"min_p":0.5},"min_p":0.5})");
+  EXPECT_EQ(Merged(R"({"extra_body":{"metadata":{"min_p":0.5}}})"),
+            R"({"metadata":{"min_p":0.5},"min_p":0.5})");
 }
 
 class RequestExtras : public ::testing::Test {
@@ -59,7 +60,8 @@ class RequestExtras : public ::testing::Test {
     const std::string prompt =
         chat ? R"("messages":[{"role":"user","content":"hey"}])" : R"("prompt":"abcdefgh")";
     const std::string body = "{" + prompt + (fields.empty() ? "" : ",") + fields + "}";
-    FD_ASSIGN_OR_RETURN(auto g, Generation::Prepare(*service_, endpoint, std::string_view(body), arrived_at_));
+    FD_ASSIGN_OR_RETURN(auto g,
+                        Generation::Prepare(*service_, endpoint, std::string_view(body), arrived_at_));
     FD_RETURN_IF_ERROR(g->Submit([](int, TokenEvent&&) {}));
     return g;
   }
@@ -131,7 +133,8 @@ TEST_F(RequestExtras, TruncatedPrompts) {
   EXPECT_EQ(PromptOf(R"("truncate_prompt_tokens":-1)"), "abcdefgh");
   EXPECT_EQ(PromptOf(R"("prompt_token_ids":[97,98,99],"truncate_prompt_tokens":1)"), "c");
   EXPECT_EQ(PromptOf(R"("truncate_prompt_tokens":5)", ApiEndpoint::kChat), "hink>");
-  EXPECT_EQ(PromptOf(R"("prompt_token_ids":[97,98,99],"truncate_prompt_tokens":2)", ApiEndpoint::kChat), "bc");
+  EXPECT_EQ(PromptOf(R"("prompt_token_ids":[97,98,99],"truncate_prompt_tokens":2)", ApiEndpoint::kChat),
+            "bc");
   service_->max_model_len = 6;
   EXPECT_EQ(PromptOf(R"("truncate_prompt_tokens":-1)"), "defgh");
   EXPECT_EQ(PromptOf(R"("truncate_prompt_tokens":-1,"max_tokens":4)"), "gh");
@@ -151,7 +154,8 @@ TEST_F(RequestExtras, TruncatedPrompts) {
 
 TEST_F(RequestExtras, TheRawPromptWithoutATemplate) {
   EXPECT_EQ(PromptOf(R"("disable_chat_template":true)", ApiEndpoint::kChat), "hey");
-  EXPECT_EQ(PromptOf(R"("disable_chat_template":false)", ApiEndpoint::kChat), "user: hey\nbot: <think></think>");
+  EXPECT_EQ(PromptOf(R"("disable_chat_template":false)", ApiEndpoint::kChat),
+            "user: hey\nbot: <think></think>");
   service_->chat_template.reset();
   EXPECT_EQ(PromptOf(R"("disable_chat_template":true)", ApiEndpoint::kChat), "hey");
   Refuses("", "messages", "no chat template", ApiEndpoint::kChat);

@@ -212,7 +212,8 @@ TEST_F(SamplingFieldsTest, OffsetsCountCharacters) {
 
 TEST_F(SamplingFieldsTest, AllowedTokens) {
   EXPECT_TRUE(Read(R"("allowed_token_ids":null)")->allowed_token_ids.empty());
-  EXPECT_EQ(Read(R"("allowed_token_ids":[9,1,9,258,1])")->allowed_token_ids, (std::vector<int32_t>{1, 9, 258}));
+  EXPECT_EQ(Read(R"("allowed_token_ids":[9,1,9,258,1])")->allowed_token_ids,
+            (std::vector<int32_t>{1, 9, 258}));
   Refuses(R"("allowed_token_ids":[])", "allowed_token_ids", "leave it out");
   Refuses(R"("allowed_token_ids":7)", "allowed_token_ids", "array of token ids");
   for (const char* bad : {"-1", "259", "2147483648", "4294967297", "1.5", "\"a\"", "null", "1e300"})

@@ -74,9 +74,9 @@ struct PenaltyArgs {
   const float* bias_values;
   const int32_t* ban_offsets;  // [rows + 1]; null: no bans, and none of the following
   const int32_t* ban_ids;
-  const int32_t* ban_after;   // -1, or what the last token of the row must be
-  const int32_t* tokens;      // the last token of row r is tokens[token_rows[r]]
-  const int32_t* token_rows;  // [rows]
+  const int32_t* ban_after;      // -1, or what the last token of the row must be
+  const int32_t* tokens;         // the last token of row r is tokens[token_rows[r]]
+  const int32_t* token_rows;     // [rows]
   const int32_t* allow_offsets;  // [rows + 1]; null: every row may draw all tokens
   const int32_t* allow_ids;
 };
