@@ -73,8 +73,6 @@ constexpr KnownFlag kFlags[] = {
     {"routing-replay-config", Kind::kRefuseValue, "", kReinforcement},
     {"workers", Kind::kOnly, "1", "one process serves every connection; see --http-threads"},
     {"controller-port", Kind::kOnly, "-1", "the controller endpoints are still to come"},
-    {"max-waiting-time", Kind::kOnly, "-1",
-     "a limit on the time in the queue is still to come; see --max-waiting-requests"},
     {"enable-mm-output", Kind::kRefuseSwitch, "", "multimodal_content in replies is still to come"},
     {"timeout", Kind::kOnly, "0", "there are no worker processes to watch"},
     {"revision", Kind::kRefuseValue, "", kDownload},

@@ -240,6 +240,8 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
   Service& service = *loaded->service;
   options.max_waiting_requests = service_flags.max_waiting_requests;
+  options.max_waiting_s = service_flags.max_waiting_s;
+  options.max_allowed_token_ids = service_flags.limits.max_allowed_token_ids;
   options.max_logit_bias = service_flags.limits.max_logit_bias;
   options.max_banned_tokens = service_flags.limits.max_banned_tokens;
   options.max_logprobs = service_flags.limits.max_logprobs;

@@ -29,7 +29,8 @@ struct ServiceFlags {
   MediaPolicy media_policy;
   MediaWorkFlags media;
   int64_t max_waiting_requests = 1024;
-  std::string step_log;  // a file for one line of JSON a step; empty: none
+  double max_waiting_s = -1;  // as in EngineOptions
+  std::string step_log;       // a file for one line of JSON a step; empty: none
 };
 
 // Members are destroyed from the last to the first: the engine before what it uses.

@@ -158,6 +158,11 @@ Status CheckFlags(const ServeFlags& values) {
       if (Trim(key).empty()) return InvalidArgument(StrCat(flag, ": a key may not be empty"), flag);
     }
   }
+  if (values.service.max_waiting_s <= 0 && values.service.max_waiting_s != -1) {
+    return InvalidArgument(StrCat("--max-waiting-time is ", values.service.max_waiting_s,
+                                  "; it must be above 0, for example 30, or -1 for no limit"),
+                           "--max-waiting-time");
+  }
   const auto& origins = http.allowed_origins;
   if (http.allow_credentials && std::find(origins.begin(), origins.end(), "*") != origins.end()) {
     return InvalidArgument(
@@ -185,6 +190,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   AddModelFlags(flags, &values->model, true);
   flags.Integer("max-waiting-requests", &values->service.max_waiting_requests, {0, 1 << 20, 1024},
                 "Requests that may wait for a place; beyond them 429");
+  flags.Real("max-waiting-time", &values->service.max_waiting_s, {-1, 86400, 30},
+             "Seconds a request may wait for its first step; beyond them 408; -1: no limit");
   flags.Text("step-log", &values->service.step_log, "One line of JSON for each step is written to this file",
              "FILE", "none");
   flags.Group("Address");
@@ -228,6 +235,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Integer("max-logit-bias", &limits.max_logit_bias, {0, 65536, 1024}, "Tokens of logit_bias");
   flags.Integer("max-banned-tokens", &limits.max_banned_tokens, {0, 65536, 1024},
                 "Tokens of bad_words; with min_tokens also end and stop tokens");
+  flags.Integer("max-allowed-token-ids", &limits.max_allowed_token_ids, {1, 65536, 1024},
+                "Ids of allowed_token_ids");
   flags.Integer("max-logprobs", &limits.max_logprobs, {0, 32, 20}, "Likeliest tokens at each place");
   flags.Integer("max-tools", &limits.max_tools, {0, 65536, 128}, "Tools");
   flags.Integer("max-body-bytes", &http.max_body_bytes, {1, kMaxBytes, 33554432},

@@ -152,6 +152,52 @@ inline Tensor Ids(const std::vector<int32_t>& ids) {
   return t;
 }
 
+// Allowed tokens of rows: none said (all), one, the ends, many, everything, and ids outside the vocabulary.
+struct AllowedTokens {
+  AllowedTokens(std::mt19937& rng, int64_t rows, int64_t vocab) : lists(static_cast<size_t>(rows)) {
+    const auto n = static_cast<int32_t>(vocab);
+    for (size_t r = 0; r < lists.size(); ++r) {
+      std::vector<int32_t>& list = lists[r];
+      switch (r % 6) {
+        case 0:
+          break;
+        case 1:
+          list = {n / 2};
+          break;
+        case 2:
+          list = {0, n - 1};
+          break;
+        case 3:
+          for (int i = 0; i < 1024; ++i)
+            list.push_back(static_cast<int32_t>(rng() % static_cast<uint32_t>(n)));
+          break;
+        case 4:
+          for (int32_t i = 0; i < n; ++i) list.push_back(i);
+          break;
+        default:
+          list = {-7, n / 3, n, n + 1000};
+      }
+      std::sort(list.begin(), list.end());
+      list.erase(std::unique(list.begin(), list.end()), list.end());
+    }
+    std::vector<int32_t> ends = {0}, all;
+    for (const auto& list : lists) {
+      all.insert(all.end(), list.begin(), list.end());
+      ends.push_back(static_cast<int32_t>(all.size()));
+    }
+    offsets = Tensor(DType::kInt32, Device{}, {rows + 1});
+    std::copy(ends.begin(), ends.end(), offsets.view().As<int32_t>());
+    ids = Tensor(DType::kInt32, Device{}, {static_cast<int64_t>(all.size())});
+    std::copy(all.begin(), all.end(), ids.view().As<int32_t>());
+  }
+  bool Allows(int64_t row, int64_t token) const {
+    const auto& list = lists[static_cast<size_t>(row)];
+    return list.empty() || std::binary_search(list.begin(), list.end(), static_cast<int32_t>(token));
+  }
+  std::vector<std::vector<int32_t>> lists;
+  Tensor offsets, ids;
+};
+
 // Bans with and without a condition, on top of biases, on rows whose last tokens lie anywhere in the step.
 struct BanCase {
   static constexpr int64_t kRows = 4, kTokens = 5000;  // more than one block of the CUDA kernel

@@ -241,17 +241,17 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (const DecodeGraph* decode = GraphFor(plan)) {
     inputs_.Upload(ctx_, plan, index, decode->rows);
     slot.begin.Record(ctx_);
-    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     decode->graph.Launch(ctx_);
+    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     SampleWithControls(plan, index, true);
   } else {
     inputs_.Upload(ctx_, plan, index);
     slot.begin.Record(ctx_);
     Encode(plan, slot);
     PlaceMedia(plan);
-    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     const bool edits = ControlledSampler::EditsLogits(plan);
     Compute(!edits);
+    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     SampleWithControls(plan, index, !edits);
   }
   slot.end.Record(ctx_);

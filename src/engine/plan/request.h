@@ -41,6 +41,7 @@ struct SamplingParams {
   std::vector<std::pair<int32_t, float>> logit_bias;  // each token once
   // Token sequences that the output may not complete; each has at least one token.
   std::vector<std::vector<int32_t>> bad_words;
+  std::vector<int32_t> allowed_token_ids;  // ascending, each once; no other token is drawn. Empty: all are
   int64_t min_tokens = 0;  // no end token and none of stop_token_ids before so many tokens were generated
   // Log-probabilities under the raw logits (before penalties and temperature): -1 = nobody reads them, 0 = of
   // the drawn tokens, n = also of the n likeliest at each place.
@@ -119,8 +120,13 @@ struct GenerateRequest {
   std::vector<uint8_t> vision_expert;  // [prompt tokens]: 1 = vision experts; empty = all text
   std::vector<std::shared_ptr<const MediaItem>> media;  // by first_token ascending
   SamplingParams sampling;
+  int64_t priority = 0;  // lower ones leave the queue earlier; first come first served among equal ones
   TokenSink sink;
   Clock::time_point arrived_at = Clock::now();
+  // The whole request must have ended by then; else kDeadlineExceeded. timeout_s: for that message.
+  Clock::time_point deadline = Clock::time_point::max();
+  double timeout_s = 0;
+  Clock::time_point submitted_at{};  // set by Engine::Submit
 };
 
 }  // namespace fd

@@ -48,9 +48,10 @@ struct SequenceControls {
   float frequency_penalty = 0.0f;
   std::vector<std::pair<int32_t, float>> biases;
   std::vector<TokenBan> bans;
-  int32_t top_logprobs = -1;  // as in SamplingParams
+  std::vector<int32_t> allowed;  // ascending; empty: all
+  int32_t top_logprobs = -1;     // as in SamplingParams
 
-  bool EditsLogits() const { return seen_slot >= 0 || !biases.empty() || !bans.empty(); }
+  bool EditsLogits() const { return seen_slot >= 0 || !biases.empty() || !bans.empty() || !allowed.empty(); }
 };
 
 struct SequenceStep {

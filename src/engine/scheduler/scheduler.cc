@@ -111,7 +111,12 @@ void Scheduler::Add(GenerateRequest request) {
   sequence->request = std::move(request);
   FD_CHECK(CheckFits(sequence->prompt_tokens, sequence->request.sampling.max_tokens, options_).ok());
   FD_CHECK(by_id_.emplace(sequence->request.id, sequence.get()).second, "request id in use twice");
-  waiting_.push_back(std::move(sequence));
+  next_end_ = std::min(next_end_, EndOf(*sequence));
+  // Behind all that wait with its priority or a lower number.
+  const auto place = std::upper_bound(
+      waiting_.begin(), waiting_.end(), sequence->request.priority,
+      [](int64_t priority, const auto& other) { return priority < other->request.priority; });
+  waiting_.insert(place, std::move(sequence));
 }
 
 Sequence* Scheduler::Find(RequestId id) {
@@ -289,7 +294,11 @@ void Scheduler::PreemptNewest() {
   pages_.Free(sequence->block_table);
   sequence->computed_tokens = 0;
   sequence->next_media = 0;  // it needs all its pictures again
-  waiting_.push_front(std::move(sequence));
+  // Before all that wait with its priority or a higher number.
+  const auto place = std::lower_bound(
+      waiting_.begin(), waiting_.end(), sequence->request.priority,
+      [](const auto& other, int64_t priority) { return other->request.priority < priority; });
+  waiting_.insert(place, std::move(sequence));
   ++num_preemptions_;
 }
 
@@ -305,6 +314,32 @@ void Scheduler::UnpinMedia(Sequence& sequence) {
   if (sequence.media_row < 0) return;
   encoder_slots_.Unpin(sequence.request.media[static_cast<size_t>(sequence.next_media)]->content_hash);
   sequence.media_row = -1;
+}
+
+Clock::time_point Scheduler::EndOf(const Sequence& sequence) const {
+  const GenerateRequest& request = sequence.request;
+  // Who has been in a step waits no more, also where a preemption brought it back into the queue.
+  if (options_.max_waiting_s < 0 || sequence.scheduled_at != Clock::time_point{}) return request.deadline;
+  return std::min(request.deadline,
+                  request.submitted_at + std::chrono::duration_cast<Clock::duration>(
+                                             std::chrono::duration<double>(options_.max_waiting_s)));
+}
+
+std::vector<RequestId> Scheduler::Expired(Clock::time_point now) {
+  std::vector<RequestId> ids;
+  if (now < next_end_) return ids;
+  next_end_ = Clock::time_point::max();
+  const auto look = [&](const std::unique_ptr<Sequence>& sequence) {
+    const Clock::time_point end = EndOf(*sequence);
+    if (end <= now) {
+      ids.push_back(sequence->request.id);
+    } else {
+      next_end_ = std::min(next_end_, end);
+    }
+  };
+  std::for_each(running_.begin(), running_.end(), look);
+  std::for_each(waiting_.begin(), waiting_.end(), look);
+  return ids;
 }
 
 std::vector<RequestId> Scheduler::RunningIds() const {

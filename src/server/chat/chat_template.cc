@@ -110,8 +110,8 @@ StatusOr<ChatTemplate> ChatTemplate::FromSource(std::string_view source, JsonObj
 }
 
 StatusOr<std::vector<PromptPiece>> ChatTemplate::Render(const Json& messages, const Json& tools,
-                                                        const JsonObject& kwargs,
-                                                        bool add_generation_prompt) const {
+                                                        const JsonObject& kwargs, bool add_generation_prompt,
+                                                        const Json& documents) const {
   FD_RETURN_IF_ERROR(CheckMessages(messages));
   JsonObject variables;
   std::vector<std::string> trusted;
@@ -132,7 +132,7 @@ StatusOr<std::vector<PromptPiece>> ChatTemplate::Render(const Json& messages, co
   for (const auto& [name, value] : kwargs) variables.Set(name, value);
   variables.Set("messages", messages);
   variables.Set("tools", tools);
-  variables.Set("documents", nullptr);
+  variables.Set("documents", documents);
   variables.Set("add_generation_prompt", add_generation_prompt);
   std::time_t seconds = std::time(nullptr);
   std::tm now{};

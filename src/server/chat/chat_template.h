@@ -24,9 +24,10 @@ class ChatTemplate {
 
   // Errors carry the param `messages` or `chat_template_kwargs`.
   // messages: an OpenAI array; tools: array or null; kwargs: object (chat_template_kwargs; may not shadow
-  // messages, tools, documents, add_generation_prompt or the special tokens: kInvalidArgument).
+  // messages, tools, documents, add_generation_prompt or the special tokens: kInvalidArgument); documents:
+  // array or null.
   StatusOr<std::vector<PromptPiece>> Render(const Json& messages, const Json& tools, const JsonObject& kwargs,
-                                            bool add_generation_prompt) const;
+                                            bool add_generation_prompt, const Json& documents = Json()) const;
 
  private:
   ChatTemplate(JinjaTemplate jinja, JsonObject special_tokens)

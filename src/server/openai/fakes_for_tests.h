@@ -80,8 +80,11 @@ class ScriptedEngine {
     Locked([&] { submit_error_ = status; });
   }
   // Every sequence fails after this many tokens.
-  void SetFailAfter(int64_t tokens) {
-    Locked([&] { fail_after_ = tokens; });
+  void SetFailAfter(int64_t tokens, Status error = Internal("the logits held a NaN")) {
+    Locked([&] {
+      fail_after_ = tokens;
+      fail_error_ = std::move(error);
+    });
   }
   int64_t running() {
     return Locked([&] { return static_cast<int64_t>(running_.size()); });
@@ -159,7 +162,7 @@ class ScriptedEngine {
     if (silent_) return event;
     if (r.generated == fail_after_) {
       event.finish_reason = FinishReason::kError;
-      event.error = Internal("the logits held a NaN");
+      event.error = fail_error_;
       return event;
     }
     const auto length = static_cast<int64_t>(script_.size());
@@ -192,6 +195,7 @@ class ScriptedEngine {
   Clock::time_point heartbeat_ = Clock::now();
   int64_t aborts_ = 0;
   int64_t fail_after_ = -1;
+  Status fail_error_;
   bool silent_ = false;
   bool frozen_ = false;
   bool stop_ = false;

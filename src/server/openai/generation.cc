@@ -10,6 +10,7 @@
 #include "server/openai/errors.h"
 #include "server/openai/openai_writer.h"
 #include "server/openai/request.h"
+#include "server/openai/request_extras.h"
 #include "server/openai/request_schema.h"
 
 namespace fd {
@@ -51,6 +52,12 @@ void LogPrompts(const Service& service, const std::string& id, const std::vector
 // FastDeploy's rule: where a request does not say, a fifth of the output is left for the answer.
 int64_t DefaultThinkingTokens(int64_t max_tokens) { return std::max<int64_t>(max_tokens * 4 / 5, 1); }
 
+Clock::time_point DeadlineOf(const RequestFields& fields, Clock::time_point arrived_at) {
+  if (!fields.timeout_s) return Clock::time_point::max();
+  return arrived_at +
+         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*fields.timeout_s));
+}
+
 }  // namespace
 
 StatusOr<Json> ParseRequestBody(std::string_view body) {
@@ -71,6 +78,7 @@ struct Generation::Choice {
   ReasoningParser reasoning;
   ToolParser tools;
   int64_t reasoning_tokens = 0;
+  int64_t response_tokens_left = 0;  // of response_max_tokens; 0: no limit, or done
   int num_tool_calls = 0;
   int64_t content_bytes = 0;
   // Of tokens that may be a call's; calls_before is what it was before the first of them.
@@ -117,6 +125,15 @@ GenerationDraft::~GenerationDraft() = default;
 
 bool GenerationDraft::has_media() const { return impl_->has_media; }
 
+Clock::time_point GenerationDraft::deadline() const { return DeadlineOf(impl_->fields, impl_->arrived_at); }
+
+Status GenerationDraft::TimedOut() const {
+  return {StatusCode::kDeadlineExceeded,
+          StrCat("the pictures and videos of the request were not there in its timeout of ",
+                 impl_->fields.timeout_s.value_or(0), " seconds; raise timeout"),
+          "timeout"};
+}
+
 MediaRequest GenerationDraft::TakeMedia() {
   Prompt& prompt = impl_->prompts.front();
   MediaRequest request;
@@ -138,6 +155,7 @@ StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& serv
     return InvalidArgument(StrCat("the request body must be a JSON object; got ", body.TypeName()));
   }
   const RequestKind kind = endpoint == ApiEndpoint::kChat ? RequestKind::kChat : RequestKind::kCompletions;
+  FD_RETURN_IF_ERROR(MergeExtraPlaces(kind, body.as_object()));
   std::vector<std::string> ignored = UnknownFields(kind, body.as_object());
   if (service.strict_requests) FD_RETURN_IF_ERROR(RefuseUnknownFields(kind, ignored));
   FD_ASSIGN_OR_RETURN(RequestFields fields, ReadFields(service, endpoint, body.as_object()));
@@ -195,6 +213,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
     if (tokens >= service.max_model_len)
       return ContextLengthExceeded(tokens, service.max_model_len, "messages");
   }
+  for (Prompt& prompt : prompts) FD_RETURN_IF_ERROR(AppendBegunAnswer(service, prompt.begun_answer, &prompt));
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
   g->reply_.id = ReplyId(d.id_prefix, fields);
   g->reply_.model = fields.model;
@@ -207,6 +226,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
   g->reply_.return_token_ids = fields.return_token_ids;
   g->reply_.echo = fields.echo;
   g->reply_.top_logprobs = fields.sampling.top_logprobs;
+  g->tokens_as_ids_ = fields.tokens_as_ids;
   g->tokens_per_chunk_ = fields.stream ? fields.tokens_per_chunk : 1;
   g->arrived_at_ = arrived_at;
   g->ignored_fields_ = std::move(d.ignored_fields);
@@ -233,6 +253,9 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       const int64_t room = service.max_model_len - prompt_tokens;
       r.sampling.max_tokens = std::min(fields.max_tokens.value_or(room), room);
       r.arrived_at = arrived_at;
+      r.priority = fields.priority;
+      r.timeout_s = fields.timeout_s.value_or(0);
+      r.deadline = DeadlineOf(fields, arrived_at);
 
       if (fields.return_token_ids) choice->reply.prompt_token_ids = prompt.expanded.token_ids;
       if (fields.echo) choice->reply.echo = prompt.text;
@@ -243,6 +266,12 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
         choice->reasoning = ReasoningParser(service.reasoning_format, prompt.reasoning);
       }
       choice->reply.has_reasoning = choice->reasoning.in_reasoning();
+      if (fields.response_max_tokens) {
+        choice->response_tokens_left = *fields.response_max_tokens;
+        if (prompt.reasoning == ReasoningStart::kAnswer) {  // all that comes is the answer
+          r.sampling.max_tokens = std::min(r.sampling.max_tokens, *fields.response_max_tokens);
+        }
+      }
       if (prompt.parse_tools) choice->tools = ToolParser(service.tool_format);
       if (choice->reply.has_reasoning) {
         ThinkingBudget& budget = r.sampling.thinking;
@@ -364,17 +393,25 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     if (event.stopped_by_end_token && i + 1 == event.token_ids.size()) break;
     if (reply_.top_logprobs >= 0 && i < event.logprobs.size()) {
       static const std::vector<TokenLogprob> kNone;
-      LogprobEntry entry = MakeLogprobEntry(*service_->tokenizer, token_id, event.logprobs[i],
-                                            i < event.top_logprobs.size() ? event.top_logprobs[i] : kNone,
+      const auto& top = i < event.top_logprobs.size() ? event.top_logprobs[i] : kNone;
+      LogprobEntry entry = MakeLogprobEntry(*service_->tokenizer, token_id, event.logprobs[i], top,
                                             choice.skip_special, &choice.logprob_offset);
+      if (tokens_as_ids_) SpellAsTokenIds(token_id, top, &entry);
       entry.calls_before =
           choice.reasoning.in_reasoning() ? LogprobEntry::kOutsideText : choice.num_tool_calls;
       choice.undecided.push_back(std::move(entry));
     }
+    const bool of_answer = !choice.reasoning.in_reasoning();
     AppendToken(choice, token_id, delta);
     if (!choice.tools.may_be_call()) ReleaseLogprobs(choice, delta);
     if (choice.detokenizer->stopped()) {
       delta.finish_reason = "stop";
+      if (!event.finish_reason) service_->engine.abort(choice.id);
+      break;
+    }
+    if (of_answer && choice.response_tokens_left > 0 && --choice.response_tokens_left == 0) {
+      AppendText(choice, choice.detokenizer->Flush(), delta);
+      delta.finish_reason = "length";
       if (!event.finish_reason) service_->engine.abort(choice.id);
       break;
     }

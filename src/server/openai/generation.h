@@ -100,6 +100,10 @@ class GenerationDraft {
   bool has_media() const;
   // Once. The service must outlive the request.
   MediaRequest TakeMedia();
+  // When the request's own time is over (its field timeout); max() without one.
+  Clock::time_point deadline() const;
+  // The error for media that were not there by then.
+  Status TimedOut() const;
 
  private:
   friend class Generation;
@@ -173,6 +177,7 @@ class Generation {
   int64_t image_tokens_ = 0;
   int64_t video_tokens_ = 0;
   int64_t tokens_per_chunk_ = 1;
+  bool tokens_as_ids_ = false;
   Clock::time_point arrived_at_;
   std::vector<std::unique_ptr<Choice>> choices_;  // by index
   int64_t unfinished_ = 0;

@@ -67,6 +67,11 @@ LogprobEntry MakeLogprobEntry(const Tokenizer& tokenizer, int32_t token_id, floa
   return entry;
 }
 
+void SpellAsTokenIds(int32_t token_id, const std::vector<TokenLogprob>& top, LogprobEntry* entry) {
+  entry->token.text = StrCat("token_id:", token_id);
+  for (size_t i = 0; i < entry->top.size(); ++i) entry->top[i].text = StrCat("token_id:", top[i].token_id);
+}
+
 void AppendLogprobList(std::string& out, const std::vector<LogprobEntry>& entries, bool with_bytes) {
   out += '[';
   const char* separator = "";

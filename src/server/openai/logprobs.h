@@ -30,6 +30,10 @@ struct LogprobEntry {
 LogprobEntry MakeLogprobEntry(const Tokenizer& tokenizer, int32_t token_id, float logprob,
                               const std::vector<TokenLogprob>& top, bool skip_special, int64_t* text_offset);
 
+// Writes "token_id:7" in place of each token's text, as vLLM does for return_tokens_as_token_ids. top: what
+// the entry was made of.
+void SpellAsTokenIds(int32_t token_id, const std::vector<TokenLogprob>& top, LogprobEntry* entry);
+
 // [{"token": ..., "logprob": ..., "bytes": [...], "top_logprobs": [...]}, ...]
 void AppendLogprobList(std::string& out, const std::vector<LogprobEntry>& entries, bool with_bytes);
 // {"content": [...], "refusal": null}, for choices of chats and their chunks.

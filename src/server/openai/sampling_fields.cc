@@ -135,6 +135,28 @@ Status ReadBadWords(const Service& service, const JsonObject& body, SamplingPara
   return check(field);
 }
 
+Status ReadAllowedTokens(const Service& service, const JsonObject& body, SamplingParams& s) {
+  const char* field = "allowed_token_ids";
+  const Json* ids = body.Find(field);
+  if (ids == nullptr || ids->is_null()) return OkStatus();
+  const int64_t most = service.limits.max_allowed_token_ids;
+  if (ids->is_array() && std::ssize(ids->as_array()) > most) {
+    return InvalidArgument(StrCat(field, " has ", ids->as_array().size(), " ids; at most ", most,
+                                  " are allowed (--max-allowed-token-ids)"),
+                           field);
+  }
+  const int64_t drawable = std::min(service.vocab_size, service.tokenizer->vocab_size());
+  FD_ASSIGN_OR_RETURN(s.allowed_token_ids, ReadTokenIds(*ids, field, field, drawable));
+  if (s.allowed_token_ids.empty()) {
+    return InvalidArgument(
+        StrCat(field, " is an empty array, so no token could be drawn; leave it out to allow all"), field);
+  }
+  std::sort(s.allowed_token_ids.begin(), s.allowed_token_ids.end());
+  s.allowed_token_ids.erase(std::unique(s.allowed_token_ids.begin(), s.allowed_token_ids.end()),
+                            s.allowed_token_ids.end());
+  return OkStatus();
+}
+
 Status ReadMinTokens(const Service& service, const JsonObject& body, RequestFields& out) {
   FD_ASSIGN_OR_RETURN(auto min_tokens, ReadInteger(body, "min_tokens", 0, service.max_model_len));
   out.sampling.min_tokens = min_tokens.value_or(0);
@@ -196,6 +218,7 @@ Status ReadSamplingControls(const Service& service, ApiEndpoint endpoint, const 
   FD_RETURN_IF_ERROR(ReadPenalties(service, body, out.sampling));
   FD_RETURN_IF_ERROR(ReadLogitBias(service, body, out.sampling));
   FD_RETURN_IF_ERROR(ReadBadWords(service, body, out.sampling));
+  FD_RETURN_IF_ERROR(ReadAllowedTokens(service, body, out.sampling));
   FD_RETURN_IF_ERROR(ReadMinTokens(service, body, out));
   return ReadLogprobs(service, endpoint, body, out);
 }

@@ -9,8 +9,8 @@
 
 namespace fd {
 
-// Penalties, logit_bias, bad_words, min_tokens, logprobs into out.sampling; max_tokens is read already. Every
-// refusal names the field, what came and what is allowed.
+// Penalties, logit_bias, bad_words, allowed_token_ids, min_tokens, logprobs into out.sampling; max_tokens is
+// read already. Every refusal names the field, what came and what is allowed.
 Status ReadSamplingControls(const Service& service, ApiEndpoint endpoint, const JsonObject& body,
                             RequestFields& out);
 

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "base/strings.h"
 #include "server/openai/errors.h"
 #include "server/openai/fakes_for_tests.h"
 #include "server/openai/openai_writer.h"
@@ -136,6 +137,9 @@ TEST_F(SamplingFieldsTest, RefusedByName) {
     Refuses(StrCat("\"logit_bias\":{\"", key, "\":1}"), "logit_bias", "a token id from 0 to 258");
   for (const char* value : {"101", "-100.5", "1e30", "\"5\"", "null", "true"})
     Refuses(StrCat("\"logit_bias\":{\"5\":", value, "}"), "logit_bias", "from -100 to 100");
+  service_->limits.max_allowed_token_ids = 2;
+  Refuses(R"("allowed_token_ids":[1,2,3])", "allowed_token_ids",
+          "3 ids; at most 2 are allowed (--max-allowed-token-ids)");
   service_->limits.max_logit_bias = 2;
   Refuses(R"("logit_bias":{"1":1,"2":1,"3":1})", "logit_bias", "at most 2 are allowed (--max-logit-bias)");
   Refuses(R"("bad_words":"x")", "bad_words", "an array");
@@ -205,6 +209,18 @@ TEST_F(SamplingFieldsTest, OffsetsCountCharacters) {
   AppendChatLogprobs(out, std::vector<LogprobEntry>{{{"x", "x", -INFINITY}, {}, 0}});
   EXPECT_EQ(out,
             R"({"content":[{"token":"x","logprob":-9999,"bytes":[120],"top_logprobs":[]}],"refusal":null})");
+}
+
+TEST_F(SamplingFieldsTest, AllowedTokens) {
+  EXPECT_TRUE(Read(R"("allowed_token_ids":null)")->allowed_token_ids.empty());
+  EXPECT_EQ(Read(R"("allowed_token_ids":[9,1,9,258,1])")->allowed_token_ids,
+            (std::vector<int32_t>{1, 9, 258}));
+  Refuses(R"("allowed_token_ids":[])", "allowed_token_ids", "leave it out");
+  Refuses(R"("allowed_token_ids":7)", "allowed_token_ids", "array of token ids");
+  for (const char* bad : {"-1", "259", "2147483648", "4294967297", "1.5", "\"a\"", "null", "1e300"})
+    Refuses(StrCat("\"allowed_token_ids\":[1,", bad, "]"), "allowed_token_ids", "from 0 to 258");
+  service_->vocab_size = 300;  // more logits than the tokenizer has tokens
+  Refuses(R"("allowed_token_ids":[299])", "allowed_token_ids", "from 0 to 258");
 }
 
 }  // namespace

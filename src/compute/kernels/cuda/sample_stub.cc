@@ -13,7 +13,9 @@ void ClearSeen(const SeenTable&, int64_t, void*) { NotBuilt(__func__); }
 void EnterSeen(const SeenTable&, int64_t, const int32_t*, int64_t, const int32_t*, int64_t, void*) {
   NotBuilt(__func__);
 }
-void CountTokens(const SeenTable&, const int32_t*, const int32_t*, int64_t, void*) { NotBuilt(__func__); }
+void CountTokens(const SeenTable&, const int32_t*, const int32_t*, const int32_t*, int64_t, void*) {
+  NotBuilt(__func__);
+}
 void ApplyPenalties(const PenaltyArgs&, void*) { NotBuilt(__func__); }
 
 }  // namespace fd::cuda
