@@ -289,7 +289,19 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
   }
   if (!stream) {
     HttpResponse response;
-    response.body = generation->ReplyJson();
+    if (generation->has_long_reply()) {
+      std::function<StatusOr<std::string>()> write = [&]() -> StatusOr<std::string> {
+        return generation->ReplyJson();
+      };
+      StatusOr<std::string> body = co_await OnWorker<std::string>(write);
+      if (!body.ok()) {
+        response = ErrorResponse(body.status());
+        co_return co_await Reply(request, route.path, response);
+      }
+      response.body = std::move(body).value();
+    } else {
+      response.body = generation->ReplyJson();
+    }
     co_return co_await Reply(request, route.path, response);
   }
 

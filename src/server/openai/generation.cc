@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "base/utf8.h"
 #include "server/openai/errors.h"
 #include "server/openai/request.h"
 #include "server/openai/request_schema.h"
+#include "server/openai/sampling_fields.h"
 
 namespace fd {
 namespace {
@@ -87,6 +90,8 @@ struct Generation::Choice {
   RequestId id = 0;
   std::vector<int32_t> prompt_token_ids;  // kept with return_token_ids
   std::string echo;
+  int32_t first_prompt_id = -1;
+  std::vector<PromptLogprob> prompt_logprobs;  // of the prompt's other tokens
 
   std::vector<std::string> stop;
   bool include_stop = false;
@@ -230,6 +235,12 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
     if (tokens >= service.max_model_len)
       return ContextLengthExceeded(tokens, service.max_model_len, "messages");
   }
+  // A chat has one prompt, whose log-probabilities stand once in the reply.
+  const int64_t scored_choices = endpoint == ApiEndpoint::kChat ? 1 : fields.n;
+  int64_t scored_tokens = 0;
+  for (const Prompt& prompt : prompts)
+    scored_tokens += scored_choices * std::ssize(prompt.expanded.token_ids);
+  FD_RETURN_IF_ERROR(CheckPromptLogprobs(service, fields, scored_tokens));
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
   g->id_ = ReplyId(endpoint, fields);
   g->model_ = fields.model;
@@ -242,6 +253,8 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
   g->return_token_ids_ = fields.return_token_ids;
   g->echo_ = fields.echo;
   g->top_logprobs_ = fields.sampling.top_logprobs;
+  g->prompt_logprobs_ = fields.prompt_logprobs;
+  g->scores_prompt_ = fields.sampling.prompt_logprobs >= 0;
   g->tokens_per_chunk_ = fields.stream ? fields.tokens_per_chunk : 1;
   g->arrived_at_ = arrived_at;
   g->ignored_fields_ = std::move(d.ignored_fields);
@@ -267,10 +280,13 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       r.sampling.seed = fields.seed ? *fields.seed + static_cast<uint64_t>(k) : Fresh().low;
       const int64_t room = service.max_model_len - prompt_tokens;
       r.sampling.max_tokens = std::min(fields.max_tokens.value_or(room), room);
+      if (k >= scored_choices) r.sampling.prompt_logprobs = -1;
       r.arrived_at = arrived_at;
 
       if (fields.return_token_ids) choice->prompt_token_ids = prompt.expanded.token_ids;
       if (fields.echo) choice->echo = prompt.text;
+      choice->logprob_offset = CountUtf8Chars(choice->echo);
+      choice->first_prompt_id = r.token_ids.front();
       choice->stop = fields.stop;
       choice->include_stop = fields.include_stop;
       choice->skip_special = fields.skip_special_tokens;
@@ -365,12 +381,14 @@ Delta Generation::Push(int index, TokenEvent&& event) {
 
   Delta& delta = choice.pending;
   SequenceTimes& times = choice.times;
+  times.scheduled_at = event.scheduled_at;
+  std::move(event.prompt_logprobs.begin(), event.prompt_logprobs.end(),
+            std::back_inserter(choice.prompt_logprobs));
   const auto now = Clock::now();
   if (!event.token_ids.empty()) {
     const auto count = static_cast<int64_t>(event.token_ids.size());
     if (times.generated_tokens == 0) {
       times.first_token_at = now;
-      times.scheduled_at = event.scheduled_at;
       times.cached_tokens = event.cached_tokens;
       service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count());
       service_->metrics->NextTokens(0, count - 1);
@@ -498,6 +516,11 @@ void Generation::AppendLogprobs(std::string& out, const std::vector<LogprobEntry
   }
 }
 
+std::vector<LogprobEntry> Generation::EchoLogprobs(const Choice& choice) const {
+  if (!echo_ || top_logprobs_ < 0) return {};
+  return EchoEntries(*service_->tokenizer, choice.first_prompt_id, choice.prompt_logprobs, top_logprobs_);
+}
+
 std::string Generation::ChunkHead() const { return Head("chat.completion.chunk"); }
 
 std::string Generation::FirstChunkJson(int index) const {
@@ -517,7 +540,8 @@ std::string Generation::FirstChunkJson(int index) const {
     AppendIds(out, choice.prompt_token_ids);
   }
   if (endpoint_ == ApiEndpoint::kChat) out += '}';
-  out += ",\"logprobs\":null,\"finish_reason\":null}]";
+  AppendLogprobs(out, EchoLogprobs(choice), echo_);
+  out += ",\"finish_reason\":null}]";
   if (continuous_usage_) {
     out += ",\"usage\":";
     AppendUsage(out, usage());
@@ -637,13 +661,23 @@ std::string Generation::ReplyJson() const {
       AppendIds(out, choice.token_ids);
     }
     if (endpoint_ == ApiEndpoint::kChat) out += '}';
-    AppendLogprobs(out, choice.logprobs, true);
+    std::vector<LogprobEntry> logprobs = EchoLogprobs(choice);
+    logprobs.insert(logprobs.end(), choice.logprobs.begin(), choice.logprobs.end());
+    AppendLogprobs(out, logprobs, true);
+    if (prompt_logprobs_ >= 0 && endpoint_ == ApiEndpoint::kCompletions) {
+      out += ",\"prompt_logprobs\":";
+      AppendPromptLogprobs(out, *service_->tokenizer, choice.prompt_logprobs, prompt_logprobs_);
+    }
     out += ",\"finish_reason\":";
     AppendJsonString(out, choice.finish_reason);
     out += '}';
   }
   out += "],\"usage\":";
   AppendUsage(out, usage());
+  if (prompt_logprobs_ >= 0 && endpoint_ == ApiEndpoint::kChat) {
+    out += ",\"prompt_logprobs\":";
+    AppendPromptLogprobs(out, *service_->tokenizer, choices_.front()->prompt_logprobs, prompt_logprobs_);
+  }
   out += '}';
   return out;
 }

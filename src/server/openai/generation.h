@@ -117,6 +117,8 @@ class Generation {
   const Status& status() const { return status_; }
 
   bool stream() const { return stream_; }
+  // Writing the reply takes long enough to do it on a worker.
+  bool has_long_reply() const { return scores_prompt_; }
   int num_choices() const { return static_cast<int>(choices_.size()); }
   const std::string& id() const { return id_; }
   Usage usage() const;
@@ -142,6 +144,7 @@ class Generation {
   std::string Head(const char* chat_object) const;
   std::string ChunkHead() const;
   void AppendLogprobs(std::string& out, const std::vector<LogprobEntry>& entries, bool present) const;
+  std::vector<LogprobEntry> EchoLogprobs(const Choice& choice) const;
   void AppendToken(Choice& choice, int32_t token_id, Delta& delta);
   void AppendText(Choice& choice, std::string_view text, Delta& delta);
   void AppendAnswer(Choice& choice, ToolParser::Piece piece, Delta& delta);
@@ -163,7 +166,9 @@ class Generation {
   int64_t image_tokens_ = 0;
   int64_t video_tokens_ = 0;
   int64_t tokens_per_chunk_ = 1;
-  int32_t top_logprobs_ = -1;  // as in SamplingParams
+  int32_t top_logprobs_ = -1;     // as in SamplingParams
+  int32_t prompt_logprobs_ = -1;  // of the reply
+  bool scores_prompt_ = false;    // for the reply or for an echo
   Clock::time_point arrived_at_;
   std::vector<std::unique_ptr<Choice>> choices_;  // by index
   int64_t unfinished_ = 0;

@@ -36,6 +36,8 @@ struct RequestFields {
   bool return_token_ids = false;
   int64_t tokens_per_chunk = 1;
   bool echo = false;  // completions
+  // Of the reply's prompt_logprobs; -1: not asked for. sampling.prompt_logprobs has what echo needs too.
+  int32_t prompt_logprobs = -1;
 };
 
 // One prompt. Without media it is ready for the engine; with media, `expanded` is filled once they are

@@ -46,9 +46,11 @@ struct RequestLimits {
   int64_t max_logit_bias = 1024;     // --max-logit-bias: tokens with a bias
   int64_t max_banned_tokens = 1024;  // --max-banned-tokens: tokens of bad words
   int64_t max_logprobs = 20;         // --max-logprobs: likeliest tokens at each place
-  int64_t max_tools = 128;           // --max-tools
-  int64_t images_per_prompt = 1;     // --limit-mm-per-prompt '{"image": 1}'
-  int64_t videos_per_prompt = 1;     // --limit-mm-per-prompt '{"video": 1}'
+  // --max-prompt-logprobs: log-probabilities of a request's prompts, prompt tokens x (prompt_logprobs + 1)
+  int64_t max_prompt_logprobs = 262144;
+  int64_t max_tools = 128;        // --max-tools
+  int64_t images_per_prompt = 1;  // --limit-mm-per-prompt '{"image": 1}'
+  int64_t videos_per_prompt = 1;  // --limit-mm-per-prompt '{"video": 1}'
 };
 
 // Used where a request does not say: generation_config.json's values, else FastDeploy's.
