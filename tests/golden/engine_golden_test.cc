@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "engine/engine.h"
+#include "engine/executor/executor.h"
 #include "model/weights/safetensors.h"
 #include "tests/golden/device_under_test.h"
 
@@ -338,8 +339,17 @@ PromptScores ScorePrompts(const std::string& family, const std::vector<GoldenCas
   load.dtype = dtype;
   auto model = LoadModel(ctx, kModels + family, load);
   FD_CHECK(model.ok(), model.status().message());
-  Engine engine(std::move(*model), ctx, options);
-  FD_CHECK(engine.Prepare().ok());
+  // As much scratch as the memory plan has for such steps, and no more may be taken.
+  const ModelConfig config = (*model)->config();
+  const int64_t context = PagesForTokens(options.max_model_len) * kKvPageTokens;
+  const int64_t planned = std::max({ForwardScratchBytes(ctx, config, dtype, options.max_num_batched_tokens,
+                                                        options.MaxStepSequences(), context),
+                                    SampleStepScratchBytes(ctx, config, options),
+                                    EncodeStepScratchBytes(ctx, config, dtype, options)});
+  Workspace step_workspace(golden::DeviceUnderTest(), planned);
+  ctx.workspace = &step_workspace;
+  auto engine = std::make_unique<Engine>(std::move(*model), ctx, options);
+  FD_CHECK(engine->Prepare().ok());
   std::mutex mutex;
   std::condition_variable changed;
   PromptScores scores;
@@ -356,12 +366,15 @@ PromptScores ScorePrompts(const std::string& family, const std::vector<GoldenCas
       changed.notify_all();
     };
     if (i % 3 == 1) r.sampling.max_tokens = 5;  // some go on
-    const Status status = engine.Submit(std::move(r));
+    const Status status = engine->Submit(std::move(r));
     FD_CHECK(status.ok(), status.message());
   }
-  engine.Start();
+  engine->Start();
   std::unique_lock lock(mutex);
   EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(300), [&] { return finished == cases.size(); }));
+  lock.unlock();
+  engine = nullptr;
+  EXPECT_LE(step_workspace.peak_bytes(), planned);
   return scores;
 }
 
