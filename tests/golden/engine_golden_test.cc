@@ -328,7 +328,7 @@ std::vector<GoldenCase> ScoredCases(std::vector<GoldenCase> cases) {
 
 PromptScores ScorePrompts(const std::string& family, const std::vector<GoldenCase>& cases,
                           const EngineOptions& options, DType dtype = DType::kFloat32) {
-  ThreadPool threads(2);
+  ThreadPool threads(1);
   Workspace workspace(golden::DeviceUnderTest(), int64_t{1} << 20);
   ops::Context ctx;
   ctx.device = golden::DeviceUnderTest();

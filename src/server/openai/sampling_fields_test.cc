@@ -38,6 +38,7 @@ class SamplingFieldsTest : public ::testing::Test {
     std::string reply;
     std::vector<std::string> chunks;
     for (const bool stream : {false, true}) {
+      if (stream && fields.find("prompt_logprobs") != std::string::npos) continue;  // refused
       const std::string body = "{" + prompt + fields + (stream ? ",\"stream\":true}" : "}");
       auto generation = Generation::Prepare(*service_, endpoint, std::string_view(body));
       EXPECT_TRUE(generation.ok()) << generation.status().message();
