@@ -238,6 +238,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Integer("max-allowed-token-ids", &limits.max_allowed_token_ids, {1, 65536, 1024},
                 "Ids of allowed_token_ids");
   flags.Integer("max-logprobs", &limits.max_logprobs, {0, 32, 20}, "Likeliest tokens at each place");
+  flags.Integer("max-prompt-logprobs", &limits.max_prompt_logprobs, {0, 1 << 24, 262144},
+                "Log-probabilities of prompts: tokens times (prompt_logprobs + 1)");
   flags.Integer("max-tools", &limits.max_tools, {0, 65536, 128}, "Tools");
   flags.Integer("max-body-bytes", &http.max_body_bytes, {1, kMaxBytes, 33554432},
                 "Bytes of a body; beyond it 413");

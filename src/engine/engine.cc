@@ -45,6 +45,7 @@ struct Engine::Impl {
   void AbortAll();
   void EndExpired();
   void Append(Sequence& sequence, const StepResult::Token& token);
+  void Score(Sequence& sequence, const StepResult::Scores& scores);
   void End(Sequence& sequence, FinishReason reason, Status error = OkStatus());
   void UpdateStats(int64_t step_tokens);
   void SendEvents();
@@ -197,8 +198,18 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
     working_stats.decode_idle_ms += result.device_idle_ms;
   }
   if (result.status.ok()) {
+    for (const StepResult::Scores& scores : result.scores) {
+      if (Sequence* sequence = scheduler.Find(scores.request_id)) Score(*sequence, scores);
+    }
     for (const StepResult::Token& token : result.tokens) {
       if (Sequence* sequence = scheduler.Find(token.request_id)) Append(*sequence, token);
+    }
+    for (const SequenceStep& step : plan.sequences) {  // who draws nothing ends with its prompt
+      Sequence* sequence = scheduler.Find(step.request_id);
+      if (sequence != nullptr && sequence->request.sampling.max_tokens == 0 &&
+          step.context_tokens == sequence->prompt_tokens) {
+        End(*sequence, FinishReason::kLength);
+      }
     }
   } else {
     Fail(result);
@@ -254,6 +265,19 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   }
   outbox.emplace_back(sequence.request.sink, std::move(event));
   if (outbox.back().second.finish_reason) scheduler.Remove(sequence.request.id);
+}
+
+void Engine::Impl::Score(Sequence& sequence, const StepResult::Scores& scores) {
+  TokenEvent event;
+  event.request_id = sequence.request.id;
+  event.prompt_logprobs = scores.prompt_logprobs;
+  event.scheduled_at = sequence.scheduled_at;
+  for (const PromptLogprob& p : event.prompt_logprobs) {
+    if (!std::isnan(p.logprob)) continue;
+    return End(sequence, FinishReason::kError,
+               Internal(StrCat("the model gave no valid logits for the prompt's token ", p.token_id)));
+  }
+  outbox.emplace_back(sequence.request.sink, std::move(event));
 }
 
 // Ends a sequence without a token.

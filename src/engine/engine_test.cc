@@ -508,7 +508,7 @@ TEST_P(EngineLoop, MalformedRequestsAreRefusedAtTheDoor) {
   refused([](auto& r) { r.token_ids[3] = 101; }, "0 to 100");
   refused([](auto& r) { r.token_ids[3] = -1; }, "-1");
   refused([](auto& r) { r.sampling.max_tokens = 2019; }, "2048");
-  refused([](auto& r) { r.sampling.max_tokens = 0; }, "max_tokens");
+  refused([](auto& r) { r.sampling.max_tokens = -1; }, "max_tokens");
   refused([](auto& r) { r.sampling.temperature = NAN; }, "temperature");
   refused([](auto& r) { r.sampling.temperature = -1; }, "temperature");
   refused([](auto& r) { r.sampling.top_p = 0; }, "top_p");

@@ -134,6 +134,11 @@ Status CheckControls(const SamplingParams& p, const ModelConfig& config, const E
                "; at most ", options.max_banned_tokens, " are allowed (--max-banned-tokens)"),
         "bad_words");
   }
+  if (p.prompt_logprobs < -1 || p.prompt_logprobs > options.max_logprobs) {
+    return InvalidArgument(StrCat("prompt_logprobs is ", p.prompt_logprobs, "; it must be from 0 to ",
+                                  options.max_logprobs, " (--max-logprobs)"),
+                           "prompt_logprobs");
+  }
   if (p.top_logprobs < -1 || p.top_logprobs > options.max_logprobs) {
     return InvalidArgument(StrCat("top_logprobs is ", p.top_logprobs, "; it must be from 0 to ",
                                   options.max_logprobs, " (--max-logprobs)"),

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "compute/kernels/reference/sample.h"
 #include "compute/ops/sample.h"
 #include "tests/parity/parity.h"
 
@@ -145,6 +146,43 @@ inline std::vector<History> SomeHistories(std::mt19937& rng, int64_t vocab) {
   }
   return rows;
 }
+
+// Rows with many equal logits and columns beyond the valid ones, and tokens of them from everywhere.
+struct RankRows {
+  RankRows(std::mt19937& rng, int64_t valid, float spread)
+      : valid(valid), logits(Random(rng, DType::kFloat32, {kRows, valid + 3}, spread)) {
+    for (int64_t i = 0; i < logits.view().NumElements(); ++i) {
+      float& x = logits.view().As<float>()[i];
+      x = i % (valid + 3) >= valid ? 1e6f : std::round(x * 64) / 64;
+    }
+    for (int64_t r = 0; r < kRows; ++r) {
+      tokens.push_back(static_cast<int32_t>(rng() % static_cast<uint32_t>(valid)));
+    }
+    tokens[0] = 0;
+    tokens[1] = static_cast<int32_t>(valid) - 1;
+    tokens[2] = static_cast<int32_t>(valid);  // three without a rank
+    tokens[3] = -1;
+    logits.view().As<float>()[4 * (valid + 3) + valid / 2] = NAN;
+    logits.view().As<float>()[5 * (valid + 3) + valid + 1] = NAN;  // nobody looks there
+    for (const int64_t at : {valid / 3, valid / 2})
+      logits.view().As<float>()[6 * (valid + 3) + at] = INFINITY;
+    tokens[6] = static_cast<int32_t>(valid / 2);
+    std::fill_n(logits.view().As<float>() + 7 * (valid + 3), valid, -INFINITY);
+  }
+  void Expect(const TensorView& ranks) const {
+    for (int64_t r = 0; r < kRows; ++r) {
+      const float* row = logits.view().As<float>() + r * (valid + 3);
+      const int32_t token = tokens[static_cast<size_t>(r)];
+      const int32_t expected =
+          r >= 2 && r <= 4 ? 0 : reference::TokenRank({row, row + valid}, static_cast<size_t>(token));
+      ASSERT_EQ(ranks.As<int32_t>()[r], expected) << "row " << r << " token " << token << " of " << valid;
+    }
+  }
+  static constexpr int64_t kRows = 40;
+  int64_t valid;
+  Tensor logits;
+  std::vector<int32_t> tokens;
+};
 
 inline Tensor Ids(const std::vector<int32_t>& ids) {
   Tensor t(DType::kInt32, Device{}, {static_cast<int64_t>(ids.size())});

@@ -48,6 +48,13 @@ int64_t TopLogprobsScratchBytes(const Context& ctx, int64_t rows, int64_t max_k)
 void TokenLogprobs(const Context& ctx, const TensorView& logprobs, const TensorView& logits,
                    const TensorView& token_ids, int64_t valid_vocab);
 
+// Where TopLogprobs would list one token of each row if its list had no end: 1 + how many tokens of [0,
+// valid_vocab) have a larger logit, or the same and a lower index. Infinities count as the largest finite
+// float, of their sign. ranks, token_ids int32 [rows]; 0 for an id outside [0, valid_vocab) and for a row
+// with a NaN. logits float32 [rows, vocab], rows may be strided. Takes no workspace.
+void TokenRanks(const Context& ctx, const TensorView& ranks, const TensorView& logits,
+                const TensorView& token_ids, int64_t valid_vocab);
+
 // Penalties need to know what a sequence has seen: int32 [slots, vocab], one slot for each sequence that has
 // penalties, rows may be strided. Bit 31 of seen[slot][token]: the token occurs in the prompt; the other
 // bits: how often it was generated. The owner hands out slots; a slot below 0 stands for none, and its row

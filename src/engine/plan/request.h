@@ -31,7 +31,7 @@ struct SamplingParams {
   float top_p = 1.0f;
   float min_p = 0.0f;
   uint64_t seed = 0;
-  int64_t max_tokens = 0;  // at least 1
+  int64_t max_tokens = 0;  // 0: the prompt is computed and nothing is drawn
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;  // besides the model's end tokens
   // Penalties: of tokens of prompt and output; of what was generated, once and for each time.
@@ -46,6 +46,8 @@ struct SamplingParams {
   // Log-probabilities under the raw logits (before penalties and temperature): -1 = nobody reads them, 0 = of
   // the drawn tokens, n = also of the n likeliest at each place.
   int32_t top_logprobs = -1;
+  // The same for the prompt's tokens but the first, each given those before it.
+  int32_t prompt_logprobs = -1;
   ThinkingBudget thinking;
 
   bool HasPenalties() const {
@@ -57,6 +59,14 @@ struct SamplingParams {
 struct TokenLogprob {
   int32_t token_id = -1;
   float logprob = 0.0f;
+};
+
+// What the tokens before it made of a token of the prompt.
+struct PromptLogprob {
+  int32_t token_id = -1;
+  float logprob = 0.0f;           // -infinity for an id that is never drawn
+  int32_t rank = 0;               // 1: the likeliest; an id that is never drawn comes after all that are
+  std::vector<TokenLogprob> top;  // the likeliest, as many as were asked for
 };
 
 // Pixels that never change and belong to everyone who holds a copy: the same picture may stand in several
@@ -103,11 +113,14 @@ struct TokenEvent {
       token_ids;  // new since the last event; an end token that stopped the sequence is included
   std::vector<float> logprobs;                          // as many; natural log under the raw logits
   std::vector<std::vector<TokenLogprob>> top_logprobs;  // as many where top_logprobs > 0, likeliest first
-  std::optional<FinishReason> finish_reason;            // set in the last event, and only there
-  bool stopped_by_end_token = false;  // the last id is an end or stop token: not part of the text
-  Status error;                       // with kError
-  int64_t cached_tokens = 0;          // prompt tokens taken from a cache
-  Clock::time_point scheduled_at{};   // first time in a step
+  // Of the next prompt tokens, in order, from the second one on; where SamplingParams::prompt_logprobs asks
+  // for them, all come before the first of token_ids, as many in an event as a step computed.
+  std::vector<PromptLogprob> prompt_logprobs;
+  std::optional<FinishReason> finish_reason;  // set in the last event, and only there
+  bool stopped_by_end_token = false;          // the last id is an end or stop token: not part of the text
+  Status error;                               // with kError
+  int64_t cached_tokens = 0;                  // prompt tokens taken from a cache
+  Clock::time_point scheduled_at{};           // first time in a step
 };
 using TokenSink = std::function<void(TokenEvent&&)>;
 

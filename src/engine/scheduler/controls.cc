@@ -75,4 +75,18 @@ std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, 
   return controls;
 }
 
+void PlanScores(Sequence& sequence, SequenceStep& step) {
+  const int32_t top = sequence.request.sampling.prompt_logprobs;
+  if (top < 0) return;
+  const int64_t begin = step.context_tokens - std::ssize(step.token_ids);
+  // Row i of the sequence scores token i + 1.
+  const int64_t end = std::min(step.context_tokens + 1, sequence.prompt_tokens);
+  const int64_t first = std::max(begin + 1, sequence.scored_tokens);
+  if (first >= end) return;
+  step.score_begin = first - 1 - begin;
+  step.score_ids.assign(sequence.tokens.begin() + first, sequence.tokens.begin() + end);
+  step.score_top = top;
+  sequence.scored_tokens = end;
+}
+
 }  // namespace fd

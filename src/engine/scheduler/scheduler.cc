@@ -43,7 +43,7 @@ SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t c
   }
   step.context_tokens = end;
   step.block_table.assign(sequence.block_table.begin(), sequence.block_table.begin() + PagesForTokens(end));
-  step.samples = end == sequence.num_tokens();
+  step.samples = end == sequence.num_tokens() && request.sampling.max_tokens > 0;
   if (step.samples) {
     step.temperature = request.sampling.temperature;
     step.top_k = request.sampling.top_k;
@@ -59,8 +59,8 @@ SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t c
 
 Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options) {
   if (prompt_tokens < 1) return InvalidArgument("the prompt has no tokens: send at least one", "prompt");
-  if (max_tokens < 1) {
-    return InvalidArgument(StrCat("max_tokens is ", max_tokens, "; it must be at least 1, for example 256"),
+  if (max_tokens < 0) {
+    return InvalidArgument(StrCat("max_tokens is ", max_tokens, "; it must not be negative, for example 256"),
                            "max_tokens");
   }
   auto refuse = [&](int64_t limit, const std::string& what) {
@@ -219,6 +219,7 @@ void Scheduler::PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan,
   const int64_t count = static_cast<int64_t>(step.token_ids.size());
   FD_CHECK_LE(count, budget.tokens, "a step beyond max_num_batched_tokens");
   budget.tokens -= count;
+  PlanScores(sequence, step);
   step.controls =
       PlanControls(sequence, step.context_tokens - count, step.context_tokens, step.samples, end_tokens_);
   plan.sequences.push_back(std::move(step));

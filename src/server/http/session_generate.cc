@@ -290,7 +290,19 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
   }
   if (!stream) {
     HttpResponse response;
-    response.body = writer_->ReplyJson(*generation);
+    if (generation->has_long_reply()) {
+      std::function<StatusOr<std::string>()> write = [&]() -> StatusOr<std::string> {
+        return writer_->ReplyJson(*generation);
+      };
+      StatusOr<std::string> body = co_await OnWorker<std::string>(write);
+      if (!body.ok()) {
+        response = ErrorResponse(body.status());
+        co_return co_await Reply(request, route.path, response);
+      }
+      response.body = std::move(body).value();
+    } else {
+      response.body = writer_->ReplyJson(*generation);
+    }
     co_return co_await Reply(request, route.path, response);
   }
 

@@ -190,9 +190,12 @@ void Metrics::SequenceFinished(const SequenceTimes& t, SequenceOutcome outcome) 
   m.request_max.Observe(static_cast<double>(t.max_tokens));
   m.request_prompt.Observe(static_cast<double>(t.prompt_tokens));
   m.request_generation.Observe(static_cast<double>(t.generated_tokens));
-  if (Reached(t.first_token_at)) {
+  // A request for its prompt alone has no first token.
+  if (Reached(t.first_token_at) || outcome == SequenceOutcome::kSuccess) {
     m.prompt_tokens.Increment(static_cast<double>(t.prompt_tokens));
     m.prefix_cache_tokens.Increment(static_cast<double>(t.cached_tokens));
+  }
+  if (Reached(t.first_token_at)) {
     m.decode.Observe(Seconds(t.first_token_at, t.last_token_at));
   }
   if (Reached(t.scheduled_at)) {

@@ -128,6 +128,7 @@ class ScriptedEngine {
   struct Running {
     GenerateRequest request;
     int64_t generated = 0;
+    bool scored = false;
   };
   template <typename Fn>
   auto Locked(Fn fn) -> decltype(fn()) {
@@ -145,7 +146,7 @@ class ScriptedEngine {
         TokenEvent event = Step(it->second);
         const bool over = event.finish_reason.has_value();
         const TokenSink& sink = it->second.request.sink;
-        if (over || !event.token_ids.empty()) sink(std::move(event));
+        if (over || !event.token_ids.empty() || !event.prompt_logprobs.empty()) sink(std::move(event));
         it = over ? running_.erase(it) : std::next(it);
       }
     }
@@ -163,6 +164,20 @@ class ScriptedEngine {
     if (r.generated == fail_after_) {
       event.finish_reason = FinishReason::kError;
       event.error = fail_error_;
+      return event;
+    }
+    const int32_t prompt_top = r.request.sampling.prompt_logprobs;
+    if (prompt_top >= 0 && !std::exchange(r.scored, true)) {  // '?' was likelier everywhere
+      for (size_t i = 1; i < r.request.token_ids.size(); ++i) {
+        const int32_t id = r.request.token_ids[i];
+        event.prompt_logprobs.push_back({id, -0.25f, 2, {{'?', -0.125f}, {id, -0.25f}, {0xe2, -2.5f}}});
+        auto& top = event.prompt_logprobs.back().top;
+        top.resize(std::min(top.size(), static_cast<size_t>(prompt_top)));
+      }
+      return event;
+    }
+    if (r.request.sampling.max_tokens == 0) {
+      event.finish_reason = FinishReason::kLength;
       return event;
     }
     const auto length = static_cast<int64_t>(script_.size());

@@ -2,16 +2,19 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "base/utf8.h"
 #include "server/openai/errors.h"
 #include "server/openai/openai_writer.h"
 #include "server/openai/request.h"
 #include "server/openai/request_extras.h"
 #include "server/openai/request_schema.h"
+#include "server/openai/sampling_fields.h"
 
 namespace fd {
 namespace {
@@ -214,6 +217,12 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       return ContextLengthExceeded(tokens, service.max_model_len, "messages");
   }
   for (Prompt& prompt : prompts) FD_RETURN_IF_ERROR(AppendBegunAnswer(service, prompt.begun_answer, &prompt));
+  // A chat has one prompt, whose log-probabilities stand once in the reply.
+  const int64_t scored_choices = endpoint == ApiEndpoint::kChat ? 1 : fields.n;
+  int64_t scored_tokens = 0;
+  for (const Prompt& prompt : prompts)
+    scored_tokens += scored_choices * std::ssize(prompt.expanded.token_ids);
+  FD_RETURN_IF_ERROR(CheckPromptLogprobs(service, fields, scored_tokens));
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
   g->reply_.id = ReplyId(d.id_prefix, fields);
   g->reply_.model = fields.model;
@@ -226,6 +235,8 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
   g->reply_.return_token_ids = fields.return_token_ids;
   g->reply_.echo = fields.echo;
   g->reply_.top_logprobs = fields.sampling.top_logprobs;
+  g->reply_.prompt_logprobs = fields.prompt_logprobs;
+  g->scores_prompt_ = fields.sampling.prompt_logprobs >= 0;
   g->tokens_as_ids_ = fields.tokens_as_ids;
   g->tokens_per_chunk_ = fields.stream ? fields.tokens_per_chunk : 1;
   g->arrived_at_ = arrived_at;
@@ -252,6 +263,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       r.sampling.seed = fields.seed ? *fields.seed + static_cast<uint64_t>(k) : Fresh().low;
       const int64_t room = service.max_model_len - prompt_tokens;
       r.sampling.max_tokens = std::min(fields.max_tokens.value_or(room), room);
+      if (k >= scored_choices) r.sampling.prompt_logprobs = -1;
       r.arrived_at = arrived_at;
       r.priority = fields.priority;
       r.timeout_s = fields.timeout_s.value_or(0);
@@ -259,6 +271,8 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
 
       if (fields.return_token_ids) choice->reply.prompt_token_ids = prompt.expanded.token_ids;
       if (fields.echo) choice->reply.echo = prompt.text;
+      choice->logprob_offset = CountUtf8Chars(choice->reply.echo);
+      choice->reply.first_prompt_id = r.token_ids.front();
       choice->stop = fields.stop;
       choice->include_stop = fields.include_stop;
       choice->skip_special = fields.skip_special_tokens;
@@ -370,12 +384,14 @@ Delta Generation::Push(int index, TokenEvent&& event) {
 
   Delta& delta = choice.pending;
   SequenceTimes& times = choice.times;
+  times.scheduled_at = event.scheduled_at;
+  std::move(event.prompt_logprobs.begin(), event.prompt_logprobs.end(),
+            std::back_inserter(choice.reply.prompt_logprobs));
   const auto now = Clock::now();
   if (!event.token_ids.empty()) {
     const auto count = static_cast<int64_t>(event.token_ids.size());
     if (times.generated_tokens == 0) {
       times.first_token_at = now;
-      times.scheduled_at = event.scheduled_at;
       times.cached_tokens = event.cached_tokens;
       service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count());
       service_->metrics->NextTokens(0, count - 1);

@@ -42,7 +42,6 @@ constexpr ComingField kComing[] = {
     {"early_stopping", IsFalse, "false"},
     {"detokenize", IsTrue, "true"},
     {"kv_transfer_params", nullptr, nullptr},
-    {"prompt_logprobs", nullptr, nullptr},
     {"include_draft_logprobs", IsFalse, "false"},
     {"temp_scaled_logprobs", IsFalse, "false"},
     {"top_p_normalized_logprobs", IsFalse, "false"},
@@ -260,9 +259,10 @@ StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint,
                            "best_of");
     }
   }
-  FD_ASSIGN_OR_RETURN(auto max_tokens, ReadInteger(body, "max_tokens", 1, service.max_model_len));
+  const int64_t least = MayDrawNothing(endpoint, body) ? 0 : 1;
+  FD_ASSIGN_OR_RETURN(auto max_tokens, ReadInteger(body, "max_tokens", least, service.max_model_len));
   FD_ASSIGN_OR_RETURN(auto max_completion_tokens,
-                      ReadInteger(body, "max_completion_tokens", 1, service.max_model_len));
+                      ReadInteger(body, "max_completion_tokens", least, service.max_model_len));
   out.max_tokens = max_completion_tokens ? max_completion_tokens : max_tokens;
   FD_RETURN_IF_ERROR(ReadSamplingControls(service, endpoint, body, out));
   FD_ASSIGN_OR_RETURN(out.reasoning_max_tokens, ReadReasoningBudget(service, body));

@@ -40,6 +40,8 @@ struct RequestFields {
   std::optional<double> timeout_s;
   std::optional<int64_t> response_max_tokens;
   bool tokens_as_ids = false;  // log-probabilities name tokens by id
+  // Of the reply's prompt_logprobs; -1: not asked for. sampling.prompt_logprobs has what echo needs too.
+  int32_t prompt_logprobs = -1;
 };
 
 // One prompt. Without media it is ready for the engine; with media, `expanded` is filled once they are

@@ -10,6 +10,7 @@
 #include "server/openai/errors.h"
 #include "server/openai/fakes_for_tests.h"
 #include "server/openai/generation.h"
+#include "server/openai/openai_writer.h"
 
 namespace fd {
 namespace {
@@ -149,7 +150,7 @@ TEST_F(RequestExtras, TruncatedPrompts) {
   TokenEvent e = Event("x");
   e.finish_reason = FinishReason::kLength;
   (*g)->Push(0, std::move(e));
-  EXPECT_NE((*g)->ReplyJson().find("\"text\":\"ghx\""), std::string::npos) << (*g)->ReplyJson();
+  EXPECT_NE(ReplyJson(**g).find("\"text\":\"ghx\""), std::string::npos) << ReplyJson(**g);
 }
 
 TEST_F(RequestExtras, TheRawPromptWithoutATemplate) {
@@ -281,7 +282,7 @@ TEST_F(RequestExtras, LogprobsThatNameTokensById) {
     e.top_logprobs = {{{'h', -0.5f}, {0xe2, -1.5f}}};
     e.finish_reason = FinishReason::kLength;
     g->Push(0, std::move(e));
-    const std::string reply = g->ReplyJson();
+    const std::string reply = ReplyJson(*g);
     EXPECT_NE(reply.find("token_id:104"), std::string::npos) << reply;
     EXPECT_NE(reply.find("token_id:226"), std::string::npos) << reply;
     EXPECT_EQ(reply.find("bytes:"), std::string::npos) << reply;

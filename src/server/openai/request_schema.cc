@@ -46,7 +46,7 @@ constexpr RequestField kFields[] = {
     {"logprobs", FieldType::kAny, "ct", "Log-probabilities of the answer's tokens"},
     {"top_logprobs", FieldType::kInteger, "ctr", "Alternatives for each token"},
     {"return_tokens_as_token_ids", FieldType::kBoolean, "ct", "Log-probabilities name tokens as token_id:7"},
-    {"prompt_logprobs", FieldType::kInteger, "ct", "Log-probabilities of the prompt's tokens"},
+    {"prompt_logprobs", FieldType::kInteger, "ct", "Log-probabilities of the prompt's tokens: how many likeliest"},
     {"include_draft_logprobs", FieldType::kBoolean, "ct", "FastDeploy's log-probabilities of drafts"},
     {"temp_scaled_logprobs", FieldType::kBoolean, "ct", "Log-probabilities after the temperature"},
     {"top_p_normalized_logprobs", FieldType::kBoolean, "ct", "Log-probabilities within top_p"},

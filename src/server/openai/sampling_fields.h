@@ -14,4 +14,10 @@ namespace fd {
 Status ReadSamplingControls(const Service& service, ApiEndpoint endpoint, const JsonObject& body,
                             RequestFields& out);
 
+// A completion that asks for its prompt alone may say max_tokens 0.
+bool MayDrawNothing(ApiEndpoint endpoint, const JsonObject& body);
+
+// Whether log-probabilities of so many prompt tokens, all choices together, are within the limit.
+Status CheckPromptLogprobs(const Service& service, const RequestFields& fields, int64_t prompt_tokens);
+
 }  // namespace fd

@@ -47,6 +47,8 @@ struct RequestLimits {
   int64_t max_banned_tokens = 1024;      // --max-banned-tokens: tokens of bad words
   int64_t max_allowed_token_ids = 1024;  // --max-allowed-token-ids
   int64_t max_logprobs = 20;             // --max-logprobs: likeliest tokens at each place
+  // --max-prompt-logprobs: log-probabilities of a request's prompts, prompt tokens x (prompt_logprobs + 1)
+  int64_t max_prompt_logprobs = 262144;
   int64_t max_tools = 128;               // --max-tools
   int64_t images_per_prompt = 1;         // --limit-mm-per-prompt '{"image": 1}'
   int64_t videos_per_prompt = 1;         // --limit-mm-per-prompt '{"video": 1}'

@@ -48,6 +48,15 @@ struct TokenLogprobsArgs {
 };
 void TokenLogprobs(const TokenLogprobsArgs& args, void* stream);
 
+struct TokenRanksArgs {
+  int64_t rows, valid_vocab;
+  const float* logits;
+  int64_t logits_stride;
+  const int32_t* token_ids;  // [rows]
+  int32_t* ranks;            // [rows]
+};
+void TokenRanks(const TokenRanksArgs& args, void* stream);
+
 // What sequences have seen; slots outside [0, slots) and ids outside [0, vocab) are passed over.
 struct SeenTable {
   int32_t* data;
