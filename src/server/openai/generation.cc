@@ -300,7 +300,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
 
 Status Generation::Submit(Sink sink) {
   FD_CHECK(!submitted_, "Submit is called once");
-  service_->metrics->RequestReceived();
+  service_->metrics->RequestReceived(std::ssize(choices_));
   for (size_t i = 0; i < choices_.size(); ++i) {
     choices_[i]->request.sink = [sink, index = static_cast<int>(i)](TokenEvent&& event) {
       sink(index, std::move(event));
@@ -372,7 +372,8 @@ Delta Generation::Push(int index, TokenEvent&& event) {
       times.first_token_at = now;
       times.scheduled_at = event.scheduled_at;
       times.cached_tokens = event.cached_tokens;
-      service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count());
+      service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count(),
+                                    times.prompt_tokens, times.cached_tokens);
       service_->metrics->NextTokens(0, count - 1);
     } else {
       service_->metrics->NextTokens(std::chrono::duration<double>(now - times.last_token_at).count(), count);
@@ -410,7 +411,8 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     AppendAnswer(choice, choice.tools.Finish(), delta);
     if (choice.tools.found_call() && *delta.finish_reason == "stop") delta.finish_reason = "tool_calls";
     choice.finish_reason = *delta.finish_reason;
-    End(choice, SequenceOutcome::kSuccess);
+    End(choice,
+        choice.finish_reason == "length" ? SequenceOutcome::kLength : SequenceOutcome::kSuccess);
   } else if (choice.pending_tokens < tokens_per_chunk_) {
     return {};
   }
@@ -431,6 +433,10 @@ void Generation::End(Choice& choice, SequenceOutcome outcome) {
   choice.ended = true;
   --unfinished_;
   service_->metrics->SequenceFinished(choice.times, outcome);
+  if (unfinished_ > 0) return;
+  int64_t longest = 0;
+  for (const auto& each : choices_) longest = std::max(longest, each->times.generated_tokens);
+  service_->metrics->RequestFinished(longest);
 }
 
 Usage Generation::usage() const {
