@@ -41,10 +41,10 @@ Status ChooseGenerationConfig(const std::string& value, ModelConfig& config) {
     return OkStatus();
   }
   if (!FileExists(JoinPath(value, "generation_config.json"))) {
-    return InvalidArgument(StrCat(kFlag, " ", value,
-                                  ": must be auto, vllm or a folder with generation_config.json, for example ",
-                                  kFlag, " vllm"),
-                           kFlag);
+    return InvalidArgument(
+        StrCat(kFlag, " ", value,
+               ": must be auto, vllm or a folder with generation_config.json, for example ", kFlag, " vllm"),
+        kFlag);
   }
   return LoadGenerationConfig(value, config).WithContext(kFlag);
 }

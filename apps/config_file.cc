@@ -85,8 +85,8 @@ class ConfigParser {
   StatusOr<std::vector<ConfigEntry>> Entries();
 
  private:
-  // A value that begins behind "key:" or "-", or on the lines below that are deeper than `indent`. list_below:
-  // a list may also stand at `indent` itself, as below a key.
+  // A value that begins behind "key:" or "-", or on the lines below that are deeper than `indent`.
+  // list_below: a list may also stand at `indent` itself, as below a key.
   Status Value(std::string_view rest, int line, size_t indent, bool list_below, int depth, std::string* text,
                Json* value);
   Status Block(size_t indent, int depth, Json* value);
@@ -109,7 +109,8 @@ Status ConfigParser::Read(std::string_view text) {
     const std::string_view content = WithoutComment(line.substr(indent));
     if (content.empty()) continue;
     if (content.front() == '\t') return ErrorAt(number, "a tab begins the line; YAML takes blanks");
-    if (indent == 0 && (content == "---" || content.starts_with("--- ") || content == "..." || content[0] == '%')) {
+    if (indent == 0 &&
+        (content == "---" || content.starts_with("--- ") || content == "..." || content[0] == '%')) {
       if (content == "---" && lines_.empty()) continue;
       return ErrorAt(number, "one document without directives is read");
     }
@@ -123,7 +124,8 @@ Status ConfigParser::Key(const Line& line, size_t colon, std::string* key) {
   if (key->empty() || !std::all_of(key->begin(), key->end(), [](unsigned char c) {
         return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.' || c == '/';
       })) {
-    return ErrorAt(line.number, StrCat("'", *key, "' is no name of a flag; expected a line such as port: 8180"));
+    return ErrorAt(line.number,
+                   StrCat("'", *key, "' is no name of a flag; expected a line such as port: 8180"));
   }
   return OkStatus();
 }
@@ -156,8 +158,8 @@ Status ConfigParser::Scalar(std::string_view rest, int line, std::string* text, 
   if (first == '"' || first == '[' || first == '{') {
     StatusOr<Json> json = ParseJson(rest);
     if (!json.ok()) {
-      return ErrorAt(line, StrCat("what begins with '", std::string(1, first), "' must be JSON on one line: ",
-                                  json.status().message()));
+      return ErrorAt(line, StrCat("what begins with '", std::string(1, first),
+                                  "' must be JSON on one line: ", json.status().message()));
     }
     if (json->is_string()) *text = json->as_string();
     *value = std::move(*json);
@@ -178,8 +180,8 @@ Status ConfigParser::Value(std::string_view rest, int line, size_t indent, bool 
       return ErrorAt(lines_[at_].number, "a value ends with its line; this line is deeper than its key");
     return OkStatus();
   }
-  const bool below = !done() && (lines_[at_].indent > indent ||
-                                 (list_below && lines_[at_].indent == indent && IsListItem(lines_[at_].text)));
+  const bool below = !done() && (lines_[at_].indent > indent || (list_below && lines_[at_].indent == indent &&
+                                                                 IsListItem(lines_[at_].text)));
   if (!below) {
     *value = Json();
     return OkStatus();
@@ -271,9 +273,12 @@ CommandLine Scan(const FlagSet& flags, const std::vector<std::string>& args) {
     line.flags.insert(name);
     const size_t equals = arg.find('=');
     const FlagKind kind = flags.KindOf(name);
-    const bool value_follows = equals == std::string::npos && (kind == FlagKind::kValue || kind == FlagKind::kList);
+    const bool value_follows =
+        equals == std::string::npos && (kind == FlagKind::kValue || kind == FlagKind::kList);
     if (name == "config")
-      line.config = equals != std::string::npos ? arg.substr(equals + 1) : i + 1 < args.size() ? args[i + 1] : "";
+      line.config = equals != std::string::npos ? arg.substr(equals + 1)
+                    : i + 1 < args.size()       ? args[i + 1]
+                                                : "";
     if (value_follows) ++i;
   }
   return line;
@@ -281,7 +286,8 @@ CommandLine Scan(const FlagSet& flags, const std::vector<std::string>& args) {
 
 // YAML 1.1's booleans, which a reader of Python's takes too.
 StatusOr<bool> SwitchOf(const ConfigEntry& entry) {
-  const std::string text = LowerAscii(entry.value.is_bool() ? (entry.value.as_bool() ? "true" : "false") : entry.text);
+  const std::string text =
+      LowerAscii(entry.value.is_bool() ? (entry.value.as_bool() ? "true" : "false") : entry.text);
   if (text == "true" || text == "yes" || text == "on") return true;
   if (text == "false" || text == "no" || text == "off") return false;
   return ErrorAt(entry.line, StrCat(entry.key, " is a switch: true or false; got ", TextOf(entry.value)));
@@ -294,7 +300,8 @@ Status AppendFlag(const FlagSet& flags, const ConfigEntry& entry, std::vector<st
     case FlagKind::kUnknown: {
       const std::string near = flags.NearestFlag(FlagName(entry.key));
       return ErrorAt(entry.line, StrCat("there is no flag ", flag,
-                                        near.empty() ? std::string("; see --help") : StrCat("; did you mean ", near, "?")));
+                                        near.empty() ? std::string("; see --help")
+                                                     : StrCat("; did you mean ", near, "?")));
     }
     case FlagKind::kSwitch: {
       FD_ASSIGN_OR_RETURN(const bool on, SwitchOf(entry));

@@ -1,5 +1,5 @@
-// --config FILE: flags in a file, as vLLM and FastDeploy have them. YAML as people write it for flags: keys with
-// scalars, quoted texts, lists and maps, in blocks or as JSON. Anchors, tags, texts of several lines and
+// --config FILE: flags in a file, as vLLM and FastDeploy have them. YAML as people write it for flags: keys
+// with scalars, quoted texts, lists and maps, in blocks or as JSON. Anchors, tags, texts of several lines and
 // several documents are refused by line. One thread.
 #pragma once
 

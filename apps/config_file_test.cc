@@ -25,15 +25,17 @@ TEST(ConfigFile, Values) {
       {"a:\nb: ~\nc: null\nd: \"\"", R"({"a":null,"b":null,"c":null,"d":""})"},
       {"a: true\nb: False\nc: yes", R"({"a":true,"b":false,"c":"yes"})"},
       {"a: it's\nb: 'it''s'\nc: \"\\u00e9 \\\"x\\\"\"", R"({"a":"it's","b":"it's","c":")"
-                                                     "\xc3\xa9"
-                                                     R"( \"x\""})"},
+                                                        "\xc3\xa9"
+                                                        R"( \"x\""})"},
       {"a: http://x.org/y", R"({"a":"http://x.org/y"})"},
       {"a: {\"image\": 100, \"video\": 1}\nb: [1, \"x\"]", R"({"a":{"image":100,"video":1},"b":[1,"x"]})"},
       {"a:\n  image: 100\n  video: 1\nb: 2", R"({"a":{"image":100,"video":1},"b":2})"},
       {"a:\n- x\n- 2\nb: 3", R"({"a":["x",2],"b":3})"},
-      {"a:\n    - x\n    - 'y z'\nb:\n  c:\n    d: 1\n  e: 2", R"({"a":["x","y z"],"b":{"c":{"d":1},"e":2}})"},
+      {"a:\n    - x\n    - 'y z'\nb:\n  c:\n    d: 1\n  e: 2",
+       R"({"a":["x","y z"],"b":{"c":{"d":1},"e":2}})"},
       {"a:\n  -\n    - 1\n    - 2\n  - 3", R"({"a":[[1,2],3]})"},
-      {"\xef\xbb\xbfmax_model_len: 4096\r\nmodel: /m o d e l\r\n", R"({"max_model_len":4096,"model":"/m o d e l"})"},
+      {"\xef\xbb\xbfmax_model_len: 4096\r\nmodel: /m o d e l\r\n",
+       R"({"max_model_len":4096,"model":"/m o d e l"})"},
   };
   for (const auto& [yaml, json] : cases) EXPECT_EQ(JsonOf(yaml), json) << yaml;
 }
@@ -64,7 +66,8 @@ TEST(ConfigFile, WhatIsNotRead) {
   for (const auto& [yaml, message] : cases) {
     const auto entries = ParseConfig(yaml);
     ASSERT_FALSE(entries.ok()) << yaml;
-    EXPECT_NE(entries.status().message().find(message), std::string::npos) << yaml << "\n" << entries.status().message();
+    EXPECT_NE(entries.status().message().find(message), std::string::npos) << yaml << "\n"
+                                                                           << entries.status().message();
   }
   std::string deep = "a:\n";
   for (int i = 1; i < 100; ++i) deep += std::string(static_cast<size_t>(i), ' ') + "a:\n";
@@ -73,23 +76,24 @@ TEST(ConfigFile, WhatIsNotRead) {
 
 class ConfigFlags : public testing::Test {
  protected:
-  ConfigFlags() : flags_("x", "y") {
-    flags_.Integer("port", &port_, {0, 65535, 1}, "");
-    flags_.Text("model", &model_, "", "FOLDER");
-    flags_.Text("config", &config_, "", "FILE");
-    flags_.Text("limit-mm-per-prompt", &limits_, "", "JSON");
-    flags_.List("api-key", &keys_, "", "KEY");
-    flags_.Switch("log-prompts", &log_prompts_, "");
-    flags_.Refuse("enable-eplb", false, "is still to come");
-  }
   Status Parse(const std::string& yaml, std::vector<std::string> args) {
+    FlagSet flags("x", "y");
+    flags.Integer("port", &port_, {0, 65535, 1}, "");
+    flags.Text("model", &model_, "", "FOLDER");
+    flags.Text("config", &config_, "", "FILE");
+    flags.Text("limit-mm-per-prompt", &limits_, "", "JSON");
+    flags.List("api-key", &keys_, "", "KEY");
+    flags.Switch("log-prompts", &log_prompts_, "");
+    flags.Refuse("enable-eplb", false, "is still to come");
     const std::string path = testing::TempDir() + "flags.yaml";
     std::ofstream(path) << yaml;
     args.insert(args.end(), {"--config", path});
-    FD_RETURN_IF_ERROR(ExpandConfigFile(flags_, &args));
-    return flags_.Parse(args).status();
+    FD_RETURN_IF_ERROR(ExpandConfigFile(flags, &args));
+    const Status status = flags.Parse(args).status();
+    words_ = flags.words();
+    return status;
   }
-  FlagSet flags_;
+  std::vector<std::string> words_;
   int64_t port_ = 1;
   std::string model_, config_, limits_;
   std::vector<std::string> keys_;
@@ -107,7 +111,7 @@ TEST_F(ConfigFlags, TheCommandLineComesFirst) {
   EXPECT_EQ(keys_, (std::vector<std::string>{"c"}));
   EXPECT_TRUE(log_prompts_);
   EXPECT_EQ(model_, "");
-  EXPECT_EQ(flags_.words(), (std::vector<std::string>{"ours"}));
+  EXPECT_EQ(words_, (std::vector<std::string>{"ours"}));
 }
 
 TEST_F(ConfigFlags, Lists) {
@@ -130,7 +134,9 @@ TEST_F(ConfigFlags, Errors) {
     EXPECT_NE(s.message().find(message), std::string::npos) << yaml << "\n" << s.message();
   }
   std::vector<std::string> args = {"--config", "no/such.yaml"};
-  EXPECT_NE(ExpandConfigFile(flags_, &args).message().find("--config no/such.yaml"), std::string::npos);
+  FlagSet flags("x", "y");
+  flags.Text("config", &config_, "", "FILE");
+  EXPECT_NE(ExpandConfigFile(flags, &args).message().find("--config no/such.yaml"), std::string::npos);
 }
 
 }  // namespace

@@ -78,7 +78,7 @@ struct FlagSet::Impl {
   std::string group = "Options";
   std::vector<std::string> names;  // "--port"; for suggestions
   std::map<std::string, FlagKind> kinds;
-  Status failure;                  // the first error of a value
+  Status failure;  // the first error of a value
   struct Value {
     std::string name;
     std::string text;  // the default until the flag is given

@@ -225,18 +225,20 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   AddMediaLimitFlag(flags, &limits.images_per_prompt, &limits.videos_per_prompt,
                     "Pictures and videos of one request");
   flags.Text("chat-template", &values->service.chat_template,
-             "A file with the chat template, or its text, in place of the model's own", "FILE|TEXT", "the model's");
+             "A file with the chat template, or its text, in place of the model's own", "FILE|TEXT",
+             "the model's");
   flags.Switch("trust-request-chat-template", &values->service.trust_request_chat_template,
                "Requests may bring a chat_template; it runs within the same budget as the model's");
-  flags.Custom("default-chat-template-kwargs", "JSON", "Variables of the template where requests set none", "{}",
-               [values](const std::string& text) -> Status {
+  flags.Custom("default-chat-template-kwargs", "JSON", "Variables of the template where requests set none",
+               "{}", [values](const std::string& text) -> Status {
                  FD_ASSIGN_OR_RETURN(
                      values->service.chat_template_kwargs,
                      ParseObject(text, "--default-chat-template-kwargs '{\"enable_thinking\": false}'"));
                  return OkStatus();
                });
   flags.Text("generation-config", &values->service.generation_config,
-             "Sampling where requests do not say: auto (the model's), vllm (neutral) or a folder", "auto|vllm|FOLDER");
+             "Sampling where requests do not say: auto (the model's), vllm (neutral) or a folder",
+             "auto|vllm|FOLDER");
   flags.Text("reasoning-parser", &values->service.reasoning_parser,
              "What becomes reasoning_content: ernie-45-vl, ernie-45-vl-thinking, ernie-x1 or qwen3", "NAME",
              "none");

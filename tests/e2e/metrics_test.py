@@ -1,5 +1,6 @@
 """/metrics: the official parser reads it, every name of the table is there, and the values are those that the requests imply."""
 
+import json
 import math
 import re
 import threading
@@ -94,9 +95,8 @@ def test_every_value_follows_from_the_requests(start_server):
         if stream:
             body["stream_options"] = {"include_usage": True}
             with server.http.stream("POST", "/v1/completions", json=body) as reply:
-                text = reply.read().decode()
-            usage = re.findall(r'"usage":\{"prompt_tokens":(\d+)[^}]*"completion_tokens":(\d+)', text)[-1]
-            usage = {"prompt_tokens": int(usage[0]), "completion_tokens": int(usage[1])}
+                events = [json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: {")]
+            (usage,) = [event["usage"] for event in events if event.get("usage")]
         else:
             usage = server.http.post("/v1/completions", json=body).json()["usage"]
         client_seconds += n * (time.monotonic() - asked_at)
@@ -155,7 +155,8 @@ def test_while_they_run_and_when_the_client_leaves(start_server):
     server = start_server("--metrics-names", "both", "--max-num-seqs", "1", "--max-model-len", "4096")
     body = {"prompt": "a", "ignore_eos": True, "max_tokens": 4000, "stream": True}
     with server.http.stream("POST", "/v1/completions", json=body) as stream:
-        next(stream.iter_raw())
+        chunks = stream.iter_raw()  # kept: its end would close the connection
+        next(chunks)
         got = samples(server)
         assert got[("fastdeploy:num_requests_running",)] == got[("fastdeploy:batch_size",)] == got[("vllm:num_requests_running",)] == 1
         assert got[("fastdeploy:available_batch_size",)] == 0 and got[("fastdeploy:max_batch_size",)] == 1

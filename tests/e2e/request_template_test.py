@@ -156,7 +156,7 @@ def test_length_of_a_template(trusting):
 
 def test_documents(trusting):
     documents = [{"title": "A", "text": "one"}, {"title": "B", "text": "two"}]
-    template = "{% for d in documents %}[{{ d.title }}: {{ d.text }}]{% endfor %}{{ messages[0].content }}"
+    template = "{% for d in documents or [] %}[{{ d.title }}: {{ d.text }}]{% endfor %}{{ messages[0].content }}"
     assert render(trusting, template, documents=documents).json()["prompt"] == "[A: one][B: two]hi"
     for nothing in ([], None):
         assert render(trusting, template, documents=nothing).json()["prompt"] == "hi"

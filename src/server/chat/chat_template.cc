@@ -138,8 +138,7 @@ Status ChatTemplate::CheckKwargs(const JsonObject& kwargs) const {
 }
 
 StatusOr<std::vector<PromptPiece>> ChatTemplate::Render(const Json& messages, const Json& tools,
-                                                        const JsonObject& kwargs,
-                                                        bool add_generation_prompt,
+                                                        const JsonObject& kwargs, bool add_generation_prompt,
                                                         const Json& documents) const {
   FD_RETURN_IF_ERROR(CheckMessages(messages));
   JsonObject variables;

@@ -26,11 +26,10 @@ class ChatTemplate {
 
   // Errors carry the param `messages` or `chat_template_kwargs`.
   // messages: an OpenAI array; tools, documents: array or null; kwargs: object (chat_template_kwargs; may not
-  // shadow what the server sets, the special tokens or what transformers' apply_chat_template takes beside the
-  // template's variables: kInvalidArgument).
+  // shadow what the server sets, the special tokens or what transformers' apply_chat_template takes beside
+  // the template's variables: kInvalidArgument).
   StatusOr<std::vector<PromptPiece>> Render(const Json& messages, const Json& tools, const JsonObject& kwargs,
-                                            bool add_generation_prompt,
-                                            const Json& documents = Json()) const;
+                                            bool add_generation_prompt, const Json& documents = Json()) const;
   // Whether these names may be set: the part of Render that looks at no value.
   Status CheckKwargs(const JsonObject& kwargs) const;
   // Whether the template's text speaks of documents.

@@ -89,7 +89,18 @@ enum class Series {
 
 enum class MetricKind { kCounter, kGauge, kHistogram };
 
-enum class BucketList { kNone, kFirstToken, kPerToken, kLong, kTokens, kRate, kChoices, kSteps, kMedia, kHttp };
+enum class BucketList {
+  kNone,
+  kFirstToken,
+  kPerToken,
+  kLong,
+  kTokens,
+  kRate,
+  kChoices,
+  kSteps,
+  kMedia,
+  kHttp
+};
 // Upper bounds, ascending. Of kSteps they are StepSizes::kBounds.
 std::span<const double> BucketsOf(BucketList list);
 

@@ -212,8 +212,7 @@ void Metrics::HttpResponse(std::string_view method, std::string_view path, int s
   Impl& m = *impl_;
   std::lock_guard lock(m.http_mutex);
   m.http_counters[{std::string(method), std::string(path), status}].Increment();
-  m.http_histograms
-      .try_emplace({std::string(method), std::string(path)}, Bounds(BucketList::kHttp))
+  m.http_histograms.try_emplace({std::string(method), std::string(path)}, Bounds(BucketList::kHttp))
       .first->second.Observe(seconds);
 }
 
@@ -333,8 +332,9 @@ std::string Metrics::Text(const MetricsGauges& g) {
       m.AppendHttp(row, family);
       continue;
     }
-    ClientMetric metric = row.series == Series::kStepTokens ? HistogramOf(m.step_sizes)
-                                                            : m.values[static_cast<size_t>(row.series)].Collect();
+    ClientMetric metric = row.series == Series::kStepTokens
+                              ? HistogramOf(m.step_sizes)
+                              : m.values[static_cast<size_t>(row.series)].Collect();
     metric.label = m.LabelsOf(row, g.total_pages);
     family.metric.push_back(std::move(metric));
   }

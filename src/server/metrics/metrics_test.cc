@@ -135,9 +135,10 @@ TEST(MetricsTest, NamesOfVllm) {
   name_it(MetricNames::kFastDeploy);
   text = metrics.Text(gauges);
   EXPECT_EQ(text.find("vllm:"), std::string::npos);
-  EXPECT_NE(text.find("fastdeploy:cache_config_info{block_size=\"64\",cache_dtype=\"bfloat16\","
-                      "gpu_memory_utilization=\"0.9\",enable_prefix_caching=\"False\",total_block_num=\"10\""),
-            std::string::npos)
+  EXPECT_NE(
+      text.find("fastdeploy:cache_config_info{block_size=\"64\",cache_dtype=\"bfloat16\","
+                "gpu_memory_utilization=\"0.9\",enable_prefix_caching=\"False\",total_block_num=\"10\""),
+      std::string::npos)
       << text;
 }
 
@@ -146,7 +147,8 @@ TEST(MetricsTest, TheProcess) {
   EXPECT_GT(stats.resident_bytes, 1 << 20);
   EXPECT_GE(stats.virtual_bytes, stats.resident_bytes);
   EXPECT_GE(stats.open_files, 3);
-  const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const double now =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   EXPECT_NEAR(stats.start_unix_s, now, 600);
   EXPECT_LE(stats.start_unix_s, now + 2);
   EXPECT_GE(stats.cpu_seconds, 0);

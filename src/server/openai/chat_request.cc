@@ -209,8 +209,7 @@ StatusOr<MediaOptions> ReadRequestOptions(const Service& service, const JsonObje
 StatusOr<const ChatTemplate*> ReadTemplate(const Service& service, const JsonObject& body,
                                            std::optional<ChatTemplate>& own) {
   constexpr const char* kName = "chat_template";
-  FD_ASSIGN_OR_RETURN(const auto source,
-                      ReadString(body, kName, std::numeric_limits<int64_t>::max()));
+  FD_ASSIGN_OR_RETURN(const auto source, ReadString(body, kName, std::numeric_limits<int64_t>::max()));
   if (!source) {
     if (service.chat_template) return &*service.chat_template;
     return InvalidArgument(StrCat("the model ", service.model_names.front(), " has no chat template (",
@@ -224,10 +223,10 @@ StatusOr<const ChatTemplate*> ReadTemplate(const Service& service, const JsonObj
         kName);
   }
   if (std::ssize(*source) > service.limits.max_chat_template_bytes) {
-    return InvalidArgument(StrCat("chat_template has ", source->size(), " bytes; at most ",
-                                  service.limits.max_chat_template_bytes,
-                                  " are allowed (--max-chat-template-bytes)"),
-                           kName);
+    return InvalidArgument(
+        StrCat("chat_template has ", source->size(), " bytes; at most ",
+               service.limits.max_chat_template_bytes, " are allowed (--max-chat-template-bytes)"),
+        kName);
   }
   StatusOr<ChatTemplate> parsed = ChatTemplate::FromSource(*source, service.template_tokens);
   if (!parsed.ok()) return InvalidArgument(StrCat("chat_template: ", parsed.status().message()), kName);
@@ -236,7 +235,8 @@ StatusOr<const ChatTemplate*> ReadTemplate(const Service& service, const JsonObj
 }
 
 // For the variable of this name; null where the request has none.
-StatusOr<Json> ReadDocuments(const Service& service, const JsonObject& body, const ChatTemplate& chat_template) {
+StatusOr<Json> ReadDocuments(const Service& service, const JsonObject& body,
+                             const ChatTemplate& chat_template) {
   constexpr const char* kName = "documents";
   FD_ASSIGN_OR_RETURN(const JsonArray* documents, ReadArray(body, kName));
   if (documents == nullptr || documents->empty()) return Json();
@@ -306,8 +306,7 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
   FD_ASSIGN_OR_RETURN(const std::optional<bool> thinking, ReadThinking(service, body, kwargs));
   if (thinking) kwargs.Set("enable_thinking", Json(*thinking));
 
-  auto rendered =
-      chat_template->Render(*messages, tools, kwargs, /*add_generation_prompt=*/true, documents);
+  auto rendered = chat_template->Render(*messages, tools, kwargs, /*add_generation_prompt=*/true, documents);
   if (!rendered.ok()) {
     const Status& s = rendered.status();
     if (own_template && s.param() == "messages")

@@ -330,7 +330,8 @@ TEST_F(RequestTest, Documents) {
   EXPECT_EQ(e.param, "documents");
   EXPECT_NE(e.message.find("does not read them"), std::string::npos);
   EXPECT_FALSE(ChatPrompt(body + "[]}").empty());
-  auto reads = ChatTemplate::FromSource("{% for d in documents %}{{ d.text }},{% endfor %}.", JsonObject{});
+  auto reads =
+      ChatTemplate::FromSource("{% for d in documents or [] %}{{ d.text }},{% endfor %}.", JsonObject{});
   service_->chat_template = std::move(reads).value();
   EXPECT_EQ(ChatPrompt(body + R"([{"text":"x"},{"text":"y"}]})"), "x,y,.");
   EXPECT_EQ(ChatPrompt(body + "null}"), ".");
