@@ -41,7 +41,7 @@ def check_lines(text, style):
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_nothing_forges_a_line(start_server, tmp_path, style):
     server = start_server("--log-format", style, "--log-dir", str(tmp_path), "--log-level", "debug", "--log-prompts")
-    evil = f"x\r\n{FORGED}\n\x1b[2J"
+    evil = f"x\r\n{FORGED}\n\x1b[2J\u2028\u0085"
     encoded = "x%0d%0a" + FORGED.replace(" ", "%20") + "%0a%1b[2J"
     for path in (f"/{encoded}", f"/v1/models/{encoded}", f"/version?{encoded}"):
         assert raw(server, f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
