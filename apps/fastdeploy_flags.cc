@@ -88,8 +88,6 @@ constexpr KnownFlag kFlags[] = {
     {"use-warmup", Kind::kOnly, "0", "nothing needs a warm-up run"},
     {"enable-mm", Kind::kNoteSwitch, "", "whether a model sees pictures is read from its config.json"},
     {"tool-parser-plugin", Kind::kRefuseValue, "", kPlugin},
-    {"chat-template", Kind::kRefuseValue, "",
-     "the template is read from the model's folder (chat_template.jinja)"},
     {"lm-head-fp32", Kind::kRefuseSwitch, "", "use --dtype float32"},
     {"logits-processors", Kind::kRefuseValue, "", "logits processors are still to come"},
     {"enable-logprob", Kind::kNoteSwitch, "", "log-probabilities are always offered"},
@@ -148,7 +146,6 @@ constexpr KnownFlag kFlags[] = {
     {"scheduler-writer-parallel", Kind::kRefuseValue, "", kScheduler},
     {"scheduler-reader-batch-size", Kind::kRefuseValue, "", kScheduler},
     {"scheduler-writer-batch-size", Kind::kRefuseValue, "", kScheduler},
-    {"config", Kind::kRefuseValue, "", "a file of flags is still to come; give them on the command line"},
 };
 
 }  // namespace

@@ -215,6 +215,7 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
     Fail(result);
   }
   ++working_stats.steps;
+  working_stats.step_sizes.Add(plan.num_tokens);
   working_stats.encoded_items += static_cast<int64_t>(plan.encodes.size());
   working_stats.encoded_tokens += plan.encode_tokens;
   working_stats.encoder_hits += plan.encoder_hits;
@@ -324,6 +325,7 @@ void Engine::Impl::UpdateStats(int64_t step_tokens) {
   EngineStats& s = working_stats;
   s.running = scheduler.num_running();
   s.waiting = scheduler.num_waiting();
+  s.preempted = scheduler.num_preempted();
   s.free_pages = scheduler.pages().free_pages();
   s.cached_pages = scheduler.pages().cached_pages();
   s.used_pages = scheduler.pages().used_pages();

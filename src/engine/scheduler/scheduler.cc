@@ -287,6 +287,12 @@ int32_t Scheduler::Append(Sequence& sequence, int32_t token_id) {
   return sequence.tokens.back();
 }
 
+int64_t Scheduler::num_preempted() const {
+  return std::count_if(waiting_.begin(), waiting_.end(), [](const std::unique_ptr<Sequence>& sequence) {
+    return sequence->scheduled_at != Clock::time_point{};
+  });
+}
+
 void Scheduler::PreemptNewest() {
   std::unique_ptr<Sequence> sequence = std::move(running_.back());
   running_.pop_back();

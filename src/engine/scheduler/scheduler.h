@@ -72,6 +72,7 @@ class Scheduler {
   std::vector<RequestId> AllIds() const;
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t num_preempted() const;  // of the waiting ones
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int64_t num_preemptions() const { return num_preemptions_; }  // since start
   const PagePool& pages() const { return pages_; }

@@ -1,5 +1,7 @@
 // The prompt of /v1/chat/completions: messages checked, media taken out, template, tokens.
 #include <algorithm>
+#include <limits>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -204,24 +206,54 @@ StatusOr<MediaOptions> ReadRequestOptions(const Service& service, const JsonObje
   return options;
 }
 
-// documents: objects for the template, which alone knows what to make of them.
-StatusOr<Json> ReadDocuments(const Service& service, const JsonObject& body) {
-  FD_ASSIGN_OR_RETURN(const JsonArray* documents, ReadArray(body, "documents"));
-  if (documents == nullptr || documents->empty()) return Json();
-  if (std::ssize(*documents) > service.limits.max_messages) {
-    return InvalidArgument(StrCat("documents has ", documents->size(), " entries; at most ",
-                                  service.limits.max_messages, " are allowed (--max-messages)"),
-                           "documents");
+// The request's own template where it brings one and may, else the server's. `own` holds the former.
+StatusOr<const ChatTemplate*> ReadTemplate(const Service& service, const JsonObject& body,
+                                           std::optional<ChatTemplate>& own) {
+  constexpr const char* kName = "chat_template";
+  FD_ASSIGN_OR_RETURN(const auto source, ReadString(body, kName, std::numeric_limits<int64_t>::max()));
+  if (!source) {
+    if (service.chat_template) return &*service.chat_template;
+    return InvalidArgument(StrCat("the model ", service.model_names.front(), " has no chat template (",
+                                  service.chat_template_error, "); use /v1/completions"),
+                           "messages");
   }
-  for (size_t i = 0; i < documents->size(); ++i) {
-    if (!(*documents)[i].is_object()) {
-      return InvalidArgument(
-          StrCat("documents[", i,
-                 "] must be an object, for example {\"title\": \"...\", \"text\": \"...\"}; "
-                 "got ",
-                 Shown((*documents)[i])),
-          "documents");
+  if (!service.trust_request_chat_template) {
+    return InvalidArgument(
+        "chat_template: this server takes no templates of requests; leave the field out, or start the server "
+        "with --trust-request-chat-template",
+        kName);
+  }
+  if (std::ssize(*source) > service.limits.max_chat_template_bytes) {
+    return InvalidArgument(
+        StrCat("chat_template has ", source->size(), " bytes; at most ",
+               service.limits.max_chat_template_bytes, " are allowed (--max-chat-template-bytes)"),
+        kName);
+  }
+  StatusOr<ChatTemplate> parsed = ChatTemplate::FromSource(*source, service.template_tokens);
+  if (!parsed.ok()) return InvalidArgument(StrCat("chat_template: ", parsed.status().message()), kName);
+  own = std::move(parsed).value();
+  return &*own;
+}
+
+// For the variable of this name; null where the request has none.
+StatusOr<Json> ReadDocuments(const Service& service, const JsonObject& body,
+                             const ChatTemplate& chat_template) {
+  constexpr const char* kName = "documents";
+  FD_ASSIGN_OR_RETURN(const JsonArray* documents, ReadArray(body, kName));
+  if (documents == nullptr || documents->empty()) return Json();
+  if (std::ssize(*documents) > service.limits.max_documents) {
+    return InvalidArgument(StrCat("documents has ", documents->size(), " entries; at most ",
+                                  service.limits.max_documents, " are allowed (--max-documents)"),
+                           kName);
+  }
+  for (const Json& document : *documents) {
+    if (!document.is_object()) {
+      return BadField(kName, "an array of objects such as {\"title\": \"...\", \"text\": \"...\"}", document);
     }
+  }
+  if (!chat_template.names_documents()) {
+    return InvalidArgument(
+        "documents: the chat template in use does not read them; put their text into a message", kName);
   }
   return Json(*documents);
 }
@@ -276,11 +308,6 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
                            "messages");
   }
   FD_ASSIGN_OR_RETURN(const auto raw, ReadBool(body, "disable_chat_template"));
-  if (!service.chat_template && !raw.value_or(false)) {
-    return InvalidArgument(StrCat("the model ", service.model_names.front(), " has no chat template (",
-                                  service.chat_template_error, "); use /v1/completions"),
-                           "messages");
-  }
   FD_ASSIGN_OR_RETURN(const MediaOptions options, ReadRequestOptions(service, body));
   FD_RETURN_IF_ERROR(CheckMediaCounts(service, messages->as_array()));
   for (size_t i = 0; i < messages->as_array().size(); ++i) {
@@ -291,18 +318,24 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
     FD_RETURN_IF_ERROR(ReadRawPrompt(service, body, messages->as_array(), &prompt));
     return prompt;
   }
-  FD_ASSIGN_OR_RETURN(const Json documents, ReadDocuments(service, body));
+  std::optional<ChatTemplate> own_template;
+  FD_ASSIGN_OR_RETURN(const ChatTemplate* chat_template, ReadTemplate(service, body, own_template));
+  FD_ASSIGN_OR_RETURN(const Json documents, ReadDocuments(service, body, *chat_template));
   FD_ASSIGN_OR_RETURN(Json tools, ReadTools(service, body));
   const bool has_tools = !tools.is_null();
   FD_ASSIGN_OR_RETURN(const JsonObject* given_kwargs, ReadObject(body, "chat_template_kwargs"));
-  JsonObject kwargs = given_kwargs != nullptr ? *given_kwargs : JsonObject{};
+  JsonObject kwargs = service.default_template_kwargs;
+  if (given_kwargs != nullptr) {
+    for (const auto& [name, value] : *given_kwargs) kwargs.Set(name, value);
+  }
   FD_ASSIGN_OR_RETURN(const std::optional<bool> thinking, ReadThinking(service, body, kwargs));
   if (thinking) kwargs.Set("enable_thinking", Json(*thinking));
 
-  auto rendered =
-      service.chat_template->Render(*messages, tools, kwargs, /*add_generation_prompt=*/true, documents);
+  auto rendered = chat_template->Render(*messages, tools, kwargs, /*add_generation_prompt=*/true, documents);
   if (!rendered.ok()) {
     const Status& s = rendered.status();
+    if (own_template && s.param() == "messages")
+      return Status(s.code(), StrCat("chat_template: ", s.message()), "chat_template");
     return s.param().empty() ? Status(s.code(), s.message(), "messages") : s;
   }
   const std::vector<PromptPiece>& pieces = *rendered;

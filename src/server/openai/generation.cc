@@ -308,7 +308,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
 
 Status Generation::Submit(Sink sink) {
   FD_CHECK(!submitted_, "Submit is called once");
-  service_->metrics->RequestReceived();
+  service_->metrics->RequestReceived(std::ssize(choices_));
   for (size_t i = 0; i < choices_.size(); ++i) {
     choices_[i]->request.sink = [sink, index = static_cast<int>(i)](TokenEvent&& event) {
       sink(index, std::move(event));
@@ -393,7 +393,8 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     if (times.generated_tokens == 0) {
       times.first_token_at = now;
       times.cached_tokens = event.cached_tokens;
-      service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count());
+      service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count(),
+                                    times.prompt_tokens, times.cached_tokens);
       service_->metrics->NextTokens(0, count - 1);
     } else {
       service_->metrics->NextTokens(std::chrono::duration<double>(now - times.last_token_at).count(), count);
@@ -444,7 +445,7 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     ReleaseLogprobs(choice, delta);
     if (choice.tools.found_call() && *delta.finish_reason == "stop") delta.finish_reason = "tool_calls";
     choice.reply.finish_reason = *delta.finish_reason;
-    End(choice, SequenceOutcome::kSuccess);
+    End(choice, *delta.finish_reason == "length" ? SequenceOutcome::kLength : SequenceOutcome::kSuccess);
   } else if (choice.pending_tokens < tokens_per_chunk_) {
     return {};
   }
@@ -466,6 +467,10 @@ void Generation::End(Choice& choice, SequenceOutcome outcome) {
   choice.ended = true;
   --unfinished_;
   service_->metrics->SequenceFinished(choice.times, outcome);
+  if (unfinished_ > 0) return;
+  int64_t longest = 0;
+  for (const auto& each : choices_) longest = std::max(longest, each->times.generated_tokens);
+  service_->metrics->RequestFinished(longest);
 }
 
 const ChoiceReply& Generation::choice(int index) const { return choices_[static_cast<size_t>(index)]->reply; }

@@ -59,7 +59,6 @@ constexpr ComingField kComing[] = {
     {"structural_tag", nullptr, nullptr},
     {"functions", IsEmptyArray, "[]"},
     {"function_call", [](const Json& v) { return IsText(v, "auto", "none"); }, "\"auto\" or \"none\""},
-    {"chat_template", nullptr, nullptr},
     {"add_generation_prompt", IsTrue, "true"},
     {"continue_final_message", IsFalse, "false"},
     {"mm_hashes", IsEmptyArray, "[]"},

@@ -50,6 +50,8 @@ struct RequestLimits {
   // --max-prompt-logprobs: log-probabilities of a request's prompts, prompt tokens x (prompt_logprobs + 1)
   int64_t max_prompt_logprobs = 262144;
   int64_t max_tools = 128;               // --max-tools
+  int64_t max_documents = 128;           // --max-documents
+  int64_t max_chat_template_bytes = 65536;  // --max-chat-template-bytes: a template of the request's own
   int64_t images_per_prompt = 1;         // --limit-mm-per-prompt '{"image": 1}'
   int64_t videos_per_prompt = 1;         // --limit-mm-per-prompt '{"video": 1}'
 };
@@ -76,6 +78,9 @@ struct Service {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;  // absent: /v1/chat/completions refuses
   std::string chat_template_error;            // why it is absent
+  JsonObject template_tokens;                 // bos_token and so on, for templates of requests
+  JsonObject default_template_kwargs;         // --default-chat-template-kwargs
+  bool trust_request_chat_template = false;   // --trust-request-chat-template
   std::optional<MediaConfig> media;           // absent: the model takes no pictures
   std::shared_ptr<MediaLoader> media_loader;  // there whenever `media` is
 
