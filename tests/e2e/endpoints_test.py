@@ -14,6 +14,7 @@ from conftest import BINARY, EVAL, MODEL, ROOT, Server, ask, free_port, image_pa
 
 PICTURE = EVAL / "media" / "describe-000-0.png"
 SOURCES = ROOT / "src/server/openai"
+READERS = [SOURCES, ROOT / "src/server/messages"]
 
 
 def chat(**fields):
@@ -41,17 +42,17 @@ def test_known_fields_are_the_fields_that_are_read():
     table = (SOURCES / "request_schema.cc").read_text()
     known = set(re.findall(r'^    \{"(\w+)", FieldType', table, re.M))
     read, named = set(), set()  # named: as a whole literal, for readers that keep a field's name in a variable
-    for source in SOURCES.glob("*.cc"):
+    for source in (path for folder in READERS for path in folder.glob("*.cc")):
         if source.name in ("request_schema.cc",) or source.name.endswith("_test.cc"):
             continue
         text = source.read_text()
         named |= set(re.findall(r'"(\w+)"', text))
-        read |= set(re.findall(r'Read(?:Number|Integer|Bool|String|Object|Array)\(\s*body,\s*"(\w+)"', text))
-        read |= set(re.findall(r'\bbody\.Find\((?:field = )?"(\w+)"\)', text))
+        read |= set(re.findall(r'Read(?:Number|Integer|Bool|String|Object|Array)\(\s*(?:body|given),\s*"(\w+)"', text))
+        read |= set(re.findall(r'\b(?:body|given)\.Find\((?:field = )?"(\w+)"\)', text))
         read |= set(re.findall(r'^    \{"(\w+)", (?:nullptr|Is\w+|\[\])', text, re.M))  # kComing
         read |= set(re.findall(r'^    \{"(\w+)",$', text, re.M))
     assert read - known == set(), "read but not in request_schema.cc: unknown to /openapi.json and warned about"
-    assert known - read - named == {"prompt_cache_key", "safety_identifier", "service_tier", "store", "trace_context"}, \
+    assert known - read - named == {"prompt_cache_key", "safety_identifier", "store", "trace_context"}, \
         "in request_schema.cc but read by nobody: neither honoured nor warned about"
 
 

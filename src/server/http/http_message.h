@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include "base/status.h"
 #include "engine/plan/request.h"
+#include "server/openai/errors.h"
 
 namespace fd {
 
@@ -40,9 +42,11 @@ struct HttpResponse {
   std::string content_type = "application/json";
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;  // besides length, type and connection
+  std::optional<ApiError> error;  // the body is made of it, in the shape of the request's API (ErrorBody)
 };
 
 HttpResponse ErrorResponse(const Status& status);
+HttpResponse ErrorResponse(const ApiError& error);
 HttpResponse ErrorResponse(int http_status, const std::string& code, const std::string& message);
 
 const char* ReasonPhrase(int status);

@@ -24,6 +24,9 @@ std::optional<RequestKind> BodyOf(RouteKind kind) {
       return RequestKind::kDetokenize;
     case RouteKind::kAbort:
       return RequestKind::kAbort;
+    case RouteKind::kMessages:
+    case RouteKind::kCountMessagesTokens:
+      return RequestKind::kMessages;
     default:
       return std::nullopt;
   }
@@ -41,6 +44,8 @@ const char* SchemaName(RequestKind kind) {
       return "DetokenizeRequest";
     case RequestKind::kAbort:
       return "AbortRequest";
+    case RequestKind::kMessages:
+      return "MessagesRequest";
   }
   return "";
 }
@@ -95,7 +100,7 @@ Json Success(RouteKind kind, const std::string& method) {
     return response;
   }
   Json content = Content("application/json", JsonObject{{"type", "object"}});
-  if (kind == RouteKind::kChat || kind == RouteKind::kCompletions) {
+  if (kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kMessages) {
     content.as_object().Set("text/event-stream", JsonObject{{"schema", JsonObject{{"type", "string"}}}});
   }
   response.Set("content", std::move(content));
@@ -120,7 +125,8 @@ Json Operation(const Route& route, const std::string& method) {
   }
   JsonObject responses;
   responses.Set(method == "options" ? "204" : "200", Success(route.kind, method));
-  responses.Set("default", Ref("responses", "Error"));
+  const bool anthropic = ShapeOf(route.path) == ApiShape::kAnthropic;
+  responses.Set("default", Ref("responses", anthropic ? "AnthropicError" : "Error"));
   operation.Set("responses", std::move(responses));
   const JsonArray key{JsonObject{{"bearer", JsonArray{}}}, JsonObject{{"header", JsonArray{}}}};
   operation.Set("security", route.access == Access::kPublic ? JsonArray{} : key);
@@ -141,7 +147,7 @@ std::string OpenApiJson(const std::string& version) {
   }
   JsonObject schemas;
   for (RequestKind kind : {RequestKind::kChat, RequestKind::kCompletions, RequestKind::kTokenize,
-                           RequestKind::kDetokenize, RequestKind::kAbort}) {
+                           RequestKind::kDetokenize, RequestKind::kAbort, RequestKind::kMessages}) {
     schemas.Set(SchemaName(kind), RequestSchema(kind));
   }
   const JsonObject text{{"type", "string"}};
@@ -154,6 +160,18 @@ std::string OpenApiJson(const std::string& version) {
   schemas.Set("Error", JsonObject{{"type", "object"},
                                   {"required", JsonArray{"error"}},
                                   {"properties", JsonObject{{"error", error}}}});
+  const JsonObject anthropic_error{{"type", "object"},
+                                   {"required", JsonArray{"type", "message"}},
+                                   {"properties", JsonObject{{"type", text}, {"message", text}}}};
+  schemas.Set("AnthropicError",
+              JsonObject{{"type", "object"},
+                         {"required", JsonArray{"type", "error"}},
+                         {"properties",
+                          JsonObject{{"type", text}, {"error", anthropic_error}, {"request_id", text}}}});
+  const auto error_response = [](const char* schema, const char* description) {
+    return JsonObject{{"description", description},
+                      {"content", Content("application/json", Ref("schemas", schema))}};
+  };
   return WriteJson(JsonObject{
       {"openapi", "3.1.0"},
       {"info", JsonObject{{"title", "FastDeploy.cpp"}, {"version", version}}},
@@ -161,9 +179,10 @@ std::string OpenApiJson(const std::string& version) {
       {"components",
        JsonObject{
            {"schemas", std::move(schemas)},
-           {"responses", JsonObject{{"Error", JsonObject{{"description", "What is wrong, in OpenAI's shape"},
-                                                         {"content", Content("application/json",
-                                                                             Ref("schemas", "Error"))}}}}},
+           {"responses",
+            JsonObject{{"Error", error_response("Error", "What is wrong, in OpenAI's shape")},
+                       {"AnthropicError",
+                        error_response("AnthropicError", "What is wrong, in Anthropic's shape")}}},
            {"securitySchemes",
             JsonObject{
                 {"bearer", JsonObject{{"type", "http"}, {"scheme", "bearer"}}},

@@ -25,6 +25,8 @@ enum class RouteKind {
   kPause,
   kResume,
   kIsPaused,
+  kMessages,
+  kCountMessagesTokens,
 };
 
 enum class Access {
@@ -51,5 +53,9 @@ std::string NearestPath(Listener listener, bool has_metrics, std::string_view pa
 bool MethodAllowed(const Route& route, std::string_view method);
 // Starts work on the model, which a server that drains, pauses or is full refuses.
 bool Generates(RouteKind kind);
+
+// Whose shape an error has. Paths that do not exist count, too.
+enum class ApiShape { kOpenAi, kAnthropic };
+ApiShape ShapeOf(std::string_view path);
 
 }  // namespace fd

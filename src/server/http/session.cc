@@ -17,6 +17,7 @@
 #include "base/log_sink.h"
 #include "base/strings.h"
 #include "server/http/endpoints.h"
+#include "server/http/request_body.h"
 #include "server/http/session.h"
 #include "server/openai/errors.h"
 
@@ -163,6 +164,9 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
     if (!request.framing_fault.empty()) request.keep_alive = false;
     request.reply_headers = state_.gate.OriginHeaders(request);
     request.reply_headers.push_back({"x-request-id", request.id});
+    if (ShapeOf(request.path) == ApiShape::kAnthropic) {
+      request.reply_headers.push_back({"request-id", request.id});  // where Anthropic's clients look
+    }
     if (request.has_body) {
       // A refused body is not read: the reply goes out at once and the connection closes.
       const Route* route = nullptr;
@@ -316,8 +320,14 @@ awaitable<bool> Session::Write(std::string_view bytes) {
 // True: the connection may carry another request.
 awaitable<bool> Session::Reply(const HttpRequest& request, const char* route, const HttpResponse& response) {
   const bool keep_alive = request.keep_alive && !state_.draining;
-  std::string bytes = ResponseHead(request, response, keep_alive);
-  if (request.method != "HEAD" && response.status != 204) bytes += response.body;
+  HttpResponse error;
+  if (response.error) {
+    error = response;
+    error.body = ErrorBody(request, *response.error);
+  }
+  const HttpResponse& reply = response.error ? error : response;
+  std::string bytes = ResponseHead(request, reply, keep_alive);
+  if (request.method != "HEAD" && reply.status != 204) bytes += reply.body;
   const bool written = co_await Write(bytes);
   Account(request, route, response.status);
   co_return written&& keep_alive;
@@ -347,9 +357,11 @@ awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
     case RouteKind::kChat:
     case RouteKind::kRender:
     case RouteKind::kCompletions:
+    case RouteKind::kMessages:
       co_return co_await Generate(request, route);
     case RouteKind::kTokenize:
     case RouteKind::kDetokenize:
+    case RouteKind::kCountMessagesTokens:
       co_return co_await AnswerTokens(request, route);
     case RouteKind::kHealth:
       co_return co_await Health(request, route);

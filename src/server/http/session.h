@@ -80,6 +80,9 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<HttpResponse> CheckHead(const HttpRequest& request, const Route*& route) const;
   boost::asio::awaitable<bool> Health(const HttpRequest& request, const Route& route);
   boost::asio::awaitable<bool> AnswerTokens(HttpRequest& request, const Route& route);
+  using PromptAnswer = std::function<HttpResponse(const Generation&)>;
+  boost::asio::awaitable<bool> AnswerFromPrompt(HttpRequest& request, const Route& route,
+                                                TranslateBody translate, PromptAnswer answer);
   void Account(const HttpRequest& request, const char* route, int status);
 
   // The operation that runs now is cancelled at the deadline, and timed_out_ says so.

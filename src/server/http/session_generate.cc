@@ -29,6 +29,16 @@ namespace {
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr std::chrono::milliseconds kPeerPoll{200};
 
+// An error about a place in a translated body, about the client's.
+Status InClientsPlaces(const Status& status, const std::vector<std::pair<std::string, std::string>>& places) {
+  const std::string& message = status.message();
+  for (const auto& [ours, theirs] : places) {
+    if (!message.starts_with(ours)) continue;
+    return {status.code(), theirs + message.substr(ours.size()), status.param()};
+  }
+  return status;
+}
+
 }  // namespace
 
 // Sees the client leave while nothing is written: readable with nothing to read means closed.
@@ -105,34 +115,52 @@ awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(Http
   using Draft = std::unique_ptr<GenerationDraft>;
   using Ready = std::unique_ptr<Generation>;
   const Service& service = *state_.service;
+  std::vector<std::pair<std::string, std::string>> places;
   peer_gone_ = false;
   // JSON, template, tokens: not on the thread that serves the other connections.
   std::function<StatusOr<Draft>()> parse = [&]() -> StatusOr<Draft> {
     FD_ASSIGN_OR_RETURN(TranslatedRequest translated, translate());
     writer_ = std::move(translated.writer);
     request.reply_ignores = std::move(translated.ignored_fields);
+    places = std::move(translated.places);
     return Generation::Parse(service, translated.endpoint, std::move(translated.body),
                              state_.gate.Scope(request), request.arrived_at, translated.id_prefix);
   };
   StatusOr<Draft> draft = co_await OnWorker<Draft>(parse);
   request.body = std::string();
-  if (!draft.ok()) co_return draft.status();
+  if (!draft.ok()) co_return InClientsPlaces(draft.status(), places);
   LoadedMedia media;
   if ((*draft)->has_media()) {
     MediaRequest wanted = (*draft)->TakeMedia();
     StatusOr<LoadedMedia> loaded = co_await LoadMedia(wanted);
     if (peer_gone_) co_return Ready();
-    if (!loaded.ok()) co_return loaded.status();
+    if (!loaded.ok()) co_return InClientsPlaces(loaded.status(), places);
     media = std::move(loaded).value();
   }
   std::function<StatusOr<Ready>()> finish = [&]() -> StatusOr<Ready> {
     return Generation::Finish(std::move(*draft), std::move(media));
   };
   StatusOr<Ready> ready = co_await OnWorker<Ready>(finish);
+  if (!ready.ok()) co_return InClientsPlaces(ready.status(), places);
   co_return ready;
 }
 
-// /tokenize and /detokenize. A conversation is rendered as /v1/chat/completions would, pictures included.
+// What is answered from a prompt alone, pictures included.
+awaitable<bool> Session::AnswerFromPrompt(HttpRequest& request, const Route& route, TranslateBody translate,
+                                          PromptAnswer answer) {
+  generating_ = true;  // Stop wakes it instead of cutting it
+  StatusOr<std::unique_ptr<Generation>> ready = co_await PrepareGeneration(request, std::move(translate));
+  generating_ = false;
+  StopWatching();
+  if (ready.ok() && *ready == nullptr) {
+    Account(request, route.path, 499);
+    co_return false;
+  }
+  const HttpResponse response = ready.ok() ? answer(**ready) : ErrorResponse(ready.status());
+  co_return co_await Reply(request, route.path, response);
+}
+
+// /tokenize, /detokenize and /v1/messages/count_tokens. A conversation is rendered as for an answer.
 awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) {
   const Service& service = *state_.service;
   HttpResponse response;
@@ -143,28 +171,25 @@ awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) 
         reply.ok() ? TokensResponse(reply->json, reply->ignored_fields) : ErrorResponse(reply.status());
     co_return co_await Reply(request, route.path, response);
   }
+  if (route.kind == RouteKind::kCountMessagesTokens) {
+    TranslateBody translate = [&] { return ReadRequestBody(service, route.kind, request.body); };
+    PromptAnswer answer = [&](const Generation& g) {
+      return TokensResponse(StrCat("{\"input_tokens\":", g.first_prompt().size(), "}"), request.reply_ignores);
+    };
+    co_return co_await AnswerFromPrompt(request, route, std::move(translate), std::move(answer));
+  }
   std::function<StatusOr<TokenizeWork>()> read = [&] { return Tokenize(service, request.body); };
   StatusOr<TokenizeWork> work = co_await OnWorker<TokenizeWork>(read);
-  if (!work.ok()) {
-    response = ErrorResponse(work.status());
-  } else if (!work->chat) {
-    response = TokensResponse(work->reply, work->ignored_fields);
-  } else {
-    generating_ = true;  // Stop wakes it instead of cutting it
+  if (work.ok() && work->chat) {
     TranslateBody translate = [&]() -> StatusOr<TranslatedRequest> {
       return TranslatedRequest{.body = std::move(*work->chat), .writer = MakeOpenAiWriter()};
     };
-    StatusOr<std::unique_ptr<Generation>> ready = co_await PrepareGeneration(request, std::move(translate));
-    generating_ = false;
-    StopWatching();
-    if (ready.ok() && *ready == nullptr) {
-      Account(request, route.path, 499);
-      co_return false;
-    }
-    response = ready.ok() ? TokensResponse(TokensJson(service, (*ready)->first_prompt(), work->token_strings),
-                                           work->ignored_fields)
-                          : ErrorResponse(ready.status());
+    PromptAnswer answer = [&](const Generation& g) {
+      return TokensResponse(TokensJson(service, g.first_prompt(), work->token_strings), work->ignored_fields);
+    };
+    co_return co_await AnswerFromPrompt(request, route, std::move(translate), std::move(answer));
   }
+  response = work.ok() ? TokensResponse(work->reply, work->ignored_fields) : ErrorResponse(work.status());
   co_return co_await Reply(request, route.path, response);
 }
 
@@ -278,9 +303,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
                          .param = "",
                          .message = "the request was ended by the server's admin (/v1/abort_requests)"};
   if (!failure.ok() && !head_sent) {
-    const HttpResponse response = live.aborted()
-                                      ? ErrorResponse(aborted.http_status, aborted.code, aborted.message)
-                                      : ErrorResponse(failure);
+    const HttpResponse response = live.aborted() ? ErrorResponse(aborted) : ErrorResponse(failure);
     co_return co_await Reply(request, route.path, response);
   }
   if (!stream) {
