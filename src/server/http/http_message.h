@@ -22,9 +22,10 @@ struct HttpRequest {
   std::string origin;
   std::string authorization;
   std::string x_api_key;
-  std::string asked_method;   // Access-Control-Request-Method
-  std::string asked_headers;  // Access-Control-Request-Headers
-  std::string id;             // X-Request-Id if it is a safe one, else made here; stands in log and reply
+  bool anthropic_client = false;  // sent anthropic-version
+  std::string asked_method;       // Access-Control-Request-Method
+  std::string asked_headers;      // Access-Control-Request-Headers
+  std::string id;                 // X-Request-Id if it is a safe one, else made here; stands in log and reply
   std::string content_encoding;
   std::string expect;
   std::string framing_fault;  // why another reader might see other borders of this request; empty: none

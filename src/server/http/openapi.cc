@@ -125,7 +125,7 @@ Json Operation(const Route& route, const std::string& method) {
   }
   JsonObject responses;
   responses.Set(method == "options" ? "204" : "200", Success(route.kind, method));
-  const bool anthropic = ShapeOf(route.path) == ApiShape::kAnthropic;
+  const bool anthropic = ShapeOf(route.path, /*anthropic_client=*/false) == ApiShape::kAnthropic;
   responses.Set("default", Ref("responses", anthropic ? "AnthropicError" : "Error"));
   operation.Set("responses", std::move(responses));
   const JsonArray key{JsonObject{{"bearer", JsonArray{}}}, JsonObject{{"header", JsonArray{}}}};
@@ -177,16 +177,15 @@ std::string OpenApiJson(const std::string& version) {
       {"info", JsonObject{{"title", "FastDeploy.cpp"}, {"version", version}}},
       {"paths", std::move(paths)},
       {"components",
-       JsonObject{
-           {"schemas", std::move(schemas)},
-           {"responses",
-            JsonObject{{"Error", error_response("Error", "What is wrong, in OpenAI's shape")},
-                       {"AnthropicError",
-                        error_response("AnthropicError", "What is wrong, in Anthropic's shape")}}},
-           {"securitySchemes",
-            JsonObject{
-                {"bearer", JsonObject{{"type", "http"}, {"scheme", "bearer"}}},
-                {"header", JsonObject{{"type", "apiKey"}, {"in", "header"}, {"name", "X-Api-Key"}}}}}}}});
+       JsonObject{{"schemas", std::move(schemas)},
+                  {"responses",
+                   JsonObject{{"Error", error_response("Error", "What is wrong, in OpenAI's shape")},
+                              {"AnthropicError",
+                               error_response("AnthropicError", "What is wrong, in Anthropic's shape")}}},
+                  {"securitySchemes",
+                   JsonObject{{"bearer", JsonObject{{"type", "http"}, {"scheme", "bearer"}}},
+                              {"header",
+                               JsonObject{{"type", "apiKey"}, {"in", "header"}, {"name", "X-Api-Key"}}}}}}}});
 }
 
 }  // namespace fd

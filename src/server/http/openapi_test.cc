@@ -74,6 +74,18 @@ TEST(OpenApi, References) {
   CheckRefs(api, api);
 }
 
+TEST(Routes, ShapeOfReplies) {
+  for (const char* path : {"/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches"}) {
+    EXPECT_EQ(ShapeOf(path, false), ApiShape::kAnthropic) << path;
+  }
+  for (const char* path : {"/v1/messagesx", "/v1/chat/completions", "/", "", "/v1/models", "/v1/models/a"}) {
+    EXPECT_EQ(ShapeOf(path, false), ApiShape::kOpenAi) << path;
+  }
+  EXPECT_EQ(ShapeOf("/v1/models", true), ApiShape::kAnthropic);
+  EXPECT_EQ(ShapeOf("/v1/models/a", true), ApiShape::kAnthropic);
+  EXPECT_EQ(ShapeOf("/v1/chat/completions", true), ApiShape::kOpenAi);
+}
+
 TEST(Routes, NearestPath) {
   const auto nearest = [](const char* path) { return NearestPath(Listener::kMain, true, path); };
   EXPECT_EQ(nearest("/chat/completions"), "/v1/chat/completions");

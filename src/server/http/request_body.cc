@@ -19,7 +19,7 @@ StatusOr<TranslatedRequest> ReadRequestBody(const Service& service, RouteKind ki
 }
 
 std::string ErrorBody(const HttpRequest& request, const ApiError& error) {
-  switch (ShapeOf(request.path)) {
+  switch (ShapeOf(request.path, request.anthropic_client)) {
     case ApiShape::kAnthropic:
       return MessagesErrorJson(error, request.id);
     case ApiShape::kOpenAi:

@@ -92,10 +92,12 @@ bool Generates(RouteKind kind) {
          kind == RouteKind::kMessages;
 }
 
-ApiShape ShapeOf(std::string_view path) {
-  constexpr std::string_view kMessages = "/v1/messages";
-  const bool below = path.starts_with(kMessages) && path.substr(kMessages.size()).starts_with('/');
-  return path == kMessages || below ? ApiShape::kAnthropic : ApiShape::kOpenAi;
+ApiShape ShapeOf(std::string_view path, bool anthropic_client) {
+  const auto is_or_below = [&](std::string_view root) {
+    return path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/');
+  };
+  return is_or_below("/v1/messages") || (anthropic_client && is_or_below("/v1/models")) ? ApiShape::kAnthropic
+                                                                                        : ApiShape::kOpenAi;
 }
 
 }  // namespace fd

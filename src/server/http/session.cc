@@ -50,6 +50,18 @@ std::string Header(const Parser& parser, Name name) {
   return std::string(value.data(), value.size());
 }
 
+std::string PathOf(const Parser& parser) {
+  const std::string_view target(parser.get().target().data(), parser.get().target().size());
+  return std::string(target.substr(0, target.find_first_of("?#")));
+}
+
+void AddRequestId(HttpRequest& request) {
+  request.reply_headers.push_back({"x-request-id", request.id});
+  if (ShapeOf(request.path, request.anthropic_client) == ApiShape::kAnthropic) {
+    request.reply_headers.push_back({"request-id", request.id});  // where Anthropic's clients look
+  }
+}
+
 // A request whose end a proxy before us may see elsewhere could carry a second one past it.
 std::string FramingFault(const Parser& parser, bool is_http11) {
   const auto& head = parser.get();
@@ -146,12 +158,12 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
   if (!ec) {
     request.arrived_at = Clock::now();
     request.method = std::string(parser.get().method_string());
-    const std::string_view target(parser.get().target().data(), parser.get().target().size());
-    request.path = std::string(target.substr(0, target.find_first_of("?#")));
+    request.path = PathOf(parser);
     request.host = Header(parser, http::field::host);
     request.origin = Header(parser, http::field::origin);
     request.authorization = Header(parser, http::field::authorization);
     request.x_api_key = Header(parser, "X-Api-Key");
+    request.anthropic_client = !Header(parser, "Anthropic-Version").empty();
     request.asked_method = Header(parser, http::field::access_control_request_method);
     request.asked_headers = Header(parser, http::field::access_control_request_headers);
     if (std::string id = Header(parser, "X-Request-Id"); IsSafeRequestId(id)) request.id = std::move(id);
@@ -163,10 +175,7 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
     request.framing_fault = FramingFault(parser, request.is_http11);
     if (!request.framing_fault.empty()) request.keep_alive = false;
     request.reply_headers = state_.gate.OriginHeaders(request);
-    request.reply_headers.push_back({"x-request-id", request.id});
-    if (ShapeOf(request.path) == ApiShape::kAnthropic) {
-      request.reply_headers.push_back({"request-id", request.id});  // where Anthropic's clients look
-    }
+    AddRequestId(request);
     if (request.has_body) {
       // A refused body is not read: the reply goes out at once and the connection closes.
       const Route* route = nullptr;
@@ -217,7 +226,10 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
   }
   request.keep_alive = false;
   if (request.arrived_at == Clock::time_point{}) request.arrived_at = Clock::now();
-  if (request.reply_headers.empty()) request.reply_headers.push_back({"x-request-id", request.id});
+  if (request.reply_headers.empty()) {
+    request.path = PathOf(parser);  // a length that is too large is refused with the header
+    AddRequestId(request);
+  }
   co_await Reply(request, "other", response);
   co_return Read::kAnswered;
 }

@@ -66,7 +66,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // Null without an error: the client has left. The peer is watched from the first picture on.
   // Sets writer_. translate runs on a worker.
   using TranslateBody = std::function<StatusOr<TranslatedRequest>()>;
-  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
+  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(const Service& service,
+                                                                                  HttpRequest& request,
                                                                                   TranslateBody translate);
   boost::asio::awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
   // Runs `work` on the worker pool.
@@ -81,8 +82,9 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::awaitable<bool> Health(const HttpRequest& request, const Route& route);
   boost::asio::awaitable<bool> AnswerTokens(HttpRequest& request, const Route& route);
   using PromptAnswer = std::function<HttpResponse(const Generation&)>;
-  boost::asio::awaitable<bool> AnswerFromPrompt(HttpRequest& request, const Route& route,
-                                                TranslateBody translate, PromptAnswer answer);
+  boost::asio::awaitable<bool> AnswerFromPrompt(const Service& service, HttpRequest& request,
+                                                const Route& route, TranslateBody translate,
+                                                PromptAnswer answer);
   void Account(const HttpRequest& request, const char* route, int status);
 
   // The operation that runs now is cancelled at the deadline, and timed_out_ says so.

@@ -110,11 +110,11 @@ awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
   co_return Unavailable("the server is shutting down");
 }
 
-awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(HttpRequest& request,
+awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(const Service& service,
+                                                                            HttpRequest& request,
                                                                             TranslateBody translate) {
   using Draft = std::unique_ptr<GenerationDraft>;
   using Ready = std::unique_ptr<Generation>;
-  const Service& service = *state_.service;
   std::vector<std::pair<std::string, std::string>> places;
   peer_gone_ = false;
   // JSON, template, tokens: not on the thread that serves the other connections.
@@ -146,10 +146,11 @@ awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(Http
 }
 
 // What is answered from a prompt alone, pictures included.
-awaitable<bool> Session::AnswerFromPrompt(HttpRequest& request, const Route& route, TranslateBody translate,
-                                          PromptAnswer answer) {
+awaitable<bool> Session::AnswerFromPrompt(const Service& service, HttpRequest& request, const Route& route,
+                                          TranslateBody translate, PromptAnswer answer) {
   generating_ = true;  // Stop wakes it instead of cutting it
-  StatusOr<std::unique_ptr<Generation>> ready = co_await PrepareGeneration(request, std::move(translate));
+  StatusOr<std::unique_ptr<Generation>> ready =
+      co_await PrepareGeneration(service, request, std::move(translate));
   generating_ = false;
   StopWatching();
   if (ready.ok() && *ready == nullptr) {
@@ -172,11 +173,13 @@ awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) 
     co_return co_await Reply(request, route.path, response);
   }
   if (route.kind == RouteKind::kCountMessagesTokens) {
-    TranslateBody translate = [&] { return ReadRequestBody(service, route.kind, request.body); };
+    const Service& counting = state_.unbounded;
+    TranslateBody translate = [&] { return ReadRequestBody(counting, route.kind, request.body); };
     PromptAnswer answer = [&](const Generation& g) {
-      return TokensResponse(StrCat("{\"input_tokens\":", g.first_prompt().size(), "}"), request.reply_ignores);
+      return TokensResponse(StrCat("{\"input_tokens\":", g.first_prompt().size(), "}"),
+                            request.reply_ignores);
     };
-    co_return co_await AnswerFromPrompt(request, route, std::move(translate), std::move(answer));
+    co_return co_await AnswerFromPrompt(counting, request, route, std::move(translate), std::move(answer));
   }
   std::function<StatusOr<TokenizeWork>()> read = [&] { return Tokenize(service, request.body); };
   StatusOr<TokenizeWork> work = co_await OnWorker<TokenizeWork>(read);
@@ -187,7 +190,7 @@ awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) 
     PromptAnswer answer = [&](const Generation& g) {
       return TokensResponse(TokensJson(service, g.first_prompt(), work->token_strings), work->ignored_fields);
     };
-    co_return co_await AnswerFromPrompt(request, route, std::move(translate), std::move(answer));
+    co_return co_await AnswerFromPrompt(service, request, route, std::move(translate), std::move(answer));
   }
   response = work.ok() ? TokensResponse(work->reply, work->ignored_fields) : ErrorResponse(work.status());
   co_return co_await Reply(request, route.path, response);
@@ -209,7 +212,8 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
   } counted{*this, key};
 
   TranslateBody translate = [&] { return ReadRequestBody(*state_.service, route.kind, request.body); };
-  StatusOr<std::unique_ptr<Generation>> prepared = co_await PrepareGeneration(request, std::move(translate));
+  StatusOr<std::unique_ptr<Generation>> prepared =
+      co_await PrepareGeneration(*state_.service, request, std::move(translate));
   if (prepared.ok() && *prepared == nullptr) {
     StopWatching();
     Account(request, route.path, 499);

@@ -17,8 +17,7 @@ Status Wrong(std::string message) { return InvalidArgument(std::move(message), "
 StatusOr<std::string> Text(Json& object, const char* name, const std::string& where) {
   Json* value = object.as_object().Find(name);
   if (value == nullptr || !value->is_string()) {
-    return Wrong(
-        StrCat(where, ".", name, " must be a string", value ? StrCat("; got ", Shown(*value)) : ""));
+    return Wrong(StrCat(where, ".", name, " must be a string", value ? StrCat("; got ", Shown(*value)) : ""));
   }
   return std::string(value->as_string());
 }
@@ -59,7 +58,8 @@ Status AddImage(Json& block, const std::string& block_where, Parts& out) {
   if (type == "base64") {
     FD_ASSIGN_OR_RETURN(const std::string media_type, Text(*source, "media_type", where));
     if (std::find(std::begin(kMediaTypes), std::end(kMediaTypes), media_type) == std::end(kMediaTypes)) {
-      return Wrong(StrCat(where, ".media_type must be one of image/jpeg, image/png, image/gif, image/webp; got ",
+      return Wrong(StrCat(where,
+                          ".media_type must be one of image/jpeg, image/png, image/gif, image/webp; got ",
                           Shown(Json(media_type))));
     }
     const Json* data = source->Find("data");
@@ -111,8 +111,8 @@ Status AddDocument(Json& block, const std::string& where, Parts& out) {
   if (content != nullptr && content->is_array()) {
     if (!head.empty()) AddText(out, head);
     for (size_t i = 0; i < content->as_array().size(); ++i) {
-      FD_RETURN_IF_ERROR(AddPart(content->as_array()[i], StrCat(source_where, ".content[", i, "]"),
-                                 "text, image", out));
+      FD_RETURN_IF_ERROR(
+          AddPart(content->as_array()[i], StrCat(source_where, ".content[", i, "]"), "text, image", out));
     }
     return OkStatus();
   }
@@ -122,7 +122,8 @@ Status AddDocument(Json& block, const std::string& where, Parts& out) {
                "{\"type\": \"text\", \"media_type\": \"text/plain\", \"data\": \"...\"}"),
         "messages");
   }
-  return Wrong(StrCat(source_where, " must be {\"type\": \"text\", \"media_type\": \"text/plain\", \"data\": ",
+  return Wrong(StrCat(source_where,
+                      " must be {\"type\": \"text\", \"media_type\": \"text/plain\", \"data\": ",
                       "\"...\"} or {\"type\": \"content\", \"content\": [...]}"));
 }
 
@@ -303,17 +304,17 @@ StatusOr<ChatMessages> ToChatMessages(const Json& system, JsonArray& messages) {
     const std::string where = StrCat("messages[", i, "]");
     Json& message = messages[i];
     if (!message.is_object()) {
-      return Wrong(
-          StrCat(where, " must be an object such as {\"role\": \"user\", \"content\": \"Hello\"}; got ",
-                 Shown(message)));
+      return Wrong(StrCat(where,
+                          " must be an object such as {\"role\": \"user\", \"content\": \"Hello\"}; got ",
+                          Shown(message)));
     }
     JsonObject& object = message.as_object();
     const Json* role = object.Find("role");
     const std::string name = role != nullptr && role->is_string() ? role->as_string() : "";
     Json* content = object.Find("content");
     if (name != "user" && name != "assistant" && name != "system") {
-      return Wrong(StrCat(where, ".role must be user or assistant",
-                          role ? StrCat("; got ", Shown(*role)) : ""));
+      return Wrong(
+          StrCat(where, ".role must be user or assistant", role ? StrCat("; got ", Shown(*role)) : ""));
     }
     const std::string content_where = where + ".content";
     if (content == nullptr || content->is_null()) {

@@ -18,10 +18,9 @@ namespace {
 // Fields of Anthropic's that have their own function below, or no effect here. Everything else that
 // request_schema.cc knows is a field of ours under its own name.
 constexpr std::string_view kTranslated[] = {
-    "messages",     "system",        "stop_sequences", "tools",    "tool_choice",
-    "thinking",     "metadata",      "cache_control",  "speed",    "container",
-    "mcp_servers",  "inference_geo", "output_config",  "diagnostics", "output_format",
-    "service_tier", "context_management",
+    "messages",      "system",        "stop_sequences", "tools",        "tool_choice",        "thinking",
+    "metadata",      "cache_control", "speed",          "container",    "mcp_servers",        "inference_geo",
+    "output_config", "diagnostics",   "output_format",  "service_tier", "context_management",
 };
 
 bool IsTranslated(std::string_view name) {
@@ -81,8 +80,8 @@ StatusOr<Json> ToStop(const Service& service, const JsonObject& body) {
   for (size_t i = 0; i < stops->size(); ++i) {
     const Json& stop = (*stops)[i];
     if (!stop.is_string() || stop.as_string().empty()) {
-      return InvalidArgument(
-          StrCat(kName, "[", i, "] must be a string that is not empty; got ", Shown(stop)), kName);
+      return InvalidArgument(StrCat(kName, "[", i, "] must be a string that is not empty; got ", Shown(stop)),
+                             kName);
     }
     if (std::ssize(stop.as_string()) > limits.max_stop_bytes) {
       return InvalidArgument(StrCat(kName, "[", i, "] has ", stop.as_string().size(), " bytes; at most ",
@@ -101,9 +100,9 @@ StatusOr<Json> ToTools(JsonObject& body) {
   for (size_t i = 0; i < tools->as_array().size(); ++i) {
     Json& tool = tools->as_array()[i];
     const std::string where = StrCat("tools[", i, "]");
-    const std::string shape =
-        StrCat(where, " must be {\"name\": ..., \"description\": ..., \"input_schema\": {\"type\": ",
-               "\"object\", ...}}");
+    const std::string shape = StrCat(
+        where,
+        " must be {\"name\": ..., \"description\": ..., \"input_schema\": {\"type\": ", "\"object\", ...}}");
     if (!tool.is_object()) return InvalidArgument(StrCat(shape, "; got ", Shown(tool)), "tools");
     const Json* type = tool.Find("type");
     if (type != nullptr && type->is_string() && type->as_string() != "custom") {
@@ -144,10 +143,11 @@ StatusOr<Json> ToToolChoice(const JsonObject& body) {
   const Json* type = choice->Find("type");
   const std::string name = type != nullptr && type->is_string() ? type->as_string() : "";
   if (name == "any" || name == "tool") {
-    return Unimplemented(StrCat("tool_choice: a call that must be made comes with structured output, which is "
-                                "still to come; use {\"type\": \"auto\"} or {\"type\": \"none\"}; got ",
-                                Shown(*type)),
-                         kName);
+    return Unimplemented(
+        StrCat("tool_choice: a call that must be made comes with structured output, which is "
+               "still to come; use {\"type\": \"auto\"} or {\"type\": \"none\"}; got ",
+               Shown(*type)),
+        kName);
   }
   if (name != "auto" && name != "none") {
     return InvalidArgument(StrCat("tool_choice.type must be \"auto\", \"any\", \"tool\" or \"none\"",
@@ -195,7 +195,8 @@ StatusOr<Thinking> ReadThinking(const Service& service, const JsonObject& body,
   auto display = ReadString(*given, "display", 64);
   if (!display.ok()) return wrong(StrCat("thinking.", display.status().message()));
   if (*display && **display != "summarized" && **display != "omitted") {
-    return wrong(StrCat("thinking.display must be \"summarized\" or \"omitted\"; got ", Shown(Json(**display))));
+    return wrong(
+        StrCat("thinking.display must be \"summarized\" or \"omitted\"; got ", Shown(Json(**display))));
   }
   out.shown = display->value_or("summarized") != "omitted";
   if (name == "adaptive") return out;
@@ -253,7 +254,8 @@ StatusOr<TranslatedRequest> TranslateMessages(const Service& service, Json body,
                       ToChatMessages(system != nullptr ? *system : Json(), messages->as_array()));
   if (use == MessagesUse::kCreate && chat.messages.back().Find("role")->as_string() == "assistant") {
     return Unimplemented(
-        "messages: the last one is the assistant's, and going on with a begun answer is still to come in this "
+        "messages: the last one is the assistant's, and going on with a begun answer is still to come in "
+        "this "
         "server; end with a message of the user",
         "messages");
   }
@@ -264,8 +266,8 @@ StatusOr<TranslatedRequest> TranslateMessages(const Service& service, Json body,
   for (auto& [name, value] : given) {
     const bool ours = std::any_of(known.begin(), known.end(),
                                   [&, n = std::string_view(name)](const auto& f) { return n == f.name; });
-    const bool ignored = std::find(out.ignored_fields.begin(), out.ignored_fields.end(), name) !=
-                         out.ignored_fields.end();
+    const bool ignored =
+        std::find(out.ignored_fields.begin(), out.ignored_fields.end(), name) != out.ignored_fields.end();
     if (ours && !ignored && !IsTranslated(name)) fields.Set(name, std::move(value));
   }
   fields.Set("messages", Json(std::move(chat.messages)));

@@ -49,9 +49,11 @@ TEST_F(MessagesRequestTest, TextAndSystem) {
   EXPECT_EQ(Messages(R"([{"role":"user","content":"Hi"}])"), R"([{"role":"user","content":"Hi"}])");
   EXPECT_EQ(Messages(R"([{"role":"user","content":"Hi"}])", R"(,"system":"Be short.")"),
             R"([{"role":"system","content":"Be short."},{"role":"user","content":"Hi"}])");
-  EXPECT_EQ(Messages(R"([{"role":"user","content":[{"type":"text","text":"Hi","cache_control":{"type":"ephemeral"}}]}])",
-                     R"(,"system":[{"type":"text","text":"A"},{"type":"text","text":"B"}])"),
-            R"([{"role":"system","content":"A\nB"},{"role":"user","content":[{"type":"text","text":"Hi"}]}])");
+  EXPECT_EQ(
+      Messages(
+          R"([{"role":"user","content":[{"type":"text","text":"Hi","cache_control":{"type":"ephemeral"}}]}])",
+          R"(,"system":[{"type":"text","text":"A"},{"type":"text","text":"B"}])"),
+      R"([{"role":"system","content":"A\nB"},{"role":"user","content":[{"type":"text","text":"Hi"}]}])");
   EXPECT_EQ(Messages(R"([{"role":"user","content":"a"},{"role":"assistant","content":"b"},)"
                      R"({"role":"system","content":"c"},{"role":"user","content":"d"}])"),
             R"([{"role":"user","content":"a"},{"role":"assistant","content":"b"},)"
@@ -76,9 +78,10 @@ TEST_F(MessagesRequestTest, ToolsThereAndBack) {
       R"({"role":"tool","tool_call_id":"toolu_2","content":"Error:\nno\nluck"},)"
       R"({"role":"tool","tool_call_id":"toolu_3","content":""},)"
       R"({"role":"user","content":[{"type":"text","text":"and?"}]}])");
-  EXPECT_EQ(Field(R"(,"tools":[{"name":"add","description":"d","input_schema":{"type":"object"},"type":"custom"}])",
-                  "tools"),
-            R"([{"type":"function","function":{"name":"add","description":"d","parameters":{"type":"object"}}}])");
+  EXPECT_EQ(
+      Field(R"(,"tools":[{"name":"add","description":"d","input_schema":{"type":"object"},"type":"custom"}])",
+            "tools"),
+      R"([{"type":"function","function":{"name":"add","description":"d","parameters":{"type":"object"}}}])");
   EXPECT_EQ(Field(R"(,"tool_choice":{"type":"auto","disable_parallel_tool_use":false})", "tool_choice"),
             R"("auto")");
   EXPECT_EQ(Field(R"(,"tool_choice":{"type":"none"})", "tool_choice"), R"("none")");
@@ -90,15 +93,16 @@ TEST_F(MessagesRequestTest, PicturesKeepTheirPlaces) {
       {"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}}]},
     {"type":"image","source":{"type":"url","url":"https://example.org/a.png"}}]}]})");
   ASSERT_TRUE(request.ok()) << request.status().message();
-  EXPECT_EQ(WriteJson(*request->body.Find("messages")),
-            R"([{"role":"system","content":"s"},{"role":"tool","tool_call_id":"t","content":[{"type":"text",)"
-            R"("text":"see"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]},)"
-            R"({"role":"user","content":[{"type":"image_url","image_url":{"url":"https://example.org/a.png"}}]}])");
+  EXPECT_EQ(
+      WriteJson(*request->body.Find("messages")),
+      R"([{"role":"system","content":"s"},{"role":"tool","tool_call_id":"t","content":[{"type":"text",)"
+      R"("text":"see"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]},)"
+      R"({"role":"user","content":[{"type":"image_url","image_url":{"url":"https://example.org/a.png"}}]}])");
   using Place = std::pair<std::string, std::string>;
-  EXPECT_EQ(request->places,
-            (std::vector<Place>{
-                {"messages[1].content[1].image_url", "messages[0].content[0].content[1].source"},
-                {"messages[2].content[0].image_url", "messages[0].content[1].source"}}));
+  EXPECT_EQ(
+      request->places,
+      (std::vector<Place>{{"messages[1].content[1].image_url", "messages[0].content[0].content[1].source"},
+                          {"messages[2].content[0].image_url", "messages[0].content[1].source"}}));
 }
 
 TEST_F(MessagesRequestTest, Documents) {
@@ -119,9 +123,11 @@ TEST_F(MessagesRequestTest, Fields) {
   // What Anthropic takes in good faith has no effect, and a field of its own name is not a note of ours.
   EXPECT_EQ(Field(R"(,"metadata":{"user_id":"u","enable_thinking":true})", "metadata"), "absent");
   EXPECT_EQ(Field(R"(,"service_tier":"auto")", "service_tier"), "absent");
-  EXPECT_EQ(Field(R"(,"output_config":{"effort":"low"},"cache_control":{"type":"ephemeral"})", "output_config"),
-            "absent");
-  const auto request = Translate(R"({"max_tokens":9,"messages":[{"role":"user","content":"a"}],"n":2,"stop":"x","zz":1})");
+  EXPECT_EQ(
+      Field(R"(,"output_config":{"effort":"low"},"cache_control":{"type":"ephemeral"})", "output_config"),
+      "absent");
+  const auto request =
+      Translate(R"({"max_tokens":9,"messages":[{"role":"user","content":"a"}],"n":2,"stop":"x","zz":1})");
   ASSERT_TRUE(request.ok());
   EXPECT_EQ(request->ignored_fields, (std::vector<std::string>{"n", "stop", "zz"}));
   EXPECT_EQ(request->body.Find("n"), nullptr);
@@ -144,7 +150,8 @@ TEST_F(MessagesRequestTest, Thinking) {
   EXPECT_EQ(Field(enabled, "enable_thinking"), "true");
   EXPECT_EQ(Field(enabled, "reasoning_max_tokens"), "4");
   s = RefusalOf(R"(,"thinking":{"type":"enabled","budget_tokens":9})");
-  EXPECT_EQ(s.message(), "thinking.budget_tokens must be below max_tokens, which it counts towards; got 9 and 9");
+  EXPECT_EQ(s.message(),
+            "thinking.budget_tokens must be below max_tokens, which it counts towards; got 9 and 9");
   for (const char* wrong : {R"({"type":"on"})", R"({})", R"({"type":"enabled","budget_tokens":"x"})",
                             R"({"type":"adaptive","display":"no"})", "true"}) {
     EXPECT_EQ(RefusalOf(StrCat(",\"thinking\":", wrong)).param(), "thinking") << wrong;

@@ -152,10 +152,10 @@ class MessagesWriter : public ReplyWriter {
     open_ = Block::kNone;
   }
   void Start(Json block, std::string& sse) const {
-    AppendSseEvent(sse, "content_block_start",
-                   WriteJson(JsonObject{{"type", "content_block_start"},
-                                        {"index", index_},
-                                        {"content_block", std::move(block)}}));
+    AppendSseEvent(
+        sse, "content_block_start",
+        WriteJson(JsonObject{
+            {"type", "content_block_start"}, {"index", index_}, {"content_block", std::move(block)}}));
   }
   void Stop(std::string& sse) {
     AppendSseEvent(sse, "content_block_stop",

@@ -127,7 +127,9 @@ class MessagesWriterTest : public ::testing::Test {
   };
   Asked Ask(const std::string& fields) {
     auto translated = TranslateMessages(
-        *service_, Parsed(R"({"max_tokens":400,"messages":[{"role":"user","content":"a"}])" + fields + "}"));
+        *service_,
+        Parsed(StrCat(R"({"messages":[{"role":"user","content":"a"}])", fields,
+                      fields.find("max_tokens\":") == std::string::npos ? R"(,"max_tokens":400})" : "}")));
     FD_CHECK(translated.ok(), translated.status().message());
     auto draft = Generation::Parse(*service_, translated->endpoint, std::move(translated->body), "",
                                    Clock::now(), translated->id_prefix);
@@ -174,22 +176,32 @@ class MessagesWriterTest : public ::testing::Test {
   std::shared_ptr<Service> service_ = TestService(engine_);
 };
 
-constexpr char kTools[] = R"(,"tools":[{"name":"add","description":"adds","input_schema":{"type":"object"}}])";
+constexpr char kTools[] =
+    R"(,"tools":[{"name":"add","description":"adds","input_schema":{"type":"object"}}])";
 constexpr char kThinks[] = R"(,"thinking":{"type":"enabled","budget_tokens":300})";
 
 TEST_F(MessagesWriterTest, TheWholeMessage) {
-  const Json message = Whole(kTools, Ids("sum: <tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 1}}</tool_call>"));
-  EXPECT_EQ(WriteJson(message),
-            R"({"id":"","type":"message","role":"assistant","model":"tiny","content":[{"type":"text","text":"sum: "},)"
-            R"({"type":"tool_use","id":"","name":"add","input":{"a":1}}],"stop_reason":"tool_use","stop_sequence":null,)"
-            R"("usage":{"input_tokens":30,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,)"
-            R"("output_tokens":69,"output_tokens_details":{"thinking_tokens":0}}})");
+  const Json message =
+      Whole(kTools, Ids("sum: <tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 1}}</tool_call>"));
+  EXPECT_EQ(
+      WriteJson(message),
+      R"({"id":"","type":"message","role":"assistant","model":"tiny","content":[{"type":"text","text":"sum: "},)"
+      R"({"type":"tool_use","id":"","name":"add","input":{"a":1}}],"stop_reason":"tool_use","stop_sequence":null,)"
+      R"("usage":{"input_tokens":143,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,)"
+      R"("output_tokens":66,"output_tokens_details":{"thinking_tokens":0}}})");
 }
 
 TEST_F(MessagesWriterTest, EverySplitGivesTheSameBlocks) {
   const std::string call = "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": \"</é\"}}</tool_call>";
-  const std::string texts[] = {"two < three é", call, "A" + call + "B", call + "\n" + call, "A" + call + call + " B ",
-                               "<tool_call>{\"name\": 1}</tool_call>", "A<tool_call>{\"na", "left STOP right", ""};
+  const std::string texts[] = {"two < three é",
+                               call,
+                               "A" + call + "B",
+                               call + "\n" + call,
+                               "A" + call + call + " B ",
+                               "<tool_call>{\"name\": 1}</tool_call>",
+                               "A<tool_call>{\"na",
+                               "left STOP right",
+                               ""};
   for (const bool thinks : {false, true}) {
     for (const std::string& text : texts) {
       const std::string fields = StrCat(kTools, R"(,"stop_sequences":["STOP"])", thinks ? kThinks : "");
@@ -295,8 +307,9 @@ TEST(MessagesErrors, TypesByStatus) {
   EXPECT_EQ(type(429), "rate_limit_error");
   EXPECT_EQ(type(500), "api_error");
   EXPECT_EQ(type(503), "overloaded_error");
-  EXPECT_EQ(MessagesErrorJson(ToApiError(InvalidArgument("no \"x\"", "x")), "req-1"),
-            R"({"type":"error","error":{"type":"invalid_request_error","message":"no \"x\""},"request_id":"req-1"})");
+  EXPECT_EQ(
+      MessagesErrorJson(ToApiError(InvalidArgument("no \"x\"", "x")), "req-1"),
+      R"({"type":"error","error":{"type":"invalid_request_error","message":"no \"x\""},"request_id":"req-1"})");
 }
 
 }  // namespace
