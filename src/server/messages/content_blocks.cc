@@ -179,6 +179,7 @@ class Translator {
       Add(JsonObject{{"role", "user"}}, parts, /*join=*/true);
       return OkStatus();
     }
+    const size_t before = out_.messages.size();
     for (size_t i = 0; i < content.as_array().size(); ++i) {
       Json& block = content.as_array()[i];
       const std::string here = StrCat(where, "[", i, "]");
@@ -189,7 +190,9 @@ class Translator {
       if (!parts.parts.empty()) Add(JsonObject{{"role", "user"}}, parts, /*join=*/false);
       FD_RETURN_IF_ERROR(AddToolResult(block, here));
     }
-    if (!parts.parts.empty()) Add(JsonObject{{"role", "user"}}, parts, /*join=*/false);
+    // A document may be empty; its turn is still one.
+    if (!parts.parts.empty() || out_.messages.size() == before)
+      Add(JsonObject{{"role", "user"}}, parts, /*join=*/false);
     return OkStatus();
   }
 

@@ -112,6 +112,10 @@ TEST_F(MessagesRequestTest, Documents) {
     {"type":"document","source":{"type":"content","content":"F"}}]}])"),
             R"([{"role":"user","content":[{"type":"text","text":"T\nC\nD"},{"type":"text","text":"E"},)"
             R"({"type":"text","text":"F"}]}])");
+  EXPECT_EQ(
+      Messages(
+          R"([{"role":"user","content":[{"type":"document","source":{"type":"content","content":[]}}]}])"),
+      R"([{"role":"user","content":[]}])");
 }
 
 TEST_F(MessagesRequestTest, Fields) {
