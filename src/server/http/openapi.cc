@@ -26,6 +26,9 @@ std::optional<RequestKind> BodyOf(RouteKind kind) {
       return RequestKind::kDetokenize;
     case RouteKind::kAbort:
       return RequestKind::kAbort;
+    case RouteKind::kMessages:
+    case RouteKind::kCountMessagesTokens:
+      return RequestKind::kMessages;
     default:
       return std::nullopt;
   }
@@ -45,6 +48,8 @@ const char* SchemaName(RequestKind kind) {
       return "AbortRequest";
     case RequestKind::kResponses:
       return "ResponsesRequest";
+    case RequestKind::kMessages:
+      return "MessagesRequest";
   }
   return "";
 }
@@ -99,7 +104,8 @@ Json Success(RouteKind kind, const std::string& method) {
     return response;
   }
   Json content = Content("application/json", JsonObject{{"type", "object"}});
-  if (kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kResponses) {
+  if (kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kResponses ||
+      kind == RouteKind::kMessages) {
     content.as_object().Set("text/event-stream", JsonObject{{"schema", JsonObject{{"type", "string"}}}});
   }
   response.Set("content", std::move(content));
@@ -130,7 +136,8 @@ Json Operation(const Route& route, const std::string& method) {
   } else if (route.kind != RouteKind::kStoredResponse) {
     responses.Set("200", Success(route.kind, method));
   }
-  responses.Set("default", Ref("responses", "Error"));
+  const bool anthropic = ShapeOf(route.path, /*anthropic_client=*/false) == ApiShape::kAnthropic;
+  responses.Set("default", Ref("responses", anthropic ? "AnthropicError" : "Error"));
   operation.Set("responses", std::move(responses));
   const JsonArray key{JsonObject{{"bearer", JsonArray{}}}, JsonObject{{"header", JsonArray{}}}};
   operation.Set("security", route.access == Access::kPublic ? JsonArray{} : key);
@@ -151,7 +158,8 @@ std::string OpenApiJson(const std::string& version) {
   }
   JsonObject schemas;
   for (RequestKind kind : {RequestKind::kChat, RequestKind::kCompletions, RequestKind::kTokenize,
-                           RequestKind::kDetokenize, RequestKind::kAbort, RequestKind::kResponses}) {
+                           RequestKind::kDetokenize, RequestKind::kAbort, RequestKind::kResponses,
+                           RequestKind::kMessages}) {
     schemas.Set(SchemaName(kind), RequestSchema(kind));
   }
   const JsonObject text{{"type", "string"}};
@@ -164,20 +172,32 @@ std::string OpenApiJson(const std::string& version) {
   schemas.Set("Error", JsonObject{{"type", "object"},
                                   {"required", JsonArray{"error"}},
                                   {"properties", JsonObject{{"error", error}}}});
+  const JsonObject anthropic_error{{"type", "object"},
+                                   {"required", JsonArray{"type", "message"}},
+                                   {"properties", JsonObject{{"type", text}, {"message", text}}}};
+  schemas.Set("AnthropicError",
+              JsonObject{{"type", "object"},
+                         {"required", JsonArray{"type", "error"}},
+                         {"properties",
+                          JsonObject{{"type", text}, {"error", anthropic_error}, {"request_id", text}}}});
+  const auto error_response = [](const char* schema, const char* description) {
+    return JsonObject{{"description", description},
+                      {"content", Content("application/json", Ref("schemas", schema))}};
+  };
   return WriteJson(JsonObject{
       {"openapi", "3.1.0"},
       {"info", JsonObject{{"title", "FastDeploy.cpp"}, {"version", version}}},
       {"paths", std::move(paths)},
       {"components",
-       JsonObject{
-           {"schemas", std::move(schemas)},
-           {"responses", JsonObject{{"Error", JsonObject{{"description", "What is wrong, in OpenAI's shape"},
-                                                         {"content", Content("application/json",
-                                                                             Ref("schemas", "Error"))}}}}},
-           {"securitySchemes",
-            JsonObject{
-                {"bearer", JsonObject{{"type", "http"}, {"scheme", "bearer"}}},
-                {"header", JsonObject{{"type", "apiKey"}, {"in", "header"}, {"name", "X-Api-Key"}}}}}}}});
+       JsonObject{{"schemas", std::move(schemas)},
+                  {"responses",
+                   JsonObject{{"Error", error_response("Error", "What is wrong, in OpenAI's shape")},
+                              {"AnthropicError",
+                               error_response("AnthropicError", "What is wrong, in Anthropic's shape")}}},
+                  {"securitySchemes",
+                   JsonObject{{"bearer", JsonObject{{"type", "http"}, {"scheme", "bearer"}}},
+                              {"header",
+                               JsonObject{{"type", "apiKey"}, {"in", "header"}, {"name", "X-Api-Key"}}}}}}}});
 }
 
 }  // namespace fd

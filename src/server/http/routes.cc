@@ -15,6 +15,9 @@ constexpr const char* kPost = "POST, OPTIONS";
 constexpr Route kRoutes[] = {
     {RouteKind::kChat, "/v1/chat/completions", kPost, Access::kKey, "Answers a conversation"},
     {RouteKind::kCompletions, "/v1/completions", kPost, Access::kKey, "Continues a text"},
+    {RouteKind::kMessages, "/v1/messages", kPost, Access::kKey, "Answers a conversation, as Anthropic's API"},
+    {RouteKind::kCountMessagesTokens, "/v1/messages/count_tokens", kPost, Access::kKey,
+     "Counts the tokens that /v1/messages would send to the model"},
     {RouteKind::kModels, "/v1/models", kGet, Access::kKey, "Lists the names of the model"},
     {RouteKind::kModel, "/v1/models/{model}", kGet, Access::kKey, "Describes one name of the model"},
     {RouteKind::kRender, "/v1/chat/completions/render", kPost, Access::kKey,
@@ -100,7 +103,15 @@ bool MethodAllowed(const Route& route, std::string_view method) {
 
 bool Generates(RouteKind kind) {
   return kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kRender ||
-         kind == RouteKind::kResponses;
+         kind == RouteKind::kResponses || kind == RouteKind::kMessages;
+}
+
+ApiShape ShapeOf(std::string_view path, bool anthropic_client) {
+  const auto is_or_below = [&](std::string_view root) {
+    return path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/');
+  };
+  return is_or_below("/v1/messages") || (anthropic_client && is_or_below("/v1/models")) ? ApiShape::kAnthropic
+                                                                                        : ApiShape::kOpenAi;
 }
 
 }  // namespace fd

@@ -27,6 +27,8 @@ enum class RouteKind {
   kPause,
   kResume,
   kIsPaused,
+  kMessages,
+  kCountMessagesTokens,
 };
 
 enum class Access {
@@ -53,5 +55,10 @@ std::string NearestPath(Listener listener, bool has_metrics, std::string_view pa
 bool MethodAllowed(const Route& route, std::string_view method);
 // Starts work on the model, which a server that drains, pauses or is full refuses.
 bool Generates(RouteKind kind);
+
+// Whose shape a reply has. Paths that do not exist count, too. anthropic_client: sent the header
+// anthropic-version, which decides about /v1/models, a path of both.
+enum class ApiShape { kOpenAi, kAnthropic };
+ApiShape ShapeOf(std::string_view path, bool anthropic_client);
 
 }  // namespace fd

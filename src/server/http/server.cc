@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "server/http/http_message.h"
+#include "server/http/request_body.h"
 #include "server/http/server_state.h"
 
 namespace fd {
@@ -126,9 +127,10 @@ asio::awaitable<void> HttpServer::Impl::Accept(tcp::acceptor& acceptor, Listener
     }
     if (state->connections >= state->options.max_connections) {
       const std::string reply = [&] {
-        const HttpResponse response =
+        HttpResponse response =
             ErrorResponse(Unavailable(StrCat("the server has ", state->options.max_connections,
                                              " connections, its limit (--max-connections)")));
+        response.body = ErrorBody({}, *response.error);
         return ResponseHead({}, response, /*keep_alive=*/false) + response.body;
       }();
       error_code ignored;

@@ -6,6 +6,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <condition_variable>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -25,8 +26,15 @@ struct Loop {
   boost::asio::io_context context{1};
 };
 
+inline Service WithoutMaxModelLen(const Service& service) {
+  Service copy = service;
+  copy.max_model_len = std::numeric_limits<int32_t>::max();  // positions are 32-bit
+  return copy;
+}
+
 struct ServerState {
   std::shared_ptr<const Service> service;
+  const Service unbounded;  // the same without --max-model-len: what /v1/messages/count_tokens counts with
   HttpOptions options;
   Gate gate;
   bool metrics_on_main = false;
@@ -46,6 +54,7 @@ struct ServerState {
 
   ServerState(std::shared_ptr<const Service> s, const HttpOptions& o)
       : service(std::move(s)),
+        unbounded(WithoutMaxModelLen(*service)),
         options(o),
         gate(o),
         workers(static_cast<size_t>(o.worker_threads)),

@@ -17,6 +17,7 @@
 #include "base/log_sink.h"
 #include "base/strings.h"
 #include "server/http/endpoints.h"
+#include "server/http/request_body.h"
 #include "server/http/session.h"
 #include "server/openai/errors.h"
 
@@ -47,6 +48,18 @@ template <typename Name>
 std::string Header(const Parser& parser, Name name) {
   const auto value = parser.get()[name];
   return std::string(value.data(), value.size());
+}
+
+std::string PathOf(const Parser& parser) {
+  const std::string_view target(parser.get().target().data(), parser.get().target().size());
+  return std::string(target.substr(0, target.find_first_of("?#")));
+}
+
+void AddRequestId(HttpRequest& request) {
+  request.reply_headers.push_back({"x-request-id", request.id});
+  if (ShapeOf(request.path, request.anthropic_client) == ApiShape::kAnthropic) {
+    request.reply_headers.push_back({"request-id", request.id});  // where Anthropic's clients look
+  }
 }
 
 // A request whose end a proxy before us may see elsewhere could carry a second one past it.
@@ -145,12 +158,12 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
   if (!ec) {
     request.arrived_at = Clock::now();
     request.method = std::string(parser.get().method_string());
-    const std::string_view target(parser.get().target().data(), parser.get().target().size());
-    request.path = std::string(target.substr(0, target.find_first_of("?#")));
+    request.path = PathOf(parser);
     request.host = Header(parser, http::field::host);
     request.origin = Header(parser, http::field::origin);
     request.authorization = Header(parser, http::field::authorization);
     request.x_api_key = Header(parser, "X-Api-Key");
+    request.anthropic_client = !Header(parser, "Anthropic-Version").empty();
     request.asked_method = Header(parser, http::field::access_control_request_method);
     request.asked_headers = Header(parser, http::field::access_control_request_headers);
     if (std::string id = Header(parser, "X-Request-Id"); IsSafeRequestId(id)) request.id = std::move(id);
@@ -162,7 +175,7 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
     request.framing_fault = FramingFault(parser, request.is_http11);
     if (!request.framing_fault.empty()) request.keep_alive = false;
     request.reply_headers = state_.gate.OriginHeaders(request);
-    request.reply_headers.push_back({"x-request-id", request.id});
+    AddRequestId(request);
     if (request.has_body) {
       // A refused body is not read: the reply goes out at once and the connection closes.
       const Route* route = nullptr;
@@ -213,7 +226,10 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
   }
   request.keep_alive = false;
   if (request.arrived_at == Clock::time_point{}) request.arrived_at = Clock::now();
-  if (request.reply_headers.empty()) request.reply_headers.push_back({"x-request-id", request.id});
+  if (request.reply_headers.empty()) {
+    request.path = PathOf(parser);  // a length that is too large is refused with the header
+    AddRequestId(request);
+  }
   co_await Reply(request, "other", response);
   co_return Read::kAnswered;
 }
@@ -316,8 +332,14 @@ awaitable<bool> Session::Write(std::string_view bytes) {
 // True: the connection may carry another request.
 awaitable<bool> Session::Reply(const HttpRequest& request, const char* route, const HttpResponse& response) {
   const bool keep_alive = request.keep_alive && !state_.draining;
-  std::string bytes = ResponseHead(request, response, keep_alive);
-  if (request.method != "HEAD" && response.status != 204) bytes += response.body;
+  HttpResponse error;
+  if (response.error) {
+    error = response;
+    error.body = ErrorBody(request, *response.error);
+  }
+  const HttpResponse& reply = response.error ? error : response;
+  std::string bytes = ResponseHead(request, reply, keep_alive);
+  if (request.method != "HEAD" && reply.status != 204) bytes += reply.body;
   const bool written = co_await Write(bytes);
   Account(request, route, response.status);
   co_return written&& keep_alive;
@@ -348,9 +370,11 @@ awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
     case RouteKind::kRender:
     case RouteKind::kCompletions:
     case RouteKind::kResponses:
+    case RouteKind::kMessages:
       co_return co_await Generate(request, route);
     case RouteKind::kTokenize:
     case RouteKind::kDetokenize:
+    case RouteKind::kCountMessagesTokens:
       co_return co_await AnswerTokens(request, route);
     case RouteKind::kHealth:
       co_return co_await Health(request, route);

@@ -66,7 +66,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // Null without an error: the client has left. The peer is watched from the first picture on.
   // Sets writer_. translate runs on a worker.
   using TranslateBody = std::function<StatusOr<TranslatedRequest>()>;
-  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
+  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(const Service& service,
+                                                                                  HttpRequest& request,
                                                                                   TranslateBody translate);
   // request: moved from. Nothing after the deadline.
   boost::asio::awaitable<std::optional<StatusOr<LoadedMedia>>> LoadMedia(MediaRequest& request,
@@ -82,6 +83,10 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<HttpResponse> CheckHead(const HttpRequest& request, const Route*& route) const;
   boost::asio::awaitable<bool> Health(const HttpRequest& request, const Route& route);
   boost::asio::awaitable<bool> AnswerTokens(HttpRequest& request, const Route& route);
+  using PromptAnswer = std::function<HttpResponse(const Generation&)>;
+  boost::asio::awaitable<bool> AnswerFromPrompt(const Service& service, HttpRequest& request,
+                                                const Route& route, TranslateBody translate,
+                                                PromptAnswer answer);
   void Account(const HttpRequest& request, const char* route, int status);
 
   // The operation that runs now is cancelled at the deadline, and timed_out_ says so.
