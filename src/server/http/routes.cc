@@ -88,4 +88,9 @@ bool Generates(RouteKind kind) {
   return kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kRender;
 }
 
+bool ReadsJson(RouteKind kind) {
+  return Generates(kind) || kind == RouteKind::kTokenize || kind == RouteKind::kDetokenize ||
+         kind == RouteKind::kAbort;
+}
+
 }  // namespace fd

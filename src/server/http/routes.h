@@ -51,5 +51,7 @@ std::string NearestPath(Listener listener, bool has_metrics, std::string_view pa
 bool MethodAllowed(const Route& route, std::string_view method);
 // Starts work on the model, which a server that drains, pauses or is full refuses.
 bool Generates(RouteKind kind);
+// Reads a JSON body: 411 without one, 415 when it says that it is something else.
+bool ReadsJson(RouteKind kind);
 
 }  // namespace fd
