@@ -109,15 +109,14 @@ std::string StreamHead(const HttpRequest& request) {
                                               : "Connection: close\r\n\r\n");
 }
 
-void AppendEvent(std::string& out, std::string_view json, bool chunked) {
-  constexpr std::string_view kBegin = "data: ";
-  constexpr std::string_view kEnd = "\n\n";
+void AppendChunk(std::string& out, std::string_view bytes, bool chunked) {
+  if (bytes.empty()) return;
   if (chunked) {
     char hex[20];
-    auto r = std::to_chars(hex, hex + sizeof(hex), kBegin.size() + json.size() + kEnd.size(), 16);
+    auto r = std::to_chars(hex, hex + sizeof(hex), bytes.size(), 16);
     out.append(hex, r.ptr).append("\r\n");
   }
-  out.append(kBegin).append(json).append(kEnd);
+  out.append(bytes);
   if (chunked) out.append("\r\n");
 }
 

@@ -34,6 +34,7 @@ struct HttpRequest {
   bool keep_alive = true;
   std::string body;
   Clock::time_point arrived_at{};
+  std::vector<std::string> reply_ignores;  // fields of the body that its API does not know
   std::vector<std::pair<std::string, std::string>> reply_headers;  // of every reply to this request
 };
 
@@ -52,8 +53,8 @@ const char* ReasonPhrase(int status);
 std::string ResponseHead(const HttpRequest& request, const HttpResponse& response, bool keep_alive);
 // Status line and headers of an event stream; chunked in HTTP/1.1, until the connection closes in 1.0.
 std::string StreamHead(const HttpRequest& request);
-// "data: <json>\n\n" in a chunk of its own (chunked), or bare.
-void AppendEvent(std::string& out, std::string_view json, bool chunked);
+// In a chunk of its own (chunked), or bare. Nothing for an empty text, which would end the reply.
+void AppendChunk(std::string& out, std::string_view bytes, bool chunked);
 // What a client may choose as X-Request-Id: 1 to 128 of A-Z a-z 0-9 - _ . : and nothing that could forge a
 // header or a log line.
 bool IsSafeRequestId(std::string_view id);

@@ -20,11 +20,11 @@ class LiveRequests {
     Entry(LiveRequests& list, std::string request_id, Generation& generation)
         : list_(list), request_id_(std::move(request_id)), generation_(generation) {
       std::lock_guard lock(list_.mutex_);
-      list_.entries_.emplace(generation_.id(), this);
+      list_.entries_.emplace(generation_.reply().id, this);
     }
     ~Entry() {
       std::lock_guard lock(list_.mutex_);
-      auto [begin, end] = list_.entries_.equal_range(generation_.id());
+      auto [begin, end] = list_.entries_.equal_range(generation_.reply().id);
       for (auto it = begin; it != end; ++it) {
         if (it->second != this) continue;
         list_.entries_.erase(it);
@@ -45,7 +45,7 @@ class LiveRequests {
 
   // Ends what has this id, the reply's or the HTTP request's; how many were found.
   int64_t Abort(std::string_view id) {
-    return AbortIf([&](const Entry& e) { return e.generation_.id() == id || e.request_id_ == id; });
+    return AbortIf([&](const Entry& e) { return e.generation_.reply().id == id || e.request_id_ == id; });
   }
   int64_t AbortAll() {
     return AbortIf([](const Entry&) { return true; });

@@ -420,9 +420,8 @@ awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
   switch (route.kind) {
     case RouteKind::kChat:
     case RouteKind::kRender:
-      co_return co_await Generate(request, route, ApiEndpoint::kChat);
     case RouteKind::kCompletions:
-      co_return co_await Generate(request, route, ApiEndpoint::kCompletions);
+      co_return co_await Generate(request, route);
     case RouteKind::kTokenize:
     case RouteKind::kDetokenize:
       co_return co_await AnswerTokens(request, route);

@@ -21,7 +21,7 @@
 #include "server/http/request_head.h"
 #include "server/http/server_state.h"
 #include "server/http/stream_inbox.h"
-#include "server/openai/generation.h"
+#include "server/openai/reply_writer.h"
 
 namespace fd {
 
@@ -76,10 +76,12 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::awaitable<bool> Handle(HttpRequest& request, const Route& route);
   // Whose exceptions, memory mostly, end the request with an error.
   boost::asio::awaitable<bool> HandleOrFail(HttpRequest& request, const Route& route);
-  boost::asio::awaitable<bool> Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint);
+  boost::asio::awaitable<bool> Generate(HttpRequest& request, const Route& route);
   // Null without an error: the client has left. The peer is watched from the first picture on.
-  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(
-      HttpRequest& request, ApiEndpoint endpoint, std::optional<Json> body = {});
+  // Sets writer_. translate runs on a worker.
+  using TranslateBody = std::function<StatusOr<TranslatedRequest>()>;
+  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
+                                                                                  TranslateBody translate);
   boost::asio::awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
   // Runs `work` on the worker pool.
   template <typename T>
@@ -151,6 +153,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::string in_;         // what has arrived and is not read yet; no memory while the connection is idle
   size_t read_bytes_ = 0;  // since others had their turn on this loop
   std::shared_ptr<StreamInbox> inbox_;
+  std::unique_ptr<ReplyWriter> writer_;    // of the present request to the model
   std::shared_ptr<MediaLoad> media_load_;  // while a request's media are on their way
   bool idle_ = true;                       // between requests
   bool generating_ = false;

@@ -11,8 +11,10 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "server/http/endpoints.h"
+#include "server/http/request_body.h"
 #include "server/http/session.h"
 #include "server/openai/errors.h"
+#include "server/openai/openai_writer.h"
 #include "server/openai/request_schema.h"
 #include "server/openai/tokenize.h"
 
@@ -99,20 +101,18 @@ awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
 }
 
 awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(HttpRequest& request,
-                                                                            ApiEndpoint endpoint,
-                                                                            std::optional<Json> body) {
+                                                                            TranslateBody translate) {
   using Draft = std::unique_ptr<GenerationDraft>;
   using Ready = std::unique_ptr<Generation>;
   const Service& service = *state_.service;
   peer_gone_ = false;
   // JSON, template, tokens: not on the thread that serves the other connections.
   std::function<StatusOr<Draft>()> parse = [&]() -> StatusOr<Draft> {
-    if (body) {
-      return Generation::Parse(service, endpoint, std::move(*body), state_.gate.Scope(request),
-                               request.arrived_at);
-    }
-    return Generation::Parse(service, endpoint, std::string_view(request.body), state_.gate.Scope(request),
-                             request.arrived_at);
+    FD_ASSIGN_OR_RETURN(TranslatedRequest translated, translate());
+    writer_ = std::move(translated.writer);
+    request.reply_ignores = std::move(translated.ignored_fields);
+    return Generation::Parse(service, translated.endpoint, std::move(translated.body),
+                             state_.gate.Scope(request), request.arrived_at, translated.id_prefix);
   };
   StatusOr<Draft> draft = co_await OnWorker<Draft>(parse);
   request.body = std::string();
@@ -151,9 +151,10 @@ awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) 
     response = TokensResponse(work->reply, work->ignored_fields);
   } else {
     generating_ = true;  // Stop wakes it instead of cutting it
-    std::optional<Json> body = std::move(work->chat);
-    StatusOr<std::unique_ptr<Generation>> ready =
-        co_await PrepareGeneration(request, ApiEndpoint::kChat, std::move(body));
+    TranslateBody translate = [&]() -> StatusOr<TranslatedRequest> {
+      return TranslatedRequest{.body = std::move(*work->chat), .writer = MakeOpenAiWriter()};
+    };
+    StatusOr<std::unique_ptr<Generation>> ready = co_await PrepareGeneration(request, std::move(translate));
     generating_ = false;
     StopWatching();
     if (ready.ok() && *ready == nullptr) {
@@ -167,7 +168,7 @@ awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) 
   co_return co_await Reply(request, route.path, response);
 }
 
-awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiEndpoint endpoint) {
+awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
   ++state_.generating;
   generating_ = true;
   const int key = state_.gate.KeyIndex(request);
@@ -182,7 +183,8 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
     }
   } counted{*this, key};
 
-  StatusOr<std::unique_ptr<Generation>> prepared = co_await PrepareGeneration(request, endpoint);
+  TranslateBody translate = [&] { return ReadRequestBody(*state_.service, route.kind, request.body); };
+  StatusOr<std::unique_ptr<Generation>> prepared = co_await PrepareGeneration(request, std::move(translate));
   if (prepared.ok() && *prepared == nullptr) {
     StopWatching();
     Account(request, route.path, 499);
@@ -194,10 +196,10 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
     co_return co_await Reply(request, route.path, response);
   }
   const std::unique_ptr<Generation> generation = std::move(prepared).value();
-  reply_id_ = generation->id();
-  if (!generation->ignored_fields().empty()) {
-    request.reply_headers.push_back({"x-fastdeploy-ignored", IgnoredHeader(generation->ignored_fields())});
-  }
+  reply_id_ = generation->reply().id;
+  std::vector<std::string> ignored = std::move(request.reply_ignores);
+  ignored.insert(ignored.end(), generation->ignored_fields().begin(), generation->ignored_fields().end());
+  if (!ignored.empty()) request.reply_headers.push_back({"x-fastdeploy-ignored", IgnoredHeader(ignored)});
   if (route.kind == RouteKind::kRender) {
     StopWatching();
     const HttpResponse response{.body = generation->RenderJson()};
@@ -223,12 +225,11 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
 
   const LiveRequests::Entry live(state_.live, request.id, *generation);
   const bool chunked = request.is_http11;
-  const bool stream = generation->stream();
-  std::vector<bool> begun(static_cast<size_t>(generation->num_choices()), false);
+  const bool stream = generation->reply().stream;
   bool head_sent = false;
   bool alive = true;
   Status failure;
-  std::string out;
+  std::string sse, out;
   if (!watching_) WatchPeer();
   while (alive && failure.ok() && !generation->finished()) {
     while (inbox->empty() && !peer_gone_ && !state_.stopping) {
@@ -247,20 +248,15 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
       alive = false;
       break;
     }
-    out.clear();
+    sse.clear();
     for (auto& [choice, event] : inbox->Take()) {
       const Delta delta = generation->Push(choice, std::move(event));
-      if (!stream || delta.empty()) continue;
-      if (!begun[static_cast<size_t>(choice)]) {
-        begun[static_cast<size_t>(choice)] = true;
-        const std::string first = generation->FirstChunkJson(choice);
-        if (!first.empty()) AppendEvent(out, first, chunked);
-      }
-      for (const std::string& chunk : generation->ChunksJson(choice, delta)) AppendEvent(out, chunk, chunked);
+      if (stream && !delta.empty()) writer_->Push(*generation, choice, delta, sse);
     }
     failure = generation->status();
-    if (!out.empty()) {
-      if (!std::exchange(head_sent, true)) out.insert(0, StreamHead(request));
+    if (!sse.empty()) {
+      out = std::exchange(head_sent, true) ? "" : StreamHead(request);
+      AppendChunk(out, sse, chunked);
       alive = co_await Write(out);
     }
   }
@@ -268,7 +264,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
   CloseInbox();
   if (!alive) {
     if (inbox->overflowed()) {
-      LogWarning(generation->id(), ": the client reads too slowly; more than ",
+      LogWarning(generation->reply().id, ": the client reads too slowly; more than ",
                  state_.options.max_stream_lag_tokens, " tokens were waiting (--max-stream-lag-tokens)");
     }
     // 499 as nginx counts it; the generation's end aborts its sequences.
@@ -289,18 +285,18 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route, ApiE
   }
   if (!stream) {
     HttpResponse response;
-    response.body = generation->ReplyJson();
+    response.body = writer_->ReplyJson(*generation);
     co_return co_await Reply(request, route.path, response);
   }
 
-  out.clear();
-  if (!std::exchange(head_sent, true)) out += StreamHead(request);
-  if (!failure.ok()) {
-    AppendEvent(out, live.aborted() ? ErrorJson(aborted) : ErrorJson(failure), chunked);
-  } else if (generation->wants_usage_chunk()) {
-    AppendEvent(out, generation->UsageChunkJson(), chunked);
+  sse.clear();
+  if (failure.ok()) {
+    writer_->Finish(*generation, sse);
+  } else {
+    writer_->Fail(*generation, live.aborted() ? aborted : ToApiError(failure), sse);
   }
-  AppendEvent(out, "[DONE]", chunked);
+  out = std::exchange(head_sent, true) ? "" : StreamHead(request);
+  AppendChunk(out, sse, chunked);
   if (chunked) out += kLastChunk;
   const bool written = co_await Write(out);
   Account(request, route.path, 200);

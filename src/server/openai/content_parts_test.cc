@@ -7,6 +7,7 @@
 #include "server/openai/errors.h"
 #include "server/openai/fakes_for_tests.h"
 #include "server/openai/generation.h"
+#include "server/openai/openai_writer.h"
 
 namespace fd {
 namespace {
@@ -250,7 +251,7 @@ TEST_F(ContentPartsTest, NumbersRunOverTheConversationAndUsageKnowsBothKinds) {
   EXPECT_EQ(usage.prompt_tokens, std::ssize(request.token_ids));
   EXPECT_EQ(usage.image_tokens, 4);
   EXPECT_EQ(usage.video_tokens, 6);
-  EXPECT_NE((*g)->UsageChunkJson().find("\"image_tokens\":4,\"video_tokens\":6}"), std::string::npos);
+  EXPECT_NE(UsageChunkJson(**g).find("\"image_tokens\":4,\"video_tokens\":6}"), std::string::npos);
   // Each pair of frames is an item; the two equal videos were read once.
   ASSERT_EQ(request.media.size(), 2u + 6u);
   EXPECT_EQ(request.media[1]->grid_t, 2);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "server/openai/errors.h"
+#include "server/openai/openai_writer.h"
 #include "server/openai/request.h"
 #include "server/openai/request_schema.h"
 
@@ -29,21 +30,11 @@ std::string Hex(const Hash128& h) {
 }
 
 // FastDeploy's rule: a client's request_id is kept, with the prefix put before it if it is not there.
-std::string ReplyId(ApiEndpoint endpoint, const RequestFields& fields) {
-  const std::string prefix = endpoint == ApiEndpoint::kChat ? "chatcmpl-" : "cmpl-";
+std::string ReplyId(const std::string& prefix, const RequestFields& fields) {
   if (!fields.request_id.empty()) {
     return fields.request_id.starts_with(prefix) ? fields.request_id : prefix + fields.request_id;
   }
   return StrCat(prefix, fields.user.empty() ? "" : fields.user + "-", Hex(Fresh()));
-}
-
-void AppendIds(std::string& out, const std::vector<int32_t>& ids) {
-  out += '[';
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (i > 0) out += ',';
-    internal::AppendPiece(out, ids[i]);
-  }
-  out += ']';
 }
 
 // The beginning of each: a log is no archive.
@@ -57,36 +48,21 @@ void LogPrompts(const Service& service, const std::string& id, const std::vector
   }
 }
 
-void AppendUsage(std::string& out, const Usage& u) {
-  out += StrCat("{\"prompt_tokens\":", u.prompt_tokens, ",\"completion_tokens\":", u.completion_tokens,
-                ",\"total_tokens\":", u.prompt_tokens + u.completion_tokens,
-                ",\"prompt_tokens_details\":{\"cached_tokens\":", u.cached_tokens,
-                ",\"image_tokens\":", u.image_tokens, ",\"video_tokens\":", u.video_tokens,
-                "},\"completion_tokens_details\":{\"reasoning_tokens\":", u.reasoning_tokens,
-                ",\"image_tokens\":0}}");
-}
-
 // FastDeploy's rule: where a request does not say, a fifth of the output is left for the answer.
 int64_t DefaultThinkingTokens(int64_t max_tokens) { return std::max<int64_t>(max_tokens * 4 / 5, 1); }
 
-// The whole call, or for a stream its beginning, which has no arguments yet.
-void AppendToolCall(std::string& out, const ToolCallDelta& delta, bool streamed) {
-  out += '{';
-  if (streamed) out += StrCat("\"index\":", delta.index, ",");
-  out += StrCat("\"id\":\"", delta.id, "\",\"type\":\"function\",\"function\":{\"name\":");
-  AppendJsonString(out, delta.call.name);
-  out += ",\"arguments\":";
-  AppendJsonString(out, streamed ? "" : delta.call.arguments);
-  out += "}}";
-}
-
 }  // namespace
+
+StatusOr<Json> ParseRequestBody(std::string_view body) {
+  StatusOr<Json> json = ParseJson(body);
+  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
+  return json;
+}
 
 struct Generation::Choice {
   GenerateRequest request;  // moved away by Submit, but for its id
   RequestId id = 0;
-  std::vector<int32_t> prompt_token_ids;  // kept with return_token_ids
-  std::string echo;
+  ChoiceReply reply;
 
   std::vector<std::string> stop;
   bool include_stop = false;
@@ -94,17 +70,8 @@ struct Generation::Choice {
   std::optional<Detokenizer> detokenizer;
   ReasoningParser reasoning;
   ToolParser tools;
-  bool has_reasoning = false;
   int64_t reasoning_tokens = 0;
-
-  // Kept for ReplyJson.
-  std::string reasoning_content;
-  std::string content;
-  std::vector<ToolCallDelta> tool_calls;
   int num_tool_calls = 0;
-  std::vector<int32_t> token_ids;
-  std::vector<LogprobEntry> logprobs;
-  std::string finish_reason;
   int64_t logprob_offset = 0;  // characters of the tokens so far
 
   Delta pending;  // with max_streaming_response_tokens
@@ -117,8 +84,9 @@ struct Generation::Choice {
   }
 };
 
-Generation::Generation(const Service& service, ApiEndpoint endpoint)
-    : service_(&service), endpoint_(endpoint) {}
+Generation::Generation(const Service& service, ApiEndpoint endpoint) : service_(&service) {
+  reply_.endpoint = endpoint;
+}
 
 Generation::~Generation() {
   if (!submitted_) return;
@@ -138,6 +106,7 @@ struct GenerationDraft::Impl {
   Clock::time_point arrived_at;
   bool has_media = false;
   std::vector<std::string> ignored_fields;
+  std::string id_prefix;
 };
 
 GenerationDraft::GenerationDraft(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -159,16 +128,9 @@ MediaRequest GenerationDraft::TakeMedia() {
 }
 
 StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& service, ApiEndpoint endpoint,
-                                                             std::string_view body, std::string scope,
-                                                             Clock::time_point arrived_at) {
-  StatusOr<Json> json = ParseJson(body);
-  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
-  return Parse(service, endpoint, std::move(json).value(), std::move(scope), arrived_at);
-}
-
-StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& service, ApiEndpoint endpoint,
                                                              Json body, std::string scope,
-                                                             Clock::time_point arrived_at) {
+                                                             Clock::time_point arrived_at,
+                                                             const char* id_prefix) {
   if (!body.is_object()) {
     return InvalidArgument(StrCat("the request body must be a JSON object; got ", body.TypeName()));
   }
@@ -191,18 +153,18 @@ StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& serv
         "n");
   }
   const bool has_media = !prompts.front().media.empty();
+  if (id_prefix == nullptr) id_prefix = endpoint == ApiEndpoint::kChat ? "chatcmpl-" : "cmpl-";
   auto impl = std::unique_ptr<GenerationDraft::Impl>(
       new GenerationDraft::Impl{service, endpoint, std::move(fields), std::move(prompts), std::move(scope),
-                                arrived_at, has_media, std::move(ignored)});
+                                arrived_at, has_media, std::move(ignored), id_prefix});
   return std::unique_ptr<GenerationDraft>(new GenerationDraft(std::move(impl)));
 }
 
 StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service, ApiEndpoint endpoint,
                                                           std::string_view body,
                                                           Clock::time_point arrived_at) {
-  StatusOr<Json> json = ParseJson(body);
-  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
-  return Prepare(service, endpoint, std::move(json).value(), arrived_at);
+  FD_ASSIGN_OR_RETURN(Json json, ParseRequestBody(body));
+  return Prepare(service, endpoint, std::move(json), arrived_at);
 }
 
 StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service, ApiEndpoint endpoint,
@@ -231,22 +193,22 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       return ContextLengthExceeded(tokens, service.max_model_len, "messages");
   }
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
-  g->id_ = ReplyId(endpoint, fields);
-  g->model_ = fields.model;
-  g->created_unix_s_ =
+  g->reply_.id = ReplyId(d.id_prefix, fields);
+  g->reply_.model = fields.model;
+  g->reply_.created_unix_s =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();
-  g->stream_ = fields.stream;
-  g->include_usage_ = fields.include_usage;
-  g->continuous_usage_ = fields.continuous_usage;
-  g->return_token_ids_ = fields.return_token_ids;
-  g->echo_ = fields.echo;
-  g->top_logprobs_ = fields.sampling.top_logprobs;
+  g->reply_.stream = fields.stream;
+  g->reply_.include_usage = fields.include_usage;
+  g->reply_.continuous_usage = fields.continuous_usage;
+  g->reply_.return_token_ids = fields.return_token_ids;
+  g->reply_.echo = fields.echo;
+  g->reply_.top_logprobs = fields.sampling.top_logprobs;
   g->tokens_per_chunk_ = fields.stream ? fields.tokens_per_chunk : 1;
   g->arrived_at_ = arrived_at;
   g->ignored_fields_ = std::move(d.ignored_fields);
   g->prompt_text_ = prompts.front().text;
-  if (service.log_prompts) LogPrompts(service, g->id_, prompts);
+  if (service.log_prompts) LogPrompts(service, g->reply_.id, prompts);
   const auto submitted_at = Clock::now();
   for (Prompt& prompt : prompts) {
     const auto prompt_tokens = static_cast<int64_t>(prompt.expanded.token_ids.size());
@@ -269,17 +231,17 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       r.sampling.max_tokens = std::min(fields.max_tokens.value_or(room), room);
       r.arrived_at = arrived_at;
 
-      if (fields.return_token_ids) choice->prompt_token_ids = prompt.expanded.token_ids;
-      if (fields.echo) choice->echo = prompt.text;
+      if (fields.return_token_ids) choice->reply.prompt_token_ids = prompt.expanded.token_ids;
+      if (fields.echo) choice->reply.echo = prompt.text;
       choice->stop = fields.stop;
       choice->include_stop = fields.include_stop;
       choice->skip_special = fields.skip_special_tokens;
       if (endpoint == ApiEndpoint::kChat) {
         choice->reasoning = ReasoningParser(service.reasoning_format, prompt.reasoning);
       }
-      choice->has_reasoning = choice->reasoning.in_reasoning();
+      choice->reply.has_reasoning = choice->reasoning.in_reasoning();
       if (prompt.parse_tools) choice->tools = ToolParser(service.tool_format);
-      if (choice->has_reasoning) {
+      if (choice->reply.has_reasoning) {
         ThinkingBudget& budget = r.sampling.thinking;
         budget.max_tokens =
             fields.reasoning_max_tokens.value_or(DefaultThinkingTokens(r.sampling.max_tokens));
@@ -331,7 +293,7 @@ void Generation::AppendToken(Choice& choice, int32_t token_id, Delta& delta) {
     }
   }
   const auto marker = service_->marker_tokens.find(token_id);
-  const bool plain = marker == service_->marker_tokens.end() || endpoint_ == ApiEndpoint::kCompletions;
+  const bool plain = marker == service_->marker_tokens.end() || reply_.endpoint == ApiEndpoint::kCompletions;
   AppendText(choice,
              plain ? choice.detokenizer->Push(token_id) : choice.detokenizer->PushText(marker->second),
              delta);
@@ -384,9 +346,9 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     const int32_t token_id = event.token_ids[i];
     ++times.generated_tokens;
     ++choice.pending_tokens;
-    if (return_token_ids_) delta.token_ids.push_back(token_id);
+    if (reply_.return_token_ids) delta.token_ids.push_back(token_id);
     if (event.stopped_by_end_token && i + 1 == event.token_ids.size()) break;
-    if (top_logprobs_ >= 0 && i < event.logprobs.size()) {
+    if (reply_.top_logprobs >= 0 && i < event.logprobs.size()) {
       static const std::vector<TokenLogprob> kNone;
       delta.logprobs.push_back(MakeLogprobEntry(*service_->tokenizer, token_id, event.logprobs[i],
                                                 i < event.top_logprobs.size() ? event.top_logprobs[i] : kNone,
@@ -409,20 +371,21 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     AppendAnswer(choice, choice.tools.Push(rest.answer), delta);
     AppendAnswer(choice, choice.tools.Finish(), delta);
     if (choice.tools.found_call() && *delta.finish_reason == "stop") delta.finish_reason = "tool_calls";
-    choice.finish_reason = *delta.finish_reason;
+    choice.reply.finish_reason = *delta.finish_reason;
     End(choice, SequenceOutcome::kSuccess);
   } else if (choice.pending_tokens < tokens_per_chunk_) {
     return {};
   }
   choice.pending_tokens = 0;
   Delta out = std::exchange(delta, {});
-  choice.has_reasoning |= !out.reasoning_content.empty();
-  if (!stream_) {
-    choice.reasoning_content += out.reasoning_content;
-    choice.content += out.content;
-    choice.tool_calls.insert(choice.tool_calls.end(), out.tool_calls.begin(), out.tool_calls.end());
-    choice.token_ids.insert(choice.token_ids.end(), out.token_ids.begin(), out.token_ids.end());
-    choice.logprobs.insert(choice.logprobs.end(), out.logprobs.begin(), out.logprobs.end());
+  choice.reply.has_reasoning |= !out.reasoning_content.empty();
+  if (!reply_.stream) {
+    choice.reply.reasoning_content += out.reasoning_content;
+    choice.reply.content += out.content;
+    choice.reply.tool_calls.insert(choice.reply.tool_calls.end(), out.tool_calls.begin(),
+                                   out.tool_calls.end());
+    choice.reply.token_ids.insert(choice.reply.token_ids.end(), out.token_ids.begin(), out.token_ids.end());
+    choice.reply.logprobs.insert(choice.reply.logprobs.end(), out.logprobs.begin(), out.logprobs.end());
   }
   return out;
 }
@@ -432,6 +395,8 @@ void Generation::End(Choice& choice, SequenceOutcome outcome) {
   --unfinished_;
   service_->metrics->SequenceFinished(choice.times, outcome);
 }
+
+const ChoiceReply& Generation::choice(int index) const { return choices_[static_cast<size_t>(index)]->reply; }
 
 Usage Generation::usage() const {
   Usage u;
@@ -444,15 +409,6 @@ Usage Generation::usage() const {
     u.cached_tokens += choice->times.cached_tokens;
   }
   return u;
-}
-
-std::string Generation::Head(const char* chat_object) const {
-  std::string out = "{\"id\":";
-  AppendJsonString(out, id_);
-  out += StrCat(",\"object\":\"", endpoint_ == ApiEndpoint::kChat ? chat_object : "text_completion",
-                "\",\"created\":", created_unix_s_, ",\"model\":");
-  AppendJsonString(out, model_);
-  return out;
 }
 
 const std::vector<int32_t>& Generation::first_prompt() const {
@@ -471,9 +427,9 @@ std::string Generation::RenderJson() const {
                    {"grid", JsonArray{int64_t{item->grid_t}, int64_t{item->grid_h}, int64_t{item->grid_w}}}});
   }
   std::string out = "{\"id\":";
-  AppendJsonString(out, id_);
+  AppendJsonString(out, reply_.id);
   out += ",\"object\":\"chat.completion.render\",\"model\":";
-  AppendJsonString(out, model_);
+  AppendJsonString(out, reply_.model);
   out += ",\"prompt\":";
   AppendJsonString(
       out, prompt_text_.empty() ? service_->tokenizer->Decode(request.token_ids, false) : prompt_text_);
@@ -483,168 +439,6 @@ std::string Generation::RenderJson() const {
       StrCat(",\"prompt_tokens\":", request.token_ids.size(), ",\"max_tokens\":", request.sampling.max_tokens,
              ",\"image_tokens\":", image_tokens_, ",\"video_tokens\":", video_tokens_,
              ",\"media\":", WriteJson(std::move(media)), ",\"max_model_len\":", service_->max_model_len, "}");
-  return out;
-}
-
-void Generation::AppendLogprobs(std::string& out, const std::vector<LogprobEntry>& entries,
-                                bool present) const {
-  out += ",\"logprobs\":";
-  if (top_logprobs_ < 0 || !present) {
-    out += "null";
-  } else if (endpoint_ == ApiEndpoint::kChat) {
-    AppendChatLogprobs(out, entries);
-  } else {
-    AppendCompletionLogprobs(out, entries, top_logprobs_ > 0);
-  }
-}
-
-std::string Generation::ChunkHead() const { return Head("chat.completion.chunk"); }
-
-std::string Generation::FirstChunkJson(int index) const {
-  const Choice& choice = *choices_[static_cast<size_t>(index)];
-  if (endpoint_ == ApiEndpoint::kCompletions && !echo_ && !return_token_ids_) return "";
-  std::string out = ChunkHead();
-  out += StrCat(",\"choices\":[{\"index\":", index);
-  if (endpoint_ == ApiEndpoint::kChat) {
-    out += ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"";
-    if (choice.has_reasoning) out += ",\"reasoning_content\":\"\"";
-  } else {
-    out += ",\"text\":";
-    AppendJsonString(out, choice.echo);
-  }
-  if (return_token_ids_) {
-    out += ",\"prompt_token_ids\":";
-    AppendIds(out, choice.prompt_token_ids);
-  }
-  if (endpoint_ == ApiEndpoint::kChat) out += '}';
-  out += ",\"logprobs\":null,\"finish_reason\":null}]";
-  if (continuous_usage_) {
-    out += ",\"usage\":";
-    AppendUsage(out, usage());
-  } else if (include_usage_) {
-    out += ",\"usage\":null";
-  }
-  out += '}';
-  return out;
-}
-
-std::vector<std::string> Generation::ChunksJson(int index, const Delta& delta) const {
-  std::vector<std::string> chunks;
-  // tool_call: the member of a delta that says something of a call; "" in the others.
-  const auto add = [&](bool with_text, bool with_finish, const std::string& tool_call) {
-    std::string out = ChunkHead();
-    out += StrCat(",\"choices\":[{\"index\":", index);
-    const char* separator = "";
-    if (endpoint_ == ApiEndpoint::kChat) {
-      out += ",\"delta\":{";
-      if (with_text && !delta.reasoning_content.empty()) {
-        out += "\"reasoning_content\":";
-        AppendJsonString(out, delta.reasoning_content);
-        separator = ",";
-      }
-      if (with_text && !delta.content.empty()) {
-        out += StrCat(separator, "\"content\":");
-        AppendJsonString(out, delta.content);
-        separator = ",";
-      }
-      if (!tool_call.empty()) out += StrCat("\"tool_calls\":[", tool_call, "]");
-    } else {
-      out += ",\"text\":";
-      AppendJsonString(out, with_text ? delta.content : "");
-      separator = ",";
-    }
-    if (with_text && return_token_ids_) {
-      out += StrCat(separator, "\"completion_token_ids\":");
-      AppendIds(out, delta.token_ids);
-    }
-    if (endpoint_ == ApiEndpoint::kChat) out += '}';
-    AppendLogprobs(out, delta.logprobs, with_text && !delta.logprobs.empty());
-    out += ",\"finish_reason\":";
-    if (with_finish) {
-      AppendJsonString(out, *delta.finish_reason);
-    } else {
-      out += "null";
-    }
-    out += "}]";
-    if (continuous_usage_) {
-      out += ",\"usage\":";
-      AppendUsage(out, usage());
-    } else if (include_usage_) {
-      out += ",\"usage\":null";
-    }
-    out += '}';
-    chunks.push_back(std::move(out));
-  };
-  if (!delta.content.empty() || !delta.reasoning_content.empty() || !delta.token_ids.empty() ||
-      !delta.logprobs.empty()) {
-    add(true, false, "");
-  }
-  for (const ToolCallDelta& call : delta.tool_calls) {
-    std::string begin;
-    AppendToolCall(begin, call, /*streamed=*/true);
-    add(false, false, begin);
-    std::string arguments = StrCat("{\"index\":", call.index, ",\"function\":{\"arguments\":");
-    AppendJsonString(arguments, call.call.arguments);
-    add(false, false, arguments + "}}");
-  }
-  if (delta.finish_reason) add(false, true, "");
-  return chunks;
-}
-
-std::string Generation::UsageChunkJson() const {
-  std::string out = ChunkHead();
-  out += ",\"choices\":[],\"usage\":";
-  AppendUsage(out, usage());
-  out += '}';
-  return out;
-}
-
-std::string Generation::ReplyJson() const {
-  std::string out = Head("chat.completion");
-  out += ",\"choices\":[";
-  for (size_t i = 0; i < choices_.size(); ++i) {
-    const Choice& choice = *choices_[i];
-    if (i > 0) out += ',';
-    out += StrCat("{\"index\":", i);
-    if (endpoint_ == ApiEndpoint::kChat) {
-      out += ",\"message\":{\"role\":\"assistant\",\"content\":";
-      if (choice.content.empty() && !choice.tool_calls.empty()) {
-        out += "null";
-      } else {
-        AppendJsonString(out, choice.content);
-      }
-      out += ",\"reasoning_content\":";
-      if (choice.has_reasoning) {
-        AppendJsonString(out, choice.reasoning_content);
-      } else {
-        out += "null";
-      }
-      out += ",\"tool_calls\":";
-      if (choice.tool_calls.empty()) out += "null";
-      for (size_t k = 0; k < choice.tool_calls.size(); ++k) {
-        out += k == 0 ? '[' : ',';
-        AppendToolCall(out, choice.tool_calls[k], /*streamed=*/false);
-        if (k + 1 == choice.tool_calls.size()) out += ']';
-      }
-    } else {
-      out += ",\"text\":";
-      AppendJsonString(out, choice.echo + choice.content);
-    }
-    if (return_token_ids_) {
-      out += ",\"prompt_token_ids\":";
-      AppendIds(out, choice.prompt_token_ids);
-      out += ",\"completion_token_ids\":";
-      AppendIds(out, choice.token_ids);
-    }
-    if (endpoint_ == ApiEndpoint::kChat) out += '}';
-    AppendLogprobs(out, choice.logprobs, true);
-    out += ",\"finish_reason\":";
-    AppendJsonString(out, choice.finish_reason);
-    out += '}';
-  }
-  out += "],\"usage\":";
-  AppendUsage(out, usage());
-  out += '}';
   return out;
 }
 

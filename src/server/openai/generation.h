@@ -1,14 +1,14 @@
 // One request from JSON to finished choices: Prepare checks and tokenises it, Submit starts its sequences,
-// Push turns their events into text, and the writers make the OpenAI objects. Knows no sockets: the HTTP
-// server and `fastdeploy run` use it alike. Who must not wait while pictures are fetched and decoded calls
-// Parse, gives the media to Service::media_loader, and then Finish, instead of Prepare.
+// Push turns their events into text. What a client reads is made from it by a ReplyWriter. Knows no sockets:
+// the HTTP server and `fastdeploy run` use it alike. Who must not wait while pictures are fetched and decoded
+// calls Parse, gives the media to Service::media_loader, and then Finish, instead of Prepare.
 //
-//   auto generation = Generation::Prepare(service, ApiEndpoint::kChat, json_text);   // slow: waits for
-//   pictures generation->Submit([&](int choice, TokenEvent&& event) { queue.Add(choice, std::move(event));
-//   }); while (!generation->finished()) {                                                // one thread
+//   auto generation = Generation::Prepare(service, ApiEndpoint::kChat, json_text);  // slow: waits for media
+//   generation->Submit([&](int choice, TokenEvent&& event) { queue.Add(choice, std::move(event)); });
+//   while (!generation->finished()) {  // one thread
 //     auto [choice, event] = queue.Take();
 //     Delta delta = generation->Push(choice, std::move(event));
-//     ... print delta.content, or send generation->ChunksJson(choice, delta)
+//     ... print delta.content, or give the delta to a ReplyWriter (reply_writer.h)
 //   }
 #pragma once
 
@@ -52,6 +52,34 @@ struct Delta {
   }
 };
 
+// What a request said of the form of its reply.
+struct ReplyOptions {
+  ApiEndpoint endpoint = ApiEndpoint::kChat;
+  std::string id;
+  std::string model;
+  int64_t created_unix_s = 0;
+  bool stream = false;
+  bool include_usage = false;     // of a stream: in a last chunk
+  bool continuous_usage = false;  // in every chunk
+  bool return_token_ids = false;
+  bool echo = false;
+  int32_t top_logprobs = -1;  // as in SamplingParams
+};
+
+// One choice as far as it is generated. Of a stream, whose text is gone with its deltas, only what the
+// request fixed and finish_reason.
+struct ChoiceReply {
+  std::vector<int32_t> prompt_token_ids;  // with return_token_ids
+  std::string echo;
+  bool has_reasoning = false;  // also of a stream: there is or was a thought
+  std::string reasoning_content;
+  std::string content;
+  std::vector<ToolCallDelta> tool_calls;
+  std::vector<int32_t> token_ids;
+  std::vector<LogprobEntry> logprobs;
+  std::string finish_reason;  // "" while it runs
+};
+
 struct Usage {
   int64_t prompt_tokens = 0;  // each prompt once, however many choices it has
   int64_t completion_tokens = 0;
@@ -60,6 +88,9 @@ struct Usage {
   int64_t video_tokens = 0;
   int64_t reasoning_tokens = 0;
 };
+
+// The error names the place.
+StatusOr<Json> ParseRequestBody(std::string_view body);
 
 // A request that is checked and tokenised, and whose media may still have to be loaded.
 class GenerationDraft {
@@ -80,13 +111,11 @@ class Generation {
  public:
   // JSON, fields, template, tokens; on a worker thread. scope: whose uuids of media these are (an API key;
   // empty for everyone without one). The service must outlive the generation. arrived_at: when the request
-  // was read, for the metrics.
+  // was read, for the metrics. id_prefix: of the reply's id; null: the endpoint's.
   static StatusOr<std::unique_ptr<GenerationDraft>> Parse(const Service& service, ApiEndpoint endpoint,
                                                           Json body, std::string scope,
-                                                          Clock::time_point arrived_at);
-  static StatusOr<std::unique_ptr<GenerationDraft>> Parse(const Service& service, ApiEndpoint endpoint,
-                                                          std::string_view body, std::string scope,
-                                                          Clock::time_point arrived_at);
+                                                          Clock::time_point arrived_at,
+                                                          const char* id_prefix = nullptr);
   // media: what the loader made of TakeMedia(); nothing for a draft without media.
   static StatusOr<std::unique_ptr<Generation>> Finish(std::unique_ptr<GenerationDraft> draft,
                                                       LoadedMedia media);
@@ -116,9 +145,9 @@ class Generation {
   bool finished() const { return unfinished_ == 0; }
   const Status& status() const { return status_; }
 
-  bool stream() const { return stream_; }
+  const ReplyOptions& reply() const { return reply_; }
   int num_choices() const { return static_cast<int>(choices_.size()); }
-  const std::string& id() const { return id_; }
+  const ChoiceReply& choice(int index) const;
   Usage usage() const;
   // Fields of the request that it does not know; --strict-requests refuses them.
   const std::vector<std::string>& ignored_fields() const { return ignored_fields_; }
@@ -126,44 +155,22 @@ class Generation {
   std::string RenderJson() const;
   const std::vector<int32_t>& first_prompt() const;  // before Submit
 
-  // Complete JSON texts, without "data: " and newlines.
-  // The chunk before a choice's first delta (chat: the role; completions: the echo); "" when there is none.
-  std::string FirstChunkJson(int choice) const;
-  // One or two: the finish reason comes in a chunk of its own, as OpenAI sends it. None for an empty delta.
-  std::vector<std::string> ChunksJson(int choice, const Delta& delta) const;
-  bool wants_usage_chunk() const { return include_usage_; }
-  std::string UsageChunkJson() const;
-  std::string ReplyJson() const;  // the reply of a request without "stream"
-
  private:
   struct Choice;
   Generation(const Service& service, ApiEndpoint endpoint);
-  // Up to and with "model"; text completions have one object name for both.
-  std::string Head(const char* chat_object) const;
-  std::string ChunkHead() const;
-  void AppendLogprobs(std::string& out, const std::vector<LogprobEntry>& entries, bool present) const;
   void AppendToken(Choice& choice, int32_t token_id, Delta& delta);
   void AppendText(Choice& choice, std::string_view text, Delta& delta);
   void AppendAnswer(Choice& choice, ToolParser::Piece piece, Delta& delta);
   void End(Choice& choice, SequenceOutcome outcome);
 
   const Service* service_;
-  ApiEndpoint endpoint_;
-  std::string id_;
-  std::string model_;
-  int64_t created_unix_s_ = 0;
-  bool stream_ = false;
-  bool include_usage_ = false;
-  bool continuous_usage_ = false;
-  bool return_token_ids_ = false;
-  bool echo_ = false;
+  ReplyOptions reply_;
   std::vector<std::string> ignored_fields_;
   std::string prompt_text_;    // of a chat
   int64_t prompt_tokens_ = 0;  // of all prompts
   int64_t image_tokens_ = 0;
   int64_t video_tokens_ = 0;
   int64_t tokens_per_chunk_ = 1;
-  int32_t top_logprobs_ = -1;  // as in SamplingParams
   Clock::time_point arrived_at_;
   std::vector<std::unique_ptr<Choice>> choices_;  // by index
   int64_t unfinished_ = 0;

@@ -8,6 +8,7 @@
 
 #include "server/openai/errors.h"
 #include "server/openai/fakes_for_tests.h"
+#include "server/openai/openai_writer.h"
 
 namespace fd {
 namespace {
@@ -59,12 +60,12 @@ class SamplingFieldsTest : public ::testing::Test {
         }
         for (TokenEvent& e : taken) {
           const Delta delta = (*generation)->Push(0, std::move(e));
-          for (std::string& c : (*generation)->ChunksJson(0, delta)) {
+          for (std::string& c : ChunksJson(**generation, 0, delta)) {
             if (stream) chunks.push_back(std::move(c));
           }
         }
       }
-      if (!stream) reply = (*generation)->ReplyJson();
+      if (!stream) reply = ReplyJson(**generation);
     }
     return {reply, chunks};
   }

@@ -1,0 +1,246 @@
+#include "server/openai/openai_writer.h"
+
+#include "base/json.h"
+#include "base/strings.h"
+
+namespace fd {
+namespace {
+
+bool IsChat(const Generation& g) { return g.reply().endpoint == ApiEndpoint::kChat; }
+
+void AppendUsage(std::string& out, const Usage& u) {
+  out += StrCat("{\"prompt_tokens\":", u.prompt_tokens, ",\"completion_tokens\":", u.completion_tokens,
+                ",\"total_tokens\":", u.prompt_tokens + u.completion_tokens,
+                ",\"prompt_tokens_details\":{\"cached_tokens\":", u.cached_tokens,
+                ",\"image_tokens\":", u.image_tokens, ",\"video_tokens\":", u.video_tokens,
+                "},\"completion_tokens_details\":{\"reasoning_tokens\":", u.reasoning_tokens,
+                ",\"image_tokens\":0}}");
+}
+
+// The whole call, or for a stream its beginning, which has no arguments yet.
+void AppendToolCall(std::string& out, const ToolCallDelta& delta, bool streamed) {
+  out += '{';
+  if (streamed) out += StrCat("\"index\":", delta.index, ",");
+  out += StrCat("\"id\":\"", delta.id, "\",\"type\":\"function\",\"function\":{\"name\":");
+  AppendJsonString(out, delta.call.name);
+  out += ",\"arguments\":";
+  AppendJsonString(out, streamed ? "" : delta.call.arguments);
+  out += "}}";
+}
+
+// Up to and with "model"; text completions have one object name for both.
+std::string Head(const Generation& g, const char* chat_object) {
+  std::string out = "{\"id\":";
+  AppendJsonString(out, g.reply().id);
+  out += StrCat(",\"object\":\"", IsChat(g) ? chat_object : "text_completion",
+                "\",\"created\":", g.reply().created_unix_s, ",\"model\":");
+  AppendJsonString(out, g.reply().model);
+  return out;
+}
+
+std::string ChunkHead(const Generation& g) { return Head(g, "chat.completion.chunk"); }
+
+void AppendLogprobs(const Generation& g, std::string& out, const std::vector<LogprobEntry>& entries,
+                    bool present) {
+  out += ",\"logprobs\":";
+  if (g.reply().top_logprobs < 0 || !present) {
+    out += "null";
+  } else if (IsChat(g)) {
+    AppendChatLogprobs(out, entries);
+  } else {
+    AppendCompletionLogprobs(out, entries, g.reply().top_logprobs > 0);
+  }
+}
+
+class OpenAiWriter : public ReplyWriter {
+ public:
+  void Push(const Generation& g, int choice, const Delta& delta, std::string& sse) override {
+    begun_.resize(static_cast<size_t>(g.num_choices()));
+    if (!begun_[static_cast<size_t>(choice)]) {
+      begun_[static_cast<size_t>(choice)] = true;
+      const std::string first = FirstChunkJson(g, choice);
+      if (!first.empty()) AppendSseEvent(sse, "", first);
+    }
+    for (const std::string& chunk : ChunksJson(g, choice, delta)) AppendSseEvent(sse, "", chunk);
+  }
+  void Finish(const Generation& g, std::string& sse) override {
+    if (g.reply().include_usage) AppendSseEvent(sse, "", UsageChunkJson(g));
+    AppendSseEvent(sse, "", "[DONE]");
+  }
+  void Fail(const Generation&, const ApiError& error, std::string& sse) override {
+    AppendSseEvent(sse, "", ErrorJson(error));
+    AppendSseEvent(sse, "", "[DONE]");
+  }
+  std::string ReplyJson(const Generation& g) override { return fd::ReplyJson(g); }
+
+ private:
+  std::vector<bool> begun_;
+};
+
+}  // namespace
+
+std::unique_ptr<ReplyWriter> MakeOpenAiWriter() { return std::make_unique<OpenAiWriter>(); }
+
+void AppendSseEvent(std::string& sse, std::string_view name, std::string_view json) {
+  if (!name.empty()) sse.append("event: ").append(name).append("\n");
+  sse.append("data: ").append(json).append("\n\n");
+}
+
+void AppendIds(std::string& out, const std::vector<int32_t>& ids) {
+  out += '[';
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) out += ',';
+    internal::AppendPiece(out, ids[i]);
+  }
+  out += ']';
+}
+
+std::string FirstChunkJson(const Generation& g, int index) {
+  const ChoiceReply& choice = g.choice(index);
+  if (!IsChat(g) && !g.reply().echo && !g.reply().return_token_ids) return "";
+  std::string out = ChunkHead(g);
+  out += StrCat(",\"choices\":[{\"index\":", index);
+  if (IsChat(g)) {
+    out += ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"";
+    if (choice.has_reasoning) out += ",\"reasoning_content\":\"\"";
+  } else {
+    out += ",\"text\":";
+    AppendJsonString(out, choice.echo);
+  }
+  if (g.reply().return_token_ids) {
+    out += ",\"prompt_token_ids\":";
+    AppendIds(out, choice.prompt_token_ids);
+  }
+  if (IsChat(g)) out += '}';
+  out += ",\"logprobs\":null,\"finish_reason\":null}]";
+  if (g.reply().continuous_usage) {
+    out += ",\"usage\":";
+    AppendUsage(out, g.usage());
+  } else if (g.reply().include_usage) {
+    out += ",\"usage\":null";
+  }
+  out += '}';
+  return out;
+}
+
+std::vector<std::string> ChunksJson(const Generation& g, int index, const Delta& delta) {
+  std::vector<std::string> chunks;
+  // tool_call: the member of a delta that says something of a call; "" in the others.
+  const auto add = [&](bool with_text, bool with_finish, const std::string& tool_call) {
+    std::string out = ChunkHead(g);
+    out += StrCat(",\"choices\":[{\"index\":", index);
+    const char* separator = "";
+    if (IsChat(g)) {
+      out += ",\"delta\":{";
+      if (with_text && !delta.reasoning_content.empty()) {
+        out += "\"reasoning_content\":";
+        AppendJsonString(out, delta.reasoning_content);
+        separator = ",";
+      }
+      if (with_text && !delta.content.empty()) {
+        out += StrCat(separator, "\"content\":");
+        AppendJsonString(out, delta.content);
+        separator = ",";
+      }
+      if (!tool_call.empty()) out += StrCat("\"tool_calls\":[", tool_call, "]");
+    } else {
+      out += ",\"text\":";
+      AppendJsonString(out, with_text ? delta.content : "");
+      separator = ",";
+    }
+    if (with_text && g.reply().return_token_ids) {
+      out += StrCat(separator, "\"completion_token_ids\":");
+      AppendIds(out, delta.token_ids);
+    }
+    if (IsChat(g)) out += '}';
+    AppendLogprobs(g, out, delta.logprobs, with_text && !delta.logprobs.empty());
+    out += ",\"finish_reason\":";
+    if (with_finish) {
+      AppendJsonString(out, *delta.finish_reason);
+    } else {
+      out += "null";
+    }
+    out += "}]";
+    if (g.reply().continuous_usage) {
+      out += ",\"usage\":";
+      AppendUsage(out, g.usage());
+    } else if (g.reply().include_usage) {
+      out += ",\"usage\":null";
+    }
+    out += '}';
+    chunks.push_back(std::move(out));
+  };
+  if (!delta.content.empty() || !delta.reasoning_content.empty() || !delta.token_ids.empty() ||
+      !delta.logprobs.empty()) {
+    add(true, false, "");
+  }
+  for (const ToolCallDelta& call : delta.tool_calls) {
+    std::string begin;
+    AppendToolCall(begin, call, /*streamed=*/true);
+    add(false, false, begin);
+    std::string arguments = StrCat("{\"index\":", call.index, ",\"function\":{\"arguments\":");
+    AppendJsonString(arguments, call.call.arguments);
+    add(false, false, arguments + "}}");
+  }
+  if (delta.finish_reason) add(false, true, "");
+  return chunks;
+}
+
+std::string UsageChunkJson(const Generation& g) {
+  std::string out = ChunkHead(g);
+  out += ",\"choices\":[],\"usage\":";
+  AppendUsage(out, g.usage());
+  out += '}';
+  return out;
+}
+
+std::string ReplyJson(const Generation& g) {
+  std::string out = Head(g, "chat.completion");
+  out += ",\"choices\":[";
+  for (int i = 0; i < g.num_choices(); ++i) {
+    const ChoiceReply& choice = g.choice(i);
+    if (i > 0) out += ',';
+    out += StrCat("{\"index\":", i);
+    if (IsChat(g)) {
+      out += ",\"message\":{\"role\":\"assistant\",\"content\":";
+      if (choice.content.empty() && !choice.tool_calls.empty()) {
+        out += "null";
+      } else {
+        AppendJsonString(out, choice.content);
+      }
+      out += ",\"reasoning_content\":";
+      if (choice.has_reasoning) {
+        AppendJsonString(out, choice.reasoning_content);
+      } else {
+        out += "null";
+      }
+      out += ",\"tool_calls\":";
+      if (choice.tool_calls.empty()) out += "null";
+      for (size_t k = 0; k < choice.tool_calls.size(); ++k) {
+        out += k == 0 ? '[' : ',';
+        AppendToolCall(out, choice.tool_calls[k], /*streamed=*/false);
+        if (k + 1 == choice.tool_calls.size()) out += ']';
+      }
+    } else {
+      out += ",\"text\":";
+      AppendJsonString(out, choice.echo + choice.content);
+    }
+    if (g.reply().return_token_ids) {
+      out += ",\"prompt_token_ids\":";
+      AppendIds(out, choice.prompt_token_ids);
+      out += ",\"completion_token_ids\":";
+      AppendIds(out, choice.token_ids);
+    }
+    if (IsChat(g)) out += '}';
+    AppendLogprobs(g, out, choice.logprobs, true);
+    out += ",\"finish_reason\":";
+    AppendJsonString(out, choice.finish_reason);
+    out += '}';
+  }
+  out += "],\"usage\":";
+  AppendUsage(out, g.usage());
+  out += '}';
+  return out;
+}
+
+}  // namespace fd
