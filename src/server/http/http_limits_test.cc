@@ -110,6 +110,25 @@ TEST_F(HttpTest, LengthAndTypeOfBodies) {
   }
 }
 
+TEST_F(HttpTest, ARefusalKeepsTheConnectionWhenTheBodyIsHere) {
+  engine_.SetSilent(true);
+  Start({.max_concurrency = 1});
+  Client first(server_->port());
+  first.Send(Post("/v1/completions", kEndless));
+  ASSERT_TRUE(engine_.WaitRunning(1));
+  Client second(server_->port());
+  for (int i = 0; i < 3; ++i) {
+    second.Send(Post("/v1/completions", kAsk));
+    const auto r = second.Read();
+    EXPECT_EQ(r.status, 429);
+    EXPECT_NE(r.head.find("Retry-After: "), std::string::npos);
+    EXPECT_NE(r.head.find("keep-alive"), std::string::npos);
+  }
+  // A body that is still to come is not waited for.
+  second.Send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{");
+  EXPECT_NE(second.Read().head.find("Connection: close"), std::string::npos);
+}
+
 TEST_F(HttpTest, AbsoluteTargetsNameTheHost) {
   Start();
   EXPECT_EQ(Ask("GET http://localhost/health HTTP/1.1\r\nHost: ignored.example\r\n\r\n").status, 200);

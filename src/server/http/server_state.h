@@ -25,6 +25,13 @@ struct Loop {
   std::set<Session*> sessions;
   // All connections read into it, one after the other, so that none has a buffer of its own while it waits.
   std::vector<char> scratch = std::vector<char>(kReadBytes);
+
+  // Streams with events to send, from any thread: one message to the loop for all that a step of the engine
+  // says.
+  void WakeSoon(std::weak_ptr<Session> session);
+  std::mutex ready_mutex;
+  std::vector<std::weak_ptr<Session>> ready;
+
   boost::asio::io_context context{1};
 };
 

@@ -108,42 +108,39 @@ Session::~Session() {
 
 awaitable<void> Session::Run() {
   const auto self = shared_from_this();
-  bool keep_alive = true;
   if (place_ == Place::kRefused) {
     co_await RefusePlace();
-    keep_alive = false;
-  }
-  while (keep_alive) {
-    HttpRequest request;
-    const Read read = co_await ReadRequest(request);
-    if (read == Read::kClosed) break;
-    if (read == Read::kAnswered) {
-      co_await Linger();
-      break;
+  } else {
+    while (co_await WaitForRequest() && co_await AnswerRequest()) {
+      // A client that sends requests without a pause must not keep the others of this loop waiting.
+      co_await asio::post(loop_.context, asio::use_awaitable);
     }
-    const Route* route = nullptr;
-    std::optional<HttpResponse> refusal = CheckHead(request, route);
-    {
-      std::lock_guard lock(state_.mutex);
-      ++state_.in_flight;
-    }
-    // The count goes down whatever way the handling ends, destroyed coroutines included.
-    struct InFlight {
-      ServerState& state;
-      ~InFlight() {
-        std::lock_guard lock(state.mutex);
-        if (--state.in_flight == 0) state.idle.notify_all();
-      }
-    } in_flight{state_};
-    if (refusal) {
-      keep_alive = co_await Reply(request, route != nullptr ? route->path : "other", *refusal);
-    } else {
-      keep_alive = co_await HandleOrFail(request, *route);
-    }
-    // A client that sends requests without a pause must not keep the others of this loop waiting.
-    co_await asio::post(loop_.context, asio::use_awaitable);
   }
   Close();
+}
+
+// False: the connection is over.
+awaitable<bool> Session::AnswerRequest() {
+  HttpRequest request;
+  const Read read = co_await ReadRequest(request);
+  if (read == Read::kAnswered) co_await Linger();
+  if (read != Read::kRequest) co_return read == Read::kNext;
+  const Route* route = nullptr;
+  std::optional<HttpResponse> refusal = CheckHead(request, route);
+  {
+    std::lock_guard lock(state_.mutex);
+    ++state_.in_flight;
+  }
+  // The count goes down whatever way the handling ends, destroyed coroutines included.
+  struct InFlight {
+    ServerState& state;
+    ~InFlight() {
+      std::lock_guard lock(state.mutex);
+      if (--state.in_flight == 0) state.idle.notify_all();
+    }
+  } in_flight{state_};
+  if (refusal) co_return co_await Reply(request, route != nullptr ? route->path : "other", *refusal);
+  co_return co_await HandleOrFail(request, *route);
 }
 
 awaitable<void> Session::RefusePlace() {
@@ -179,19 +176,24 @@ awaitable<bool> Session::ReadSome() {
   co_return false;
 }
 
-// Reads one request. What must be refused is refused before its body is read.
-awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
-  const HttpOptions& options = state_.options;
+// The whole of an idle connection: a small frame, and no buffer.
+awaitable<bool> Session::WaitForRequest() {
   idle_ = true;
   // A new connection still gets its answer while the server drains: 503, which a closed port would not say.
-  if (state_.stopping || (state_.draining && served_)) co_return Read::kClosed;
+  if (state_.stopping || (state_.draining && served_)) co_return false;
   served_ = true;
   if (in_.empty()) {
     in_ = std::string();
-    Arm(options.keep_alive_timeout);
-    if (!co_await ReadSome()) co_return Read::kClosed;
+    Arm(state_.options.keep_alive_timeout);
+    if (!co_await ReadSome()) co_return false;
   }
   idle_ = false;
+  co_return true;
+}
+
+// Reads one request. What must be refused is refused before its body is read.
+awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
+  const HttpOptions& options = state_.options;
   written_bytes_ = 0;
   reply_id_.clear();
   request.id = FreshRequestId();
@@ -226,8 +228,15 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
   }
   if (!refusal) request.reply_headers = state_.gate.OriginHeaders(request);
   request.reply_headers.push_back({"x-request-id", request.id});
-  // A refused body is not read: the reply goes out at once and the connection closes.
-  if (!refusal && request.has_body) refusal = CheckHead(request, route);
+  // A refused body is not read: the reply goes out at once, and the connection closes unless the body is
+  // here.
+  bool skips_body = false;
+  if (!refusal && request.has_body) {
+    refusal = CheckHead(request, route);
+    const auto size = static_cast<size_t>(framing.content_length);
+    skips_body = refusal && !framing.chunked && framing.fault.empty() && size <= in_.size();
+    if (skips_body) in_.erase(0, size);
+  }
   if (!refusal && request.has_body) {
     if (!request.expect.empty() && !co_await Write(kContinue)) co_return Read::kClosed;
     BodyEnd end = co_await ReadBody(request, framing);
@@ -236,9 +245,9 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
   }
   Disarm();
   if (!refusal) co_return Read::kRequest;
-  request.keep_alive = false;
-  co_await Reply(request, route != nullptr ? route->path : "other", *refusal);
-  co_return Read::kAnswered;
+  request.keep_alive = request.keep_alive && skips_body;
+  const bool goes_on = co_await Reply(request, route != nullptr ? route->path : "other", *refusal);
+  co_return goes_on ? Read::kNext : Read::kAnswered;
 }
 
 awaitable<Session::BodyEnd> Session::ReadBody(HttpRequest& request, const RequestFraming& framing) {
@@ -479,6 +488,26 @@ awaitable<bool> Session::Health(const HttpRequest& request, const Route& route) 
                            state_.options.heartbeat_timeout.count(), " ms (--heartbeat-timeout)")));
   }
   co_return co_await Reply(request, route.path, response);
+}
+
+void Loop::WakeSoon(std::weak_ptr<Session> session) {
+  bool first = false;
+  {
+    std::lock_guard lock(ready_mutex);
+    first = ready.empty();
+    ready.push_back(std::move(session));
+  }
+  if (!first) return;
+  asio::post(context, [this] {
+    std::vector<std::weak_ptr<Session>> woken;
+    {
+      std::lock_guard lock(ready_mutex);
+      woken.swap(ready);
+    }
+    for (const auto& weak : woken) {
+      if (const auto session = weak.lock()) session->Wake();
+    }
+  });
 }
 
 void StartSession(ServerState& state, Loop& loop, asio::ip::tcp::socket socket, Listener listener,

@@ -53,6 +53,11 @@ class Session : public std::enable_shared_from_this<Session> {
     socket_.shutdown(boost::asio::ip::tcp::socket::shutdown_both, ignored);
     socket_.close(ignored);
   }
+  void Wake() {
+    wake_timer_.cancel();
+    // The stream may be stuck in a write to a client that does not read.
+    if (inbox_ && inbox_->overflowed()) CancelSocket();
+  }
   // After it neither the engine nor the loader of media posts to the loop any more.
   void CloseInbox() {
     if (inbox_) std::exchange(inbox_, nullptr)->Close();
@@ -60,10 +65,13 @@ class Session : public std::enable_shared_from_this<Session> {
   }
 
  private:
-  enum class Read { kRequest, kClosed, kAnswered };
+  // kAnswered: refused, and the connection ends; kNext: refused, and it carries another request.
+  enum class Read { kRequest, kClosed, kAnswered, kNext };
 
+  boost::asio::awaitable<bool> WaitForRequest();
+  boost::asio::awaitable<bool> AnswerRequest();
   boost::asio::awaitable<Read> ReadRequest(HttpRequest& request);
-  // Null: the body is whole. Otherwise the request is over: the reply, or nothing when the client has left.
+  // Not whole: the request is over, with a refusal or, when the client has left, without one.
   struct BodyEnd {
     bool whole = false;
     std::optional<HttpResponse> refusal;
@@ -122,12 +130,6 @@ class Session : public std::enable_shared_from_this<Session> {
     boost::system::error_code ignored;
     socket_.cancel(ignored);
   }
-  void Wake() {
-    wake_timer_.cancel();
-    // The stream may be stuck in a write to a client that does not read.
-    if (inbox_ && inbox_->overflowed()) CancelSocket();
-  }
-
   void WatchPeer();
   void PollPeer();
   void StopWatching() {
