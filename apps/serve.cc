@@ -234,6 +234,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
                 "Bytes of a body; beyond it 413");
   flags.Integer("max-header-bytes", &http.max_header_bytes, {256, 1 << 30, 32768},
                 "Bytes of request line and headers; beyond it 431");
+  flags.Integer("max-bodies-bytes", &http.max_bodies_bytes, {1, kMaxBytes, 1073741824},
+                "Bytes of all bodies that are being read; beyond it 503");
   flags.Integer("max-request-line-bytes", &http.max_request_line_bytes, {64, 1 << 30, 8192},
                 "Bytes of the request line; beyond it 414");
   flags.Integer("max-headers", &http.max_headers, {1, 1 << 20, 100}, "Headers of a request; beyond it 431");

@@ -129,6 +129,25 @@ TEST_F(HttpTest, ARefusalKeepsTheConnectionWhenTheBodyIsHere) {
   EXPECT_NE(second.Read().head.find("Connection: close"), std::string::npos);
 }
 
+TEST_F(HttpTest, BodiesOfAllRequestsAreBounded) {
+  Start({.max_bodies_bytes = 100'000});
+  const std::string head =
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n";
+  {
+    Client first(server_->port());
+    first.Send(head + std::string(60'000, ' '));
+    std::this_thread::sleep_for(milliseconds(200));
+    const auto r = Ask(head + std::string(60'000, ' '));
+    EXPECT_EQ(r.status, 503);
+    EXPECT_NE(r.body.find("100000 bytes (--max-bodies-bytes)"), std::string::npos) << r.body;
+    EXPECT_EQ(Ask(Post("/v1/completions", kAsk)).status, 200);
+  }
+  // What a client that left, and what answered requests had sent, is counted no more.
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(Ask(Post("/v1/completions", std::string(60'000, ' ') + kAsk)).status, 200);
+  }
+}
+
 TEST_F(HttpTest, AbsoluteTargetsNameTheHost) {
   Start();
   EXPECT_EQ(Ask("GET http://localhost/health HTTP/1.1\r\nHost: ignored.example\r\n\r\n").status, 200);

@@ -24,6 +24,7 @@ struct HttpOptions {
   int worker_threads = 2;  // --http-workers: JSON, templates, tokens
 
   int64_t max_body_bytes = 32 << 20;         // --max-body-bytes: 413
+  int64_t max_bodies_bytes = 1 << 30;        // --max-bodies-bytes: of all requests being read: 503
   int64_t max_request_line_bytes = 8 << 10;  // --max-request-line-bytes: 414
   int64_t max_header_bytes = 32 << 10;       // --max-header-bytes: request line and headers: 431
   int64_t max_headers = 100;                 // --max-headers: 431

@@ -44,7 +44,8 @@ struct ServerState {
   std::atomic<bool> draining{false};
   std::atomic<bool> stopping{false};
   std::atomic<int64_t> connections{0};
-  std::atomic<int64_t> refusing{0};  // connections beyond the limit, which are told so
+  std::atomic<int64_t> body_bytes{0};  // of requests that are being read and parsed
+  std::atomic<int64_t> refusing{0};    // connections beyond the limit, which are told so
 
   // Requests that are being answered; WaitIdle waits for none.
   std::mutex mutex;

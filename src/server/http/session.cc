@@ -102,6 +102,7 @@ Session::Session(ServerState& state, Loop& loop, asio::ip::tcp::socket socket, L
 
 Session::~Session() {
   CloseInbox();
+  CountBody(0);
   loop_.sessions.erase(this);
   --(place_ == Place::kTaken ? state_.connections : state_.refusing);
 }
@@ -122,6 +123,10 @@ awaitable<void> Session::Run() {
 // False: the connection is over.
 awaitable<bool> Session::AnswerRequest() {
   HttpRequest request;
+  struct Body {
+    Session& session;
+    ~Body() { session.CountBody(0); }
+  } body{*this};
   const Read read = co_await ReadRequest(request);
   if (read == Read::kAnswered) co_await Linger();
   if (read != Read::kRequest) co_return read == Read::kNext;
@@ -254,6 +259,7 @@ awaitable<Session::BodyEnd> Session::ReadBody(HttpRequest& request, const Reques
   const HttpOptions& options = state_.options;
   ChunkDecoder decoder(options.max_body_bytes, options.max_chunk_overhead_bytes);
   const auto wanted = static_cast<size_t>(framing.content_length);  // within --max-body-bytes
+  BodyEnd end;
   Arm(options.body_timeout);
   while (true) {
     if (!in_.empty()) {
@@ -267,18 +273,28 @@ awaitable<Session::BodyEnd> Session::ReadBody(HttpRequest& request, const Reques
         if (request.body.size() == wanted) result = ChunkDecoder::Result::kDone;
       }
       in_.erase(0, taken);
-      if (result == ChunkDecoder::Result::kDone) co_return BodyEnd{.whole = true, .refusal = {}};
+      CountBody(request.body.size());
+      if (state_.body_bytes > options.max_bodies_bytes) {
+        end.refusal = ErrorResponse(
+            Unavailable(StrCat("the bodies of all requests that are being read have more than ",
+                               options.max_bodies_bytes, " bytes (--max-bodies-bytes); try again later")));
+        co_return end;
+      }
       if (result == ChunkDecoder::Result::kFault) {
         const RequestFault& fault = decoder.fault();
-        co_return BodyEnd{.refusal = ErrorResponse(fault.status, fault.code, fault.message)};
+        end.refusal = ErrorResponse(fault.status, fault.code, fault.message);
+        co_return end;
       }
+      end.whole = result == ChunkDecoder::Result::kDone;
+      if (end.whole) co_return end;
     }
     if (co_await ReadSome()) continue;
-    if (!timed_out_) co_return BodyEnd{};
-    co_return BodyEnd{
-        .refusal = ErrorResponse(Status(StatusCode::kDeadlineExceeded,
-                                        StrCat("the request's body did not arrive within ",
-                                               options.body_timeout.count(), " ms (--body-timeout)")))};
+    if (timed_out_) {
+      end.refusal = ErrorResponse(Status(StatusCode::kDeadlineExceeded,
+                                         StrCat("the request's body did not arrive within ",
+                                                options.body_timeout.count(), " ms (--body-timeout)")));
+    }
+    co_return end;
   }
 }
 

@@ -79,6 +79,11 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::awaitable<BodyEnd> ReadBody(HttpRequest& request, const RequestFraming& framing);
   // Appends what has arrived to in_, waiting for it. False: the client left, the deadline passed, or Stop.
   boost::asio::awaitable<bool> ReadSome();
+  // How many bytes of the present request's body this connection holds, for the limit of all of them.
+  void CountBody(size_t bytes) {
+    state_.body_bytes += static_cast<int64_t>(bytes) - body_bytes_;
+    body_bytes_ = static_cast<int64_t>(bytes);
+  }
   boost::asio::awaitable<void> Linger();
   boost::asio::awaitable<void> RefusePlace();
   boost::asio::awaitable<bool> Handle(HttpRequest& request, const Route& route);
@@ -152,8 +157,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Clock::time_point due_ = Clock::time_point::max();  // of the deadline; max: there is none
   bool timer_runs_ = false;
   const Place place_;
-  std::string in_;         // what has arrived and is not read yet; no memory while the connection is idle
-  size_t read_bytes_ = 0;  // since others had their turn on this loop
+  std::string in_;          // what has arrived and is not read yet; no memory while the connection is idle
+  int64_t body_bytes_ = 0;  // CountBody
+  size_t read_bytes_ = 0;   // since others had their turn on this loop
   std::shared_ptr<StreamInbox> inbox_;
   std::unique_ptr<ReplyWriter> writer_;    // of the present request to the model
   std::shared_ptr<MediaLoad> media_load_;  // while a request's media are on their way

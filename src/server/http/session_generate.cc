@@ -116,6 +116,7 @@ awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(Http
   };
   StatusOr<Draft> draft = co_await OnWorker<Draft>(parse);
   request.body = std::string();
+  CountBody(0);
   if (!draft.ok()) co_return draft.status();
   LoadedMedia media;
   if ((*draft)->has_media()) {
