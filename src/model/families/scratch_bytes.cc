@@ -21,7 +21,7 @@ int64_t ForwardScratchBytes(const ops::Context& ctx, const ModelConfig& config, 
                                                   config.head_dim, tokens, sequences, max_context_tokens);
   for (bool sparse : config.layer_is_sparse) {
     block = std::max(block, sparse ? MoeScratchBytes(ctx, config, act, tokens)
-                                   : MlpScratchBytes(act, tokens, config.intermediate_size));
+                                   : MlpScratchBytes(ctx, act, tokens, config.intermediate_size));
     if (!sparse) widest = std::max(widest, config.intermediate_size);
   }
   if (config.moe) widest = std::max(widest, config.moe->num_shared_experts * config.moe->intermediate_size);

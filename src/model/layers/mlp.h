@@ -18,6 +18,6 @@ MlpWeights LoadMlp(WeightLoader& loader, const std::string& prefix, int64_t hidd
 
 // out, in [rows, hidden] act; out may be in.
 void Mlp(const ops::Context& ctx, const TensorView& out, const TensorView& in, const MlpWeights& weights);
-int64_t MlpScratchBytes(DType act, int64_t rows, int64_t width);
+int64_t MlpScratchBytes(const ops::Context& ctx, DType act, int64_t rows, int64_t width);
 
 }  // namespace fd

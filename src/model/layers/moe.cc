@@ -113,7 +113,7 @@ void Moe(const ops::Context& ctx, const TensorView& out, const TensorView& in, c
   Scratch scratch(ctx);
   TensorView shared = scratch.Take(in.dtype, in.shape);
   if (beside) {
-    const int64_t bytes = MlpScratchBytes(in.dtype, in.dim(0), weights.shared->down.k);
+    const int64_t bytes = MlpScratchBytes(ctx, in.dtype, in.dim(0), weights.shared->down.k);
     Workspace own(scratch.Take(DType::kUInt8, {bytes}));
     ctx.side->Fork(ctx);
     ops::Context line = ctx.side->context(ctx);
@@ -143,7 +143,7 @@ int64_t MoeScratchBytes(const ops::Context& ctx, const ModelConfig& config, DTyp
   int64_t shared = 0;
   if (moe.num_shared_experts > 0) {
     shared = ScratchBytes(act, rows * config.hidden_size) +
-             MlpScratchBytes(act, rows, moe.num_shared_experts * moe.intermediate_size);
+             MlpScratchBytes(ctx, act, rows, moe.num_shared_experts * moe.intermediate_size);
   }
   // On CUDA they may run beside each other.
   return ctx.device.type == DeviceType::kCuda ? routed + shared : std::max(routed, shared);
