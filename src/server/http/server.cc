@@ -118,7 +118,7 @@ void TellAndClose(int listening_fd, const std::string& reply) {
   if (fd < 0) return;
   // What lies unread at the close would make the kernel throw the reply away.
   char sink[4096];
-  while (::recv(fd, sink, sizeof(sink), MSG_DONTWAIT) == static_cast<ssize_t>(sizeof(sink))) {
+  for (int i = 0; i < 16 && ::recv(fd, sink, sizeof(sink), MSG_DONTWAIT) == sizeof(sink); ++i) {
   }
   const ssize_t sent = ::send(fd, reply.data(), reply.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent > 0) ::shutdown(fd, SHUT_WR);

@@ -109,13 +109,14 @@ Session::~Session() {
 
 awaitable<void> Session::Run() {
   const auto self = shared_from_this();
-  if (place_ == Place::kRefused) {
-    co_await RefusePlace();
-  } else {
-    while (co_await WaitForRequest() && co_await AnswerRequest()) {
-      // A client that sends requests without a pause must not keep the others of this loop waiting.
-      co_await asio::post(loop_.context, asio::use_awaitable);
-    }
+  bool goes_on = place_ == Place::kTaken;
+  if (!goes_on) co_await RefusePlace();
+  // GCC 12 miscompiles a co_await on the right of &&.
+  while (goes_on) {
+    goes_on = co_await WaitForRequest();
+    if (goes_on) goes_on = co_await AnswerRequest();
+    // A client that sends requests without a pause must not keep the others of this loop waiting.
+    if (goes_on) co_await asio::post(loop_.context, asio::use_awaitable);
   }
   Close();
 }
@@ -144,8 +145,13 @@ awaitable<bool> Session::AnswerRequest() {
       if (--state.in_flight == 0) state.idle.notify_all();
     }
   } in_flight{state_};
-  if (refusal) co_return co_await Reply(request, route != nullptr ? route->path : "other", *refusal);
-  co_return co_await HandleOrFail(request, *route);
+  bool goes_on = false;
+  if (refusal) {
+    goes_on = co_await Reply(request, route != nullptr ? route->path : "other", *refusal);
+  } else {
+    goes_on = co_await HandleOrFail(request, *route);
+  }
+  co_return goes_on;
 }
 
 awaitable<void> Session::RefusePlace() {
@@ -190,7 +196,8 @@ awaitable<bool> Session::WaitForRequest() {
   if (in_.empty()) {
     in_ = std::string();
     Arm(state_.options.keep_alive_timeout);
-    if (!co_await ReadSome()) co_return false;
+    const bool arrived = co_await ReadSome();
+    if (!arrived) co_return false;
   }
   idle_ = false;
   co_return true;
@@ -209,7 +216,8 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
   HeadParser::Result result = parser.Parse(in_);
   std::optional<HttpResponse> refusal;
   while (result == HeadParser::Result::kMore && !refusal) {
-    if (co_await ReadSome()) {
+    const bool arrived = co_await ReadSome();
+    if (arrived) {
       result = parser.Parse(in_);
     } else if (timed_out_) {
       refusal = ErrorResponse(Status(StatusCode::kDeadlineExceeded,
@@ -243,7 +251,10 @@ awaitable<Session::Read> Session::ReadRequest(HttpRequest& request) {
     if (skips_body) in_.erase(0, size);
   }
   if (!refusal && request.has_body) {
-    if (!request.expect.empty() && !co_await Write(kContinue)) co_return Read::kClosed;
+    if (!request.expect.empty()) {
+      const bool written = co_await Write(kContinue);
+      if (!written) co_return Read::kClosed;
+    }
     BodyEnd end = co_await ReadBody(request, framing);
     if (!end.whole && !end.refusal) co_return Read::kClosed;
     refusal = std::move(end.refusal);
@@ -288,7 +299,8 @@ awaitable<Session::BodyEnd> Session::ReadBody(HttpRequest& request, const Reques
       end.whole = result == ChunkDecoder::Result::kDone;
       if (end.whole) co_return end;
     }
-    if (co_await ReadSome()) continue;
+    const bool arrived = co_await ReadSome();
+    if (arrived) continue;
     if (timed_out_) {
       end.refusal = ErrorResponse(Status(StatusCode::kDeadlineExceeded,
                                          StrCat("the request's body did not arrive within ",
@@ -387,7 +399,11 @@ awaitable<void> Session::Linger() {
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   Arm(kLinger);
   in_ = std::string();
-  while (co_await ReadSome()) in_.clear();
+  bool more = true;
+  while (more) {
+    in_.clear();
+    more = co_await ReadSome();
+  }
   Disarm();
 }
 
