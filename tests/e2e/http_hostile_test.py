@@ -210,7 +210,7 @@ def test_h5_a_body_of_another_type(target):
         assert statuses(answer) == [415] and b"Content-Type: application/json" in answer
     for kind in (b"", b"Content-Type: Application/JSON; charset=utf-8\r\n"):
         assert statuses(exchange(target, head + kind + b"\r\n" + BODY, half_close=False)) == [200]
-    answer = exchange(target, CHAT + b"\r\n", half_close=False)
+    answer = exchange(target, CHAT + b"Connection: close\r\n\r\n", half_close=False)
     assert statuses(answer) == [411] and b"Content-Length" in answer
 
 

@@ -361,6 +361,8 @@ TEST_F(HttpTest, ApiKeysAndHosts) {
   server_.reset();
   Start();
   EXPECT_EQ(Ask("GET /v1/models HTTP/1.1\r\nHost: evil.example:80\r\n\r\n").status, 403);
+  EXPECT_EQ(Ask("GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1.evil.example\r\n\r\n").status, 403);
+  EXPECT_EQ(Ask(Get("/v1/models", "Origin: http://127.evil.example\r\n")).status, 403);
   EXPECT_EQ(Ask("GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1:80\r\n\r\n").status, 200);
   EXPECT_EQ(Ask(Get("/v1/models", "Origin: http://evil.example\r\n")).status, 403);
   EXPECT_EQ(Ask(Get("/v1/models", "Origin: http://localhost:3000\r\n")).status, 200);
