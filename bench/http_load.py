@@ -2,6 +2,7 @@
 
     python3 bench/http_load.py --binary build/release/fastdeploy idle --connections 10000
     python3 bench/http_load.py --binary build/release/fastdeploy refuse
+    python3 bench/http_load.py --binary build/release/fastdeploy full
     python3 bench/http_load.py --binary build/release/fastdeploy many --requests 1000 --concurrency 200
     python3 bench/http_load.py --binary build/release/fastdeploy slow --connections 5000
 
@@ -111,6 +112,7 @@ def percentile(values, share):
 
 
 def refuse(args, server):
+    """refuse: by --max-concurrency, from the header alone; full: by the engine's queue, after the request was read."""
     streams = []
     for _ in range(4):
         streams.append(server.connect())
@@ -199,7 +201,8 @@ def slow(args, server):
             "others_max_ms": round(max(times) * 1e3, 1)}
 
 
-KINDS = {"idle": (idle, ()), "refuse": (refuse, ("--max-concurrency", "4")), "many": (many, ()), "slow": (slow, ("--header-timeout", "10"))}
+KINDS = {"idle": (idle, ()), "refuse": (refuse, ("--max-concurrency", "4")),
+         "full": (refuse, ("--max-num-seqs", "4", "--max-waiting-requests", "0")), "many": (many, ()), "slow": (slow, ("--header-timeout", "10"))}
 
 
 def main():
