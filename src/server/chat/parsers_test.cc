@@ -215,6 +215,23 @@ TEST(ToolParserTest, WhatIsNoCallStaysText) {
   }
 }
 
+TEST(ToolParserTest, WhereCallsStand) {
+  ToolParser parser(ToolFormat::kHermes);
+  const ToolParser::Piece piece = parser.Push(StrCat("one", kCall, "two", kCall, kCall, "three"));
+  EXPECT_EQ(piece.content, "onetwothree");
+  ASSERT_EQ(piece.calls.size(), 3u);
+  EXPECT_EQ(piece.calls[0].content_offset, 3u);
+  EXPECT_EQ(piece.calls[1].content_offset, 6u);
+  EXPECT_EQ(piece.calls[2].content_offset, 6u);
+  EXPECT_FALSE(parser.may_be_call());
+  parser.Push("<tool");
+  EXPECT_TRUE(parser.may_be_call());
+  parser.Push("s");
+  EXPECT_FALSE(parser.may_be_call());
+  parser.Push("<tool_call>{");
+  EXPECT_TRUE(parser.may_be_call());
+}
+
 TEST(ToolParserTest, UnclosedCalls) {
   const std::string open = "<tool_call>{\"name\": \"f\"}";
   EXPECT_EQ(Tools(ToolFormat::kErnieX1, {open}), open);
@@ -287,8 +304,10 @@ TEST(ParsersTest, SameForEveryCutOfRandomText) {
       ToolParser second(tool);
       std::string thought, content, calls;
       const auto add = [&](ToolParser::Piece piece) {
+        for (const ToolCall& c : piece.calls) {
+          calls += StrCat("|", c.name, c.arguments, "@", content.size() + c.content_offset);
+        }
         content += piece.content;
-        for (const ToolCall& c : piece.calls) calls += StrCat("|", c.name, c.arguments);
       };
       const auto feed = [&](ReasoningParser::Piece piece) {
         thought += piece.reasoning;

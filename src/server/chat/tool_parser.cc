@@ -209,6 +209,7 @@ void ToolParser::Close(bool with_marker, Piece& piece) {
     call = ReadCall(StrCat(Trim(body_), "}"));
   }
   if (call) {
+    call->content_offset = piece.content.size();
     piece.calls.push_back(std::move(*call));
     held_.clear();
     quiet_ = found_call_ = true;

@@ -27,8 +27,9 @@ StatusOr<ToolFormat> ToolFormatNamed(const std::string& name);
 std::vector<std::string_view> ToolMarkers(ToolFormat format);
 
 struct ToolCall {
-  std::string name;       // not empty
-  std::string arguments;  // a JSON object, as the model wrote it
+  std::string name;           // not empty
+  std::string arguments;      // a JSON object, as the model wrote it
+  size_t content_offset = 0;  // bytes of its piece's content that stand before it
 };
 
 class ToolParser {
@@ -43,6 +44,8 @@ class ToolParser {
   // The rest, once no more text comes.
   Piece Finish();
   bool found_call() const { return found_call_; }
+  // The last text belongs to a call, or may turn out to.
+  bool may_be_call() const { return in_body_ || !pending_.empty(); }
 
  private:
   Piece Run(bool at_end);

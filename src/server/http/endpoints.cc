@@ -107,6 +107,10 @@ HttpResponse AnswerEndpoint(ServerState& state, RouteKind kind, const HttpReques
     case RouteKind::kModels:
     case RouteKind::kModel:
       return Models(service, kind, request.path);
+    case RouteKind::kStoredResponse:
+      return ErrorResponse(NotFound(
+          "responses are not stored on this server, so there is none to read, delete or cancel; the reply "
+          "of POST /v1/responses is all there is (a request at work ends when its connection closes)"));
     case RouteKind::kLoad:
       return Load(state);
     case RouteKind::kVersion:

@@ -18,6 +18,8 @@ std::optional<RequestKind> BodyOf(RouteKind kind) {
       return RequestKind::kChat;
     case RouteKind::kCompletions:
       return RequestKind::kCompletions;
+    case RouteKind::kResponses:
+      return RequestKind::kResponses;
     case RouteKind::kTokenize:
       return RequestKind::kTokenize;
     case RouteKind::kDetokenize:
@@ -41,6 +43,8 @@ const char* SchemaName(RequestKind kind) {
       return "DetokenizeRequest";
     case RequestKind::kAbort:
       return "AbortRequest";
+    case RequestKind::kResponses:
+      return "ResponsesRequest";
   }
   return "";
 }
@@ -95,7 +99,7 @@ Json Success(RouteKind kind, const std::string& method) {
     return response;
   }
   Json content = Content("application/json", JsonObject{{"type", "object"}});
-  if (kind == RouteKind::kChat || kind == RouteKind::kCompletions) {
+  if (kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kResponses) {
     content.as_object().Set("text/event-stream", JsonObject{{"schema", JsonObject{{"type", "string"}}}});
   }
   response.Set("content", std::move(content));
@@ -106,11 +110,13 @@ Json Operation(const Route& route, const std::string& method) {
   JsonObject operation;
   operation.Set("operationId", StrCat(method, route.path));
   operation.Set("summary", route.summary);
-  if (route.kind == RouteKind::kModel) {
-    operation.Set("parameters", JsonArray{JsonObject{{"name", "model"},
-                                                     {"in", "path"},
-                                                     {"required", true},
-                                                     {"schema", JsonObject{{"type", "string"}}}}});
+  if (const std::string_view path = route.path; path.find('{') != std::string_view::npos) {
+    const size_t begin = path.find('{') + 1;
+    const std::string_view name = path.substr(begin, path.find('}') - begin);
+    operation.Set(
+        "parameters",
+        JsonArray{JsonObject{
+            {"name", name}, {"in", "path"}, {"required", true}, {"schema", JsonObject{{"type", "string"}}}}});
   }
   const std::optional<RequestKind> body = BodyOf(route.kind);
   if (body && method == "post") {
@@ -119,7 +125,11 @@ Json Operation(const Route& route, const std::string& method) {
                              {"content", Content("application/json", Ref("schemas", SchemaName(*body)))}});
   }
   JsonObject responses;
-  responses.Set(method == "options" ? "204" : "200", Success(route.kind, method));
+  if (method == "options") {
+    responses.Set("204", Success(route.kind, method));
+  } else if (route.kind != RouteKind::kStoredResponse) {
+    responses.Set("200", Success(route.kind, method));
+  }
   responses.Set("default", Ref("responses", "Error"));
   operation.Set("responses", std::move(responses));
   const JsonArray key{JsonObject{{"bearer", JsonArray{}}}, JsonObject{{"header", JsonArray{}}}};
@@ -141,7 +151,7 @@ std::string OpenApiJson(const std::string& version) {
   }
   JsonObject schemas;
   for (RequestKind kind : {RequestKind::kChat, RequestKind::kCompletions, RequestKind::kTokenize,
-                           RequestKind::kDetokenize, RequestKind::kAbort}) {
+                           RequestKind::kDetokenize, RequestKind::kAbort, RequestKind::kResponses}) {
     schemas.Set(SchemaName(kind), RequestSchema(kind));
   }
   const JsonObject text{{"type", "string"}};

@@ -42,7 +42,8 @@ TEST(OpenApi, FieldsOfRequests) {
                                    std::pair{RequestKind::kCompletions, "CompletionRequest"},
                                    std::pair{RequestKind::kTokenize, "TokenizeRequest"},
                                    std::pair{RequestKind::kDetokenize, "DetokenizeRequest"},
-                                   std::pair{RequestKind::kAbort, "AbortRequest"}}) {
+                                   std::pair{RequestKind::kAbort, "AbortRequest"},
+                                   std::pair{RequestKind::kResponses, "ResponsesRequest"}}) {
     const JsonObject& properties = schemas->Find(name)->Find("properties")->as_object();
     const std::vector<RequestField> fields = FieldsOf(kind);
     EXPECT_EQ(properties.size(), fields.size()) << name;
@@ -71,6 +72,21 @@ void CheckRefs(const Json& api, const Json& value) {
 TEST(OpenApi, References) {
   const Json api = Parsed();
   CheckRefs(api, api);
+}
+
+TEST(Routes, NamesInPaths) {
+  const auto path_of = [](const char* path) -> std::string {
+    const Route* route = FindRoute(Listener::kMain, true, path);
+    return route != nullptr ? route->path : "";
+  };
+  EXPECT_EQ(path_of("/v1/models/a/b"), "/v1/models/{model}");
+  EXPECT_EQ(path_of("/v1/models/"), "");
+  EXPECT_EQ(path_of("/v1/responses"), "/v1/responses");
+  EXPECT_EQ(path_of("/v1/responses/"), "");
+  EXPECT_EQ(path_of("/v1/responses/resp_1"), "/v1/responses/{id}");
+  EXPECT_EQ(path_of("/v1/responses/resp_1/cancel"), "/v1/responses/{id}/cancel");
+  EXPECT_EQ(path_of("/v1/responses/resp_1/input_items"), "/v1/responses/{id}/input_items");
+  EXPECT_EQ(path_of("/v1/responses/cancel"), "/v1/responses/{id}");
 }
 
 TEST(Routes, NearestPath) {

@@ -19,6 +19,13 @@ constexpr Route kRoutes[] = {
     {RouteKind::kModel, "/v1/models/{model}", kGet, Access::kKey, "Describes one name of the model"},
     {RouteKind::kRender, "/v1/chat/completions/render", kPost, Access::kKey,
      "Shows what a chat request would send to the model"},
+    {RouteKind::kResponses, "/v1/responses", kPost, Access::kKey,
+     "Answers a conversation (OpenAI's Responses, stateless)"},
+    {RouteKind::kStoredResponse, "/v1/responses/{id}/cancel", kPost, Access::kKey, "404: nothing is stored"},
+    {RouteKind::kStoredResponse, "/v1/responses/{id}/input_items", kGet, Access::kKey,
+     "404: nothing is stored"},
+    {RouteKind::kStoredResponse, "/v1/responses/{id}", "GET, DELETE, HEAD, OPTIONS", Access::kKey,
+     "404: nothing is stored"},
     {RouteKind::kTokenize, "/tokenize", kPost, Access::kKey, "Text or messages to token ids"},
     {RouteKind::kTokenize, "/v1/tokenize", kPost, Access::kKey, "Text or messages to token ids"},
     {RouteKind::kDetokenize, "/detokenize", kPost, Access::kKey, "Token ids to text"},
@@ -38,7 +45,18 @@ constexpr Route kRoutes[] = {
     {RouteKind::kIsPaused, "/v1/is_paused", kGet, Access::kAdmin, "Whether new requests are refused"},
     {RouteKind::kIsPaused, "/is_paused", kGet, Access::kAdmin, "Whether new requests are refused"},
 };
-constexpr std::string_view kModelPrefix = "/v1/models/";
+
+// "{model}" stands for any text that is not empty, slashes included.
+bool HasName(const Route& route) { return std::string_view(route.path).find('{') != std::string_view::npos; }
+
+bool Matches(const Route& route, std::string_view path) {
+  const std::string_view pattern = route.path;
+  const size_t open = pattern.find('{');
+  if (open == std::string_view::npos) return path == pattern;
+  const std::string_view before = pattern.substr(0, open);
+  const std::string_view after = pattern.substr(pattern.find('}') + 1);
+  return path.size() > before.size() + after.size() && path.starts_with(before) && path.ends_with(after);
+}
 
 bool ServedBy(const Route& route, Listener listener, bool has_metrics) {
   if (route.kind == RouteKind::kMetrics) return has_metrics;
@@ -53,10 +71,7 @@ std::span<const Route> AllRoutes() { return kRoutes; }
 
 const Route* FindRoute(Listener listener, bool has_metrics, std::string_view path) {
   for (const Route& route : kRoutes) {
-    const bool matches = route.kind == RouteKind::kModel
-                             ? path.size() > kModelPrefix.size() && path.starts_with(kModelPrefix)
-                             : path == route.path;
-    if (matches) return ServedBy(route, listener, has_metrics) ? &route : nullptr;
+    if (Matches(route, path)) return ServedBy(route, listener, has_metrics) ? &route : nullptr;
   }
   return nullptr;
 }
@@ -66,8 +81,7 @@ std::string NearestPath(Listener listener, bool has_metrics, std::string_view pa
   if (path.size() > kMaxPathBytes) return "";
   std::vector<std::string> paths;
   for (const Route& route : kRoutes) {
-    if (route.kind != RouteKind::kModel && ServedBy(route, listener, has_metrics))
-      paths.emplace_back(route.path);
+    if (!HasName(route) && ServedBy(route, listener, has_metrics)) paths.emplace_back(route.path);
   }
   // A base URL with /v1 and a client that adds it again, or one without.
   const std::string lower = LowerAscii(path);
@@ -85,7 +99,8 @@ bool MethodAllowed(const Route& route, std::string_view method) {
 }
 
 bool Generates(RouteKind kind) {
-  return kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kRender;
+  return kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kRender ||
+         kind == RouteKind::kResponses;
 }
 
 bool ReadsJson(RouteKind kind) {

@@ -15,6 +15,8 @@ enum class RouteKind {
   kTokenize,
   kDetokenize,
   kRender,
+  kResponses,
+  kStoredResponse,
   kHealth,
   kLoad,
   kVersion,
@@ -35,7 +37,7 @@ enum class Access {
 
 struct Route {
   RouteKind kind;
-  const char* path;     // the label in the metrics; kModel matches every path below it
+  const char* path;     // the label in the metrics; "{name}" is any text that is not empty
   const char* allowed;  // the Allow header; HEAD and OPTIONS are answered by the session
   Access access;
   const char* summary;  // for /openapi.json

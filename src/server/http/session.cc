@@ -462,6 +462,7 @@ awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
     case RouteKind::kChat:
     case RouteKind::kRender:
     case RouteKind::kCompletions:
+    case RouteKind::kResponses:
       co_return co_await Generate(request, route);
     case RouteKind::kTokenize:
     case RouteKind::kDetokenize:

@@ -106,6 +106,7 @@ awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(Http
   using Ready = std::unique_ptr<Generation>;
   const Service& service = *state_.service;
   peer_gone_ = false;
+  writer_ = nullptr;
   // JSON, template, tokens: not on the thread that serves the other connections.
   std::function<StatusOr<Draft>()> parse = [&]() -> StatusOr<Draft> {
     FD_ASSIGN_OR_RETURN(TranslatedRequest translated, translate());
@@ -193,7 +194,8 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
   }
   if (!prepared.ok()) {
     StopWatching();
-    const HttpResponse response = ErrorResponse(prepared.status());
+    const Status refusal = writer_ ? writer_->Restate(prepared.status()) : prepared.status();
+    const HttpResponse response = ErrorResponse(refusal);
     co_return co_await Reply(request, route.path, response);
   }
   const std::unique_ptr<Generation> generation = std::move(prepared).value();

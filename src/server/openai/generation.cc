@@ -72,6 +72,9 @@ struct Generation::Choice {
   ToolParser tools;
   int64_t reasoning_tokens = 0;
   int num_tool_calls = 0;
+  int64_t content_bytes = 0;
+  // Of tokens that may be a call's; calls_before is what it was before the first of them.
+  std::vector<LogprobEntry> undecided;
   int64_t logprob_offset = 0;  // characters of the tokens so far
 
   Delta pending;  // with max_streaming_response_tokens
@@ -308,9 +311,20 @@ void Generation::AppendText(Choice& choice, std::string_view text, Delta& delta)
 void Generation::AppendAnswer(Choice& choice, ToolParser::Piece piece, Delta& delta) {
   delta.content += piece.content;
   for (ToolCall& call : piece.calls) {
+    const int64_t offset = choice.content_bytes + static_cast<int64_t>(call.content_offset);
     delta.tool_calls.push_back(
-        {choice.num_tool_calls++, StrCat("chatcmpl-tool-", Hex(Fresh())), std::move(call)});
+        {choice.num_tool_calls++, offset, StrCat("chatcmpl-tool-", Hex(Fresh())), std::move(call)});
   }
+  choice.content_bytes += std::ssize(piece.content);
+}
+
+// Once it is clear whether the undecided tokens were a call.
+void Generation::ReleaseLogprobs(Choice& choice, Delta& delta) {
+  for (LogprobEntry& entry : choice.undecided) {
+    if (entry.calls_before < choice.num_tool_calls) entry.calls_before = LogprobEntry::kOutsideText;
+    delta.logprobs.push_back(std::move(entry));
+  }
+  choice.undecided.clear();
 }
 
 Delta Generation::Push(int index, TokenEvent&& event) {
@@ -350,11 +364,15 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     if (event.stopped_by_end_token && i + 1 == event.token_ids.size()) break;
     if (reply_.top_logprobs >= 0 && i < event.logprobs.size()) {
       static const std::vector<TokenLogprob> kNone;
-      delta.logprobs.push_back(MakeLogprobEntry(*service_->tokenizer, token_id, event.logprobs[i],
-                                                i < event.top_logprobs.size() ? event.top_logprobs[i] : kNone,
-                                                choice.skip_special, &choice.logprob_offset));
+      LogprobEntry entry = MakeLogprobEntry(*service_->tokenizer, token_id, event.logprobs[i],
+                                            i < event.top_logprobs.size() ? event.top_logprobs[i] : kNone,
+                                            choice.skip_special, &choice.logprob_offset);
+      entry.calls_before =
+          choice.reasoning.in_reasoning() ? LogprobEntry::kOutsideText : choice.num_tool_calls;
+      choice.undecided.push_back(std::move(entry));
     }
     AppendToken(choice, token_id, delta);
+    if (!choice.tools.may_be_call()) ReleaseLogprobs(choice, delta);
     if (choice.detokenizer->stopped()) {
       delta.finish_reason = "stop";
       if (!event.finish_reason) service_->engine.abort(choice.id);
@@ -370,6 +388,7 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     delta.reasoning_content += rest.reasoning;
     AppendAnswer(choice, choice.tools.Push(rest.answer), delta);
     AppendAnswer(choice, choice.tools.Finish(), delta);
+    ReleaseLogprobs(choice, delta);
     if (choice.tools.found_call() && *delta.finish_reason == "stop") delta.finish_reason = "tool_calls";
     choice.reply.finish_reason = *delta.finish_reason;
     End(choice, SequenceOutcome::kSuccess);

@@ -32,7 +32,8 @@ namespace fd {
 enum class ApiEndpoint { kChat, kCompletions };
 
 struct ToolCallDelta {
-  int index = 0;  // within the choice
+  int index = 0;               // within the choice
+  int64_t content_offset = 0;  // bytes of the choice's content that stand before it
   std::string id;
   ToolCall call;
 };
@@ -161,6 +162,7 @@ class Generation {
   void AppendToken(Choice& choice, int32_t token_id, Delta& delta);
   void AppendText(Choice& choice, std::string_view text, Delta& delta);
   void AppendAnswer(Choice& choice, ToolParser::Piece piece, Delta& delta);
+  void ReleaseLogprobs(Choice& choice, Delta& delta);
   void End(Choice& choice, SequenceOutcome outcome);
 
   const Service* service_;

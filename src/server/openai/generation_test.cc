@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "base/strings.h"
 #include "base/utf8.h"
 #include "server/openai/fakes_for_tests.h"
@@ -255,6 +257,33 @@ TEST_F(GenerationTest, ToolCallsStreamedOrNot) {
       }
     }
   }
+}
+
+// A token that may be a call's waits until that is known; none is lost, and the order stays.
+TEST_F(GenerationTest, LogprobsSayWhereTheirTokensWent) {
+  ASSERT_TRUE(SetToolParser(*service_, "hermes").ok());
+  const std::string text = "on<tool_call>{\"name\": \"f\"}</tool_call>t<tool>o<tool_call>{}</tool_call>";
+  auto g = Chat(R"(,"stream":true,"logprobs":true,"tools":[{"type":"function","function":{"name":"f"}}])");
+  std::string seen;
+  std::map<int, std::string> by_calls;
+  std::string content;
+  for (size_t i = 0; i < text.size(); ++i) {
+    TokenEvent event = Text(text.substr(i, 1));
+    event.logprobs = {-1.0f};
+    if (i + 1 == text.size()) event.finish_reason = FinishReason::kStop;
+    const Delta delta = g->Push(0, std::move(event));
+    content += delta.content;
+    for (const ToolCallDelta& call : delta.tool_calls) EXPECT_EQ(call.content_offset, 2);
+    for (const LogprobEntry& entry : delta.logprobs) {
+      seen += entry.token.text;
+      by_calls[entry.calls_before] += entry.token.text;
+    }
+  }
+  EXPECT_EQ(seen, text);
+  EXPECT_EQ(content, "ont<tool>o<tool_call>{}</tool_call>");
+  EXPECT_EQ(by_calls[0], "on");
+  EXPECT_EQ(by_calls[LogprobEntry::kOutsideText], "<tool_call>{\"name\": \"f\"}</tool_call>");
+  EXPECT_EQ(by_calls[1], "t<tool>o<tool_call>{}</tool_call>");
 }
 
 TEST_F(GenerationTest, ChatChunks) {

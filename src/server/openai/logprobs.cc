@@ -38,11 +38,12 @@ void AppendLogprob(std::string& out, float logprob) {
   out += text;
 }
 
-void AppendToken(std::string& out, const LogprobEntry::Token& token) {
+void AppendToken(std::string& out, const LogprobEntry::Token& token, bool with_bytes) {
   out += "{\"token\":";
   AppendJsonString(out, token.text);
   out += ",\"logprob\":";
   AppendLogprob(out, token.logprob);
+  if (!with_bytes) return;
   out += ",\"bytes\":[";
   for (size_t i = 0; i < token.bytes.size(); ++i) {
     if (i > 0) out += ',';
@@ -66,22 +67,28 @@ LogprobEntry MakeLogprobEntry(const Tokenizer& tokenizer, int32_t token_id, floa
   return entry;
 }
 
-void AppendChatLogprobs(std::string& out, const std::vector<LogprobEntry>& entries) {
-  out += "{\"content\":[";
+void AppendLogprobList(std::string& out, const std::vector<LogprobEntry>& entries, bool with_bytes) {
+  out += '[';
   const char* separator = "";
   for (const LogprobEntry& entry : entries) {
     out += separator;
     separator = ",";
-    AppendToken(out, entry.token);
+    AppendToken(out, entry.token, with_bytes);
     out += ",\"top_logprobs\":[";
     for (size_t i = 0; i < entry.top.size(); ++i) {
       if (i > 0) out += ',';
-      AppendToken(out, entry.top[i]);
+      AppendToken(out, entry.top[i], with_bytes);
       out += '}';
     }
     out += "]}";
   }
-  out += "],\"refusal\":null}";
+  out += ']';
+}
+
+void AppendChatLogprobs(std::string& out, const std::vector<LogprobEntry>& entries) {
+  out += "{\"content\":";
+  AppendLogprobList(out, entries, /*with_bytes=*/true);
+  out += ",\"refusal\":null}";
 }
 
 void AppendCompletionLogprobs(std::string& out, const std::vector<LogprobEntry>& entries, bool with_top) {

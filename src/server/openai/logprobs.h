@@ -21,12 +21,17 @@ struct LogprobEntry {
   Token token;
   std::vector<Token> top;   // likeliest first
   int64_t text_offset = 0;  // in characters, from the begin of the choice's text
+  // Calls of the choice before this token of its answer; kOutsideText: it belongs to a thought or a call.
+  static constexpr int kOutsideText = -1;
+  int calls_before = 0;
 };
 
 // *text_offset: where the token's text begins; moved behind it.
 LogprobEntry MakeLogprobEntry(const Tokenizer& tokenizer, int32_t token_id, float logprob,
                               const std::vector<TokenLogprob>& top, bool skip_special, int64_t* text_offset);
 
+// [{"token": ..., "logprob": ..., "bytes": [...], "top_logprobs": [...]}, ...]
+void AppendLogprobList(std::string& out, const std::vector<LogprobEntry>& entries, bool with_bytes);
 // {"content": [...], "refusal": null}, for choices of chats and their chunks.
 void AppendChatLogprobs(std::string& out, const std::vector<LogprobEntry>& entries);
 // {"tokens": [...], "token_logprobs": [...], "top_logprobs": [...], "text_offset": [...]}; with_top false:

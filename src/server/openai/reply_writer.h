@@ -1,5 +1,5 @@
 // From what a Generation says to what one API's client reads. Each API has a writer of its own:
-// openai_writer.h.
+// openai_writer.h; server/responses.
 #pragma once
 
 #include <memory>
@@ -28,6 +28,9 @@ class ReplyWriter {
 
   // Of a request without "stream": the reply's body, once all choices have ended.
   virtual std::string ReplyJson(const Generation& generation) = 0;
+
+  // An error about the request that it was translated to, in the names of the client's body. Any thread.
+  virtual Status Restate(const Status& status) const { return status; }
 };
 
 // A request of another API in the terms of ours.

@@ -11,7 +11,7 @@
 
 namespace fd {
 
-enum class RequestKind : uint8_t { kChat, kCompletions, kTokenize, kDetokenize, kAbort };
+enum class RequestKind : uint8_t { kChat, kCompletions, kTokenize, kDetokenize, kAbort, kResponses };
 
 enum class FieldType : uint8_t { kString, kInteger, kNumber, kBoolean, kObject, kArray, kAny };
 
