@@ -276,10 +276,17 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
                 "Bytes of a body; beyond it 413");
   flags.Integer("max-header-bytes", &http.max_header_bytes, {256, 1 << 30, 32768},
                 "Bytes of request line and headers; beyond it 431");
+  flags.Integer("max-bodies-bytes", &http.max_bodies_bytes, {1, kMaxBytes, 1073741824},
+                "Bytes of all bodies that are being read; beyond it 503");
+  flags.Integer("max-request-line-bytes", &http.max_request_line_bytes, {64, 1 << 30, 8192},
+                "Bytes of the request line; beyond it 414");
+  flags.Integer("max-headers", &http.max_headers, {1, 1 << 20, 100}, "Headers of a request; beyond it 431");
+  flags.Integer("max-chunk-overhead-bytes", &http.max_chunk_overhead_bytes, {64, kMaxBytes, 262144},
+                "Chunk sizes, extensions and trailers of a body, beyond its own size; beyond it 400");
   AddMediaWorkFlags(flags, &values->service.media);
   flags.Group("Connections");
-  flags.Integer("max-connections", &http.max_connections, {1, 1 << 20, 4096},
-                "Open connections; beyond it 503");
+  flags.Integer("max-connections", &http.max_connections, {1, 1 << 20, 16384},
+                "Open connections; beyond it 503; fewer where the limit of open files allows fewer");
   flags.Integer("max-concurrency", &http.max_concurrency, {1, 1 << 20, 512},
                 "Generating requests; beyond it 429");
   flags.Integer("max-concurrency-per-key", &http.max_concurrency_per_key, {0, 1 << 20, 16},

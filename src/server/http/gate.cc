@@ -11,7 +11,9 @@ namespace {
 constexpr size_t kMaxAskedHeaderBytes = 1024;
 
 bool IsLoopbackName(std::string_view name) {
-  return name == "localhost" || name == "[::1]" || name == "::1" || name.starts_with("127.");
+  // "127.0.0.1.example.org" is a name that anybody may own.
+  const bool is_number = name.find_first_not_of("0123456789.") == std::string_view::npos;
+  return name == "localhost" || name == "[::1]" || name == "::1" || (is_number && name.starts_with("127."));
 }
 
 // "example.org:8080" -> "example.org", "[::1]:80" -> "[::1]".

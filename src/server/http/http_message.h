@@ -27,9 +27,12 @@ struct HttpRequest {
   std::string asked_headers;      // Access-Control-Request-Headers
   std::string id;                 // X-Request-Id if it is a safe one, else made here; stands in log and reply
   std::string content_encoding;
+  std::string content_type;
   std::string expect;
   std::string framing_fault;  // why another reader might see other borders of this request; empty: none
   bool has_body = false;
+  bool has_length = false;     // Content-Length, be it 0, or chunks
+  int64_t content_length = 0;  // 0 for chunks
   bool is_http11 = true;
   bool keep_alive = true;
   std::string body;

@@ -114,4 +114,9 @@ ApiShape ShapeOf(std::string_view path, bool anthropic_client) {
                                                                                         : ApiShape::kOpenAi;
 }
 
+bool ReadsJson(RouteKind kind) {
+  return Generates(kind) || kind == RouteKind::kTokenize || kind == RouteKind::kDetokenize ||
+         kind == RouteKind::kAbort;
+}
+
 }  // namespace fd

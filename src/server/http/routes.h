@@ -55,6 +55,8 @@ std::string NearestPath(Listener listener, bool has_metrics, std::string_view pa
 bool MethodAllowed(const Route& route, std::string_view method);
 // Starts work on the model, which a server that drains, pauses or is full refuses.
 bool Generates(RouteKind kind);
+// Reads a JSON body: 411 without one, 415 when it says that it is something else.
+bool ReadsJson(RouteKind kind);
 
 // Whose shape a reply has. Paths that do not exist count, too. anthropic_client: sent the header
 // anthropic-version, which decides about /v1/models, a path of both.

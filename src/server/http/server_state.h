@@ -22,7 +22,17 @@ class Session;
 
 // One thread's share. `sessions` belongs to that thread, and outlives `context`, whose end ends the sessions.
 struct Loop {
+  static constexpr size_t kReadBytes = 64 << 10;
   std::set<Session*> sessions;
+  // All connections read into it, one after the other, so that none has a buffer of its own while it waits.
+  std::vector<char> scratch = std::vector<char>(kReadBytes);
+
+  // Streams with events to send, from any thread: one message to the loop for all that a step of the engine
+  // says.
+  void WakeSoon(std::weak_ptr<Session> session);
+  std::mutex ready_mutex;
+  std::vector<std::weak_ptr<Session>> ready;
+
   boost::asio::io_context context{1};
 };
 
@@ -42,6 +52,8 @@ struct ServerState {
   std::atomic<bool> draining{false};
   std::atomic<bool> stopping{false};
   std::atomic<int64_t> connections{0};
+  std::atomic<int64_t> body_bytes{0};  // of requests that are being read and parsed
+  std::atomic<int64_t> refusing{0};    // connections beyond the limit, which are told so
 
   // Requests that are being answered; WaitIdle waits for none.
   std::mutex mutex;
@@ -61,8 +73,10 @@ struct ServerState {
         generating_by_key(static_cast<size_t>(gate.num_keys())) {}
 };
 
-// Serves one connection on its loop until it ends. Called on the loop's thread.
-void StartSession(ServerState& state, Loop& loop, boost::asio::ip::tcp::socket socket, Listener listener);
+// Serves one connection on its loop until it ends. Called on the loop's thread. refused: it only gets a 503.
+// The connection is counted in state.connections (state.refusing) already; the session's end counts it out.
+void StartSession(ServerState& state, Loop& loop, boost::asio::ip::tcp::socket socket, Listener listener,
+                  bool refused);
 // On the loop's thread. Idle connections close.
 void DrainSessions(Loop& loop);
 // On the loop's thread: every connection ends soon; streams say why.

@@ -120,6 +120,7 @@ awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(cons
   };
   StatusOr<Draft> draft = co_await OnWorker<Draft>(parse);
   request.body = std::string();
+  CountBody(0);
   if (!draft.ok()) co_return restated(draft.status());
   LoadedMedia media;
   if ((*draft)->has_media()) {
@@ -228,13 +229,9 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
     co_return co_await Reply(request, route.path, response);
   }
 
-  const auto inbox = std::make_shared<StreamInbox>(
-      [weak = weak_from_this(), &context = loop_.context] {
-        asio::post(context, [weak] {
-          if (const auto self = weak.lock()) self->Wake();
-        });
-      },
-      state_.options.max_stream_lag_tokens);
+  const auto inbox =
+      std::make_shared<StreamInbox>([weak = weak_from_this(), &loop = loop_] { loop.WakeSoon(weak); },
+                                    state_.options.max_stream_lag_tokens);
   inbox_ = inbox;
   const Status submitted =
       generation->Submit([inbox](int choice, TokenEvent&& event) { inbox->Add(choice, std::move(event)); });

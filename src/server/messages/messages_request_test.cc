@@ -98,11 +98,13 @@ TEST_F(MessagesRequestTest, PicturesKeepTheirPlaces) {
       R"([{"role":"system","content":"s"},{"role":"tool","tool_call_id":"t","content":[{"type":"text",)"
       R"("text":"see"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]},)"
       R"({"role":"user","content":[{"type":"image_url","image_url":{"url":"https://example.org/a.png"}}]}])");
-  using Place = std::pair<std::string, std::string>;
-  EXPECT_EQ(
-      request->places,
-      (std::vector<Place>{{"messages[1].content[1].image_url", "messages[0].content[0].content[1].source"},
-                          {"messages[2].content[0].image_url", "messages[0].content[1].source"}}));
+  const auto restated = [&](const std::string& message) {
+    return request->writer->Restate(InvalidArgument(message, "messages")).message();
+  };
+  EXPECT_EQ(restated("messages[1].content[1].image_url: bad"),
+            "messages[0].content[0].content[1].source: bad");
+  EXPECT_EQ(restated("messages[2].content[0].image_url: bad"), "messages[0].content[1].source: bad");
+  EXPECT_EQ(restated("messages: bad"), "messages: bad");
 }
 
 TEST_F(MessagesRequestTest, Documents) {

@@ -82,7 +82,7 @@ constexpr RequestField kFields[] = {
     {"mm_hashes", FieldType::kArray, "c", "Names of media that the server may know"},
     {"modalities", FieldType::kArray, "c", "Only [\"text\"]"},
     {"audio", FieldType::kObject, "c", "Sound is not made"},
-    {"metadata", FieldType::kObject, "ctrm", "Notes of the client; enable_thinking in it counts, but not for messages"},
+    {"metadata", FieldType::kObject, "ctrm", "Notes; fields of requests in it count unless their values are strings; messages: notes alone"},
     {"extra_body", FieldType::kObject, "ct", "Fields in it count as if they stood beside it"},
     {"priority", FieldType::kInteger, "ctrm", "Lower ones leave the queue earlier; 0"},
     {"timeout", FieldType::kNumber, "ctrm", "Seconds for the whole request; then 408, or an error in the stream"},
