@@ -162,7 +162,7 @@ StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& serv
                                                              std::string_view body, std::string scope,
                                                              Clock::time_point arrived_at) {
   StatusOr<Json> json = ParseJson(body);
-  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
+  if (!json.ok()) return BodyIsNoJson(json.status());
   return Parse(service, endpoint, std::move(json).value(), std::move(scope), arrived_at);
 }
 
@@ -201,7 +201,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Prepare(const Service& service
                                                           std::string_view body,
                                                           Clock::time_point arrived_at) {
   StatusOr<Json> json = ParseJson(body);
-  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
+  if (!json.ok()) return BodyIsNoJson(json.status());
   return Prepare(service, endpoint, std::move(json).value(), arrived_at);
 }
 
