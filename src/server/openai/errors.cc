@@ -93,9 +93,8 @@ Status BodyIsNoJson(const Status& why) {
   std::string_view reason = why.message();
   constexpr std::string_view kPrefix = "JSON: ";
   if (reason.starts_with(kPrefix)) reason.remove_prefix(kPrefix.size());
-  return InvalidArgument(
-      StrCat("the request body is no JSON: ", reason,
-             "; this is JSON, for example: {\"prompt\": \"Hello\", \"max_tokens\": 16}"));
+  return InvalidArgument(StrCat("the request body is no JSON: ", reason,
+                                "; this is JSON, for example: {\"prompt\": \"Hello\", \"max_tokens\": 16}"));
 }
 
 Status ModelNotFound(const std::string& name, const std::string& served_name) {
