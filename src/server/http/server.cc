@@ -56,7 +56,10 @@ StatusOr<tcp::acceptor> Listen(asio::io_context& context, const std::string& hos
   tcp::acceptor acceptor(context);
   const auto failed = [&](const error_code& why) {
     std::string message = StrCat("cannot listen on ", host, ":", port, " (", flag, "): ", why.message());
-    if (why == asio::error::address_in_use) message += "; stop the other program or choose another port";
+    if (why == asio::error::address_in_use) {
+      message += StrCat("; stop the other program or choose another port, for example ", flag, " ",
+                        port < 65535 ? port + 1 : port - 1);
+    }
     return Status(StatusCode::kUnavailable, std::move(message), flag);
   };
   acceptor.open(endpoint.protocol(), ec);

@@ -296,11 +296,20 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
   }
   Json* messages = body.Find("messages");
   if (messages == nullptr || messages->is_null()) {
+    if (body.Find("prompt") != nullptr) {
+      return InvalidArgument(
+          "messages is missing; a prompt belongs to /v1/completions, here it is for example {\"messages\": "
+          "[{\"role\": \"user\", \"content\": \"Hello\"}]}",
+          "messages");
+    }
     return InvalidArgument(
         "messages is missing; example: {\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}",
         "messages");
   }
-  if (!messages->is_array()) return BadField("messages", "an array", *messages);
+  if (!messages->is_array()) {
+    return BadField("messages", "an array, for example [{\"role\": \"user\", \"content\": \"Hello\"}]",
+                    *messages);
+  }
   if (messages->as_array().empty()) return InvalidArgument("messages is an empty array", "messages");
   if (static_cast<int64_t>(messages->as_array().size()) > service.limits.max_messages) {
     return InvalidArgument(StrCat("messages has ", messages->as_array().size(), " entries; at most ",

@@ -65,7 +65,7 @@ Clock::time_point DeadlineOf(const RequestFields& fields, Clock::time_point arri
 
 StatusOr<Json> ParseRequestBody(std::string_view body) {
   StatusOr<Json> json = ParseJson(body);
-  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
+  if (!json.ok()) return BodyIsNoJson(json.status());
   return json;
 }
 
