@@ -44,12 +44,19 @@ class FakeModel : public Model {
     std::atomic<int64_t> max_tokens{0};
     std::atomic<int64_t> sleep_us{0};
   };
-  explicit FakeModel(std::shared_ptr<Probe> probe) : config_(FakeConfig()), probe_(std::move(probe)) {}
+  // Without a head (config.has_head) its last hidden states are EmbeddingOf the same hash.
+  explicit FakeModel(std::shared_ptr<Probe> probe, ModelConfig config = FakeConfig())
+      : config_(std::move(config)), probe_(std::move(probe)) {}
 
   const ModelConfig& config() const override { return config_; }
   DType dtype() const override { return DType::kFloat32; }
   int64_t weight_bytes() const override { return 0; }
 
+  static std::vector<float> EmbeddingOf(uint64_t hash) {
+    std::vector<float> out;
+    for (uint64_t k = 0; k < 8; ++k) out.push_back(static_cast<float>(Mix(hash, k) % 2001) / 1000.0f - 1.0f);
+    return out;
+  }
   static uint64_t Mix(uint64_t h, uint64_t v) {
     h = (h ^ v) * 0x9e3779b97f4a7c15u;
     return h ^ (h >> 29);
@@ -95,7 +102,7 @@ class FakeModel : public Model {
       int64_t s = 0;
       while (offsets[s + 1] <= row) ++s;
       const int32_t* table = batch.attention.block_tables.As<int32_t>() + table_offsets[s];
-      const int64_t context = batch.attention.context_tokens.As<int32_t>()[s];
+      const int64_t context = batch.attention.context_tokens.As<int32_t>()[s] - (offsets[s + 1] - 1 - row);
       uint64_t hash = 1;
       bool nan = false;
       for (int64_t i = 0; i < context; ++i) {
@@ -104,6 +111,13 @@ class FakeModel : public Model {
         nan |= slot[0] == static_cast<float>(kNanToken);
       }
       float* row_logits = logits.As<float>() + out * logits.row_stride;
+      if (!config_.has_head) {
+        const std::vector<float> hidden = EmbeddingOf(hash);
+        for (int64_t k = 0; k < 8; ++k) {
+          row_logits[k] = nan ? std::numeric_limits<float>::quiet_NaN() : hidden[static_cast<size_t>(k)];
+        }
+        continue;
+      }
       for (int64_t v = 0; v < config_.vocab_size; ++v) row_logits[v] = 0;
       // One of 3 .. 92: never an end token or one with an effect.
       row_logits[3 + hash % 90] = nan ? std::numeric_limits<float>::quiet_NaN() : 10.0f;

@@ -102,11 +102,13 @@ struct TokenEvent {
       token_ids;  // new since the last event; an end token that stopped the sequence is included
   std::vector<float> logprobs;                          // as many; natural log under the raw logits
   std::vector<std::vector<TokenLogprob>> top_logprobs;  // as many where top_logprobs > 0, likeliest first
-  std::optional<FinishReason> finish_reason;            // set in the last event, and only there
-  bool stopped_by_end_token = false;  // the last id is an end or stop token: not part of the text
-  Status error;                       // with kError
-  int64_t cached_tokens = 0;          // prompt tokens taken from a cache
-  Clock::time_point scheduled_at{};   // first time in a step
+  // [hidden], in the only event of an engine with EngineOptions::pooling: not normalised. No token_ids then.
+  std::vector<float> embedding;
+  std::optional<FinishReason> finish_reason;  // set in the last event, and only there
+  bool stopped_by_end_token = false;          // the last id is an end or stop token: not part of the text
+  Status error;                               // with kError
+  int64_t cached_tokens = 0;                  // prompt tokens taken from a cache
+  Clock::time_point scheduled_at{};           // first time in a step
 };
 using TokenSink = std::function<void(TokenEvent&&)>;
 
@@ -118,7 +120,7 @@ struct GenerateRequest {
   int64_t position_delta = 0;  // position of generated index n is n + position_delta on all axes
   std::vector<uint8_t> vision_expert;  // [prompt tokens]: 1 = vision experts; empty = all text
   std::vector<std::shared_ptr<const MediaItem>> media;  // by first_token ascending
-  SamplingParams sampling;
+  SamplingParams sampling;                              // not looked at by an engine that pools
   TokenSink sink;
   Clock::time_point arrived_at = Clock::now();
 };

@@ -64,7 +64,9 @@ struct SequenceStep {
   int64_t context_tokens = 0;          // tokens in the cache after this step
   std::vector<int32_t> block_table;    // pages covering context_tokens
   std::vector<MediaSlice> media;
-  bool samples = false;  // the chunk reaches the end of what is known: one token is drawn
+  bool samples =
+      false;  // the chunk reaches the end of what is known: one token is drawn, or its vector is ready
+  int32_t sum_slot = -1;  // PoolingType::kMean: its running sum of last hidden states
   // Only when it samples:
   float temperature = 1.0f;
   int32_t top_k = 0;
@@ -97,6 +99,7 @@ struct StepResult {
     int32_t token_id = -1;  // -1: the logits held a NaN
     float logprob = 0.0f;
     std::vector<TokenLogprob> top_logprobs;  // of who asked
+    std::vector<float> embedding;            // [hidden], in place of a token where the engine pools
   };
   std::vector<Token> tokens;  // one for each sequence that samples, in plan order
   Status status;              // not ok: the step failed; no tokens
