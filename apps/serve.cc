@@ -17,6 +17,7 @@
 #include "loaded_model.h"
 #include "media_flags.h"
 #include "model_flags.h"
+#include "pooling_flags.h"
 #include "progress_bar.h"
 #include "server/http/http_server.h"
 #include "service_notify.h"
@@ -33,6 +34,7 @@ constexpr double kLostDrainSeconds = 2;
 struct ServeFlags {
   ModelFlags model;
   ServiceFlags service;
+  PoolingFlags pooling;
   HttpOptions http;
   double drain_timeout_s = 30;
   std::string api_key_file;
@@ -219,6 +221,7 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
       "What becomes tool_calls: ernie-x1, ernie-45-vl-thinking, hermes or qwen; without it calls are text",
       "NAME", "none");
   AddMediaPolicyFlags(flags, &values->service.media_policy);
+  AddPoolingFlags(flags, &values->pooling);
   flags.Group("Limits of a request");
   flags.Integer("max-choices", &limits.max_choices, {1, 4096, 128}, "Prompts times n");
   flags.Integer("max-messages", &limits.max_messages, {1, 1 << 20, 4096}, "Messages of a conversation");
@@ -229,6 +232,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Integer("max-banned-tokens", &limits.max_banned_tokens, {0, 65536, 1024},
                 "Tokens of bad_words; with min_tokens also end and stop tokens");
   flags.Integer("max-logprobs", &limits.max_logprobs, {0, 32, 20}, "Likeliest tokens at each place");
+  flags.Integer("max-embedding-inputs", &limits.max_embedding_inputs, {1, 1 << 20, 2048},
+                "Inputs of a request for embeddings");
   flags.Integer("max-tools", &limits.max_tools, {0, 65536, 128}, "Tools");
   flags.Integer("max-body-bytes", &http.max_body_bytes, {1, kMaxBytes, 33554432},
                 "Bytes of a body; beyond it 413");
@@ -305,8 +310,10 @@ int Serve(ServeFlags& flags) {
   stop.Arm();
   LogModel(model);
   const std::string url = (*server)->url();
-  LogInfo("ready: ", url, "/v1/chat/completions and /v1/completions; metrics: ", flags.http.host, ":",
-          (*server)->metrics_port(), "/metrics; Ctrl-C stops");
+  LogInfo(
+      "ready: ", url,
+      model.service->embeddings ? "/v1/embeddings and /pooling" : "/v1/chat/completions and /v1/completions",
+      "; metrics: ", flags.http.host, ":", (*server)->metrics_port(), "/metrics; Ctrl-C stops");
   NotifyService(StrCat("READY=1\nSTATUS=serving at ", url));
 
   stop.Wait(-1);
@@ -357,6 +364,9 @@ int RunServe(const std::vector<std::string>& given) {
   if (Status status = ReadEnvironment(&values, flags.Given()); !status.ok())
     return UsageError("serve", status);
   if (Status status = CheckFlags(values); !status.ok()) return UsageError("serve", status);
+  auto pooling = ResolvePooling(values.pooling);
+  if (!pooling.ok()) return UsageError("serve", pooling.status());
+  values.service.pooling = *pooling;
   if (Status status = SetUpLog(values.log); !status.ok()) return UsageError("serve", status);
   for (std::string& note : EnvironmentNotes(ProcessEnvironment())) values.notes.push_back(std::move(note));
   values.http.version = FASTDEPLOY_VERSION;

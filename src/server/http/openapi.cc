@@ -18,6 +18,10 @@ std::optional<RequestKind> BodyOf(RouteKind kind) {
       return RequestKind::kChat;
     case RouteKind::kCompletions:
       return RequestKind::kCompletions;
+    case RouteKind::kEmbeddings:
+      return RequestKind::kEmbeddings;
+    case RouteKind::kPooling:
+      return RequestKind::kPooling;
     case RouteKind::kTokenize:
       return RequestKind::kTokenize;
     case RouteKind::kDetokenize:
@@ -41,6 +45,10 @@ const char* SchemaName(RequestKind kind) {
       return "DetokenizeRequest";
     case RequestKind::kAbort:
       return "AbortRequest";
+    case RequestKind::kEmbeddings:
+      return "EmbeddingRequest";
+    case RequestKind::kPooling:
+      return "PoolingRequest";
   }
   return "";
 }
@@ -140,8 +148,9 @@ std::string OpenApiJson(const std::string& version) {
     paths.Set(route.path, std::move(item));
   }
   JsonObject schemas;
-  for (RequestKind kind : {RequestKind::kChat, RequestKind::kCompletions, RequestKind::kTokenize,
-                           RequestKind::kDetokenize, RequestKind::kAbort}) {
+  for (RequestKind kind :
+       {RequestKind::kChat, RequestKind::kCompletions, RequestKind::kTokenize, RequestKind::kDetokenize,
+        RequestKind::kAbort, RequestKind::kEmbeddings, RequestKind::kPooling}) {
     schemas.Set(SchemaName(kind), RequestSchema(kind));
   }
   const JsonObject text{{"type", "string"}};

@@ -15,6 +15,12 @@ constexpr const char* kPost = "POST, OPTIONS";
 constexpr Route kRoutes[] = {
     {RouteKind::kChat, "/v1/chat/completions", kPost, Access::kKey, "Answers a conversation"},
     {RouteKind::kCompletions, "/v1/completions", kPost, Access::kKey, "Continues a text"},
+    {RouteKind::kEmbeddings, "/v1/embeddings", kPost, Access::kKey,
+     "Embeddings of texts, token ids or a conversation; with --runner pooling"},
+    {RouteKind::kPooling, "/pooling", kPost, Access::kKey, "The same in vLLM's form"},
+    {RouteKind::kPooling, "/v1/pooling", kPost, Access::kKey, "The same in vLLM's form"},
+    {RouteKind::kReward, "/v1/reward", kPost, Access::kKey,
+     "Refused: scores need a model with a score head, and this server knows none"},
     {RouteKind::kModels, "/v1/models", kGet, Access::kKey, "Lists the names of the model"},
     {RouteKind::kModel, "/v1/models/{model}", kGet, Access::kKey, "Describes one name of the model"},
     {RouteKind::kRender, "/v1/chat/completions/render", kPost, Access::kKey,
@@ -85,7 +91,10 @@ bool MethodAllowed(const Route& route, std::string_view method) {
 }
 
 bool Generates(RouteKind kind) {
-  return kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kRender;
+  return kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kRender ||
+         Pools(kind);
 }
+
+bool Pools(RouteKind kind) { return kind == RouteKind::kEmbeddings || kind == RouteKind::kPooling; }
 
 }  // namespace fd

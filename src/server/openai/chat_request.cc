@@ -211,7 +211,7 @@ Status CheckLength(const Service& service, int64_t tokens, const char* param) {
 
 }  // namespace
 
-StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
+StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body, const ChatPromptOptions& how) {
   Prompt prompt;
   if (const Json* ids = body.Find("prompt_token_ids"); ids != nullptr && !ids->is_null()) {
     FD_ASSIGN_OR_RETURN(prompt.expanded.token_ids,
@@ -251,7 +251,7 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
   FD_ASSIGN_OR_RETURN(const std::optional<bool> thinking, ReadThinking(service, body, kwargs));
   if (thinking) kwargs.Set("enable_thinking", Json(*thinking));
 
-  auto rendered = service.chat_template->Render(*messages, tools, kwargs, /*add_generation_prompt=*/true);
+  auto rendered = service.chat_template->Render(*messages, tools, kwargs, how.add_generation_prompt);
   if (!rendered.ok()) {
     const Status& s = rendered.status();
     return s.param().empty() ? Status(s.code(), s.message(), "messages") : s;
@@ -271,7 +271,7 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
     prompt.sections = std::move(sections).value();
     // Each picture brings at least one token.
     const int64_t tokens = prompt.sections.text_tokens + std::ssize(prompt.media);
-    FD_RETURN_IF_ERROR(CheckLength(service, tokens, "messages"));
+    if (how.check_length) FD_RETURN_IF_ERROR(CheckLength(service, tokens, "messages"));
     if (prompt.media.empty()) prompt.expanded = FillPrompt(prompt.sections, *service.media, {}, {});
     return prompt;
   } else {
@@ -280,6 +280,7 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
     for (const PromptPiece& piece : pieces) spans.push_back({piece.text, !piece.from_user});
     prompt.expanded.token_ids = service.tokenizer->EncodeSpans(spans);
   }
+  if (!how.check_length) return prompt;
   FD_RETURN_IF_ERROR(
       CheckLength(service, static_cast<int64_t>(prompt.expanded.token_ids.size()), "messages"));
   return prompt;

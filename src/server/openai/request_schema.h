@@ -11,7 +11,15 @@
 
 namespace fd {
 
-enum class RequestKind : uint8_t { kChat, kCompletions, kTokenize, kDetokenize, kAbort };
+enum class RequestKind : uint8_t {
+  kChat,
+  kCompletions,
+  kTokenize,
+  kDetokenize,
+  kAbort,
+  kEmbeddings,
+  kPooling
+};
 
 enum class FieldType : uint8_t { kString, kInteger, kNumber, kBoolean, kObject, kArray, kAny };
 

@@ -38,17 +38,18 @@ inline EngineDoor DoorOf(Engine& engine) {
 
 // What a request may ask for at most. Each refusal names its flag.
 struct RequestLimits {
-  int64_t max_choices = 128;         // --max-choices: prompts x n of one request
-  int64_t max_messages = 4096;       // --max-messages
-  int64_t max_stop_strings = 16;     // --max-stop-strings (OpenAI: 4, FastDeploy: 5)
-  int64_t max_stop_bytes = 1024;     // --max-stop-bytes: each string
-  int64_t max_stop_token_ids = 128;  // --max-stop-token-ids
-  int64_t max_logit_bias = 1024;     // --max-logit-bias: tokens with a bias
-  int64_t max_banned_tokens = 1024;  // --max-banned-tokens: tokens of bad words
-  int64_t max_logprobs = 20;         // --max-logprobs: likeliest tokens at each place
-  int64_t max_tools = 128;           // --max-tools
-  int64_t images_per_prompt = 1;     // --limit-mm-per-prompt '{"image": 1}'
-  int64_t videos_per_prompt = 1;     // --limit-mm-per-prompt '{"video": 1}'
+  int64_t max_choices = 128;            // --max-choices: prompts x n of one request
+  int64_t max_messages = 4096;          // --max-messages
+  int64_t max_stop_strings = 16;        // --max-stop-strings (OpenAI: 4, FastDeploy: 5)
+  int64_t max_stop_bytes = 1024;        // --max-stop-bytes: each string
+  int64_t max_stop_token_ids = 128;     // --max-stop-token-ids
+  int64_t max_logit_bias = 1024;        // --max-logit-bias: tokens with a bias
+  int64_t max_banned_tokens = 1024;     // --max-banned-tokens: tokens of bad words
+  int64_t max_logprobs = 20;            // --max-logprobs: likeliest tokens at each place
+  int64_t max_tools = 128;              // --max-tools
+  int64_t max_embedding_inputs = 2048;  // --max-embedding-inputs (OpenAI: 2048)
+  int64_t images_per_prompt = 1;        // --limit-mm-per-prompt '{"image": 1}'
+  int64_t videos_per_prompt = 1;        // --limit-mm-per-prompt '{"video": 1}'
 };
 
 // Used where a request does not say: generation_config.json's values, else FastDeploy's.
@@ -62,6 +63,19 @@ struct GenerationDefaults {
   float frequency_penalty = 0.0f;
 };
 GenerationDefaults DefaultsOf(const ModelConfig& config);
+
+// A server whose requests become vectors (--runner pooling).
+struct EmbeddingService {
+  bool normalize = true;              // where a request does not say: to length 1
+  std::optional<int64_t> dimensions;  // the same; absent: all of hidden_size
+  int64_t hidden_size = 0;
+  // Whether the first values alone are an embedding too, and which numbers of them; empty: any.
+  bool is_matryoshka = false;
+  std::vector<int64_t> matryoshka_dimensions;
+};
+// Whether embeddings of this model may have so many values; the error says why not and stands at `param`.
+Status CheckDimensions(const EmbeddingService& embeddings, int64_t dimensions, const std::string& model,
+                       const std::string& param);
 
 struct Service {
   // The first one stands in replies. Requests may name any of them, or "default"; with check_model_name false
@@ -88,6 +102,8 @@ struct Service {
   // enable_thinking where a request does not say; FastDeploy: true for ERNIE-4.5-VL. Absent: the variable is
   // not set, and the template decides.
   std::optional<bool> thinking_by_default;
+
+  std::optional<EmbeddingService> embeddings;  // absent: the server generates
 
   int64_t max_model_len = 2048;  // prompt and output, in tokens
   int64_t max_num_seqs = 8;      // for the metrics
