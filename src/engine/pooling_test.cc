@@ -150,8 +150,9 @@ TEST_P(Pooling, TheVectorOfItsTokensWhateverTheChunksAndTheCompany) {
       ASSERT_EQ(event.embedding.size(), 8u);
       for (size_t k = 0; k < 8; ++k) EXPECT_NEAR(event.embedding[k], expected[k], 1e-6f) << n << " tokens";
       const auto [it, is_new] = first.emplace(id, event.embedding);
-      if (!is_new)
+      if (!is_new) {
         EXPECT_EQ(event.embedding, it->second) << "other bits than in other chunks, " << n << " tokens";
+      }
     }
     EXPECT_LE(h.probe->max_tokens.load(), batched);
     h.ExpectIdle();

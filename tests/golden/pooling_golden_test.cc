@@ -123,7 +123,9 @@ void CheckFamily(const std::string& family, const std::vector<GoldenCase>& cases
       ExpectNear(logits, expected, 1e-3f);
     }
     if (first.empty()) first = vectors;
-    if (!golden::OnCuda()) EXPECT_EQ(vectors, first) << "other bits than in larger steps";
+    if (!golden::OnCuda()) {
+      EXPECT_EQ(vectors, first) << "other bits than in larger steps";
+    }
   }
   const Vectors alone = Embed(family, RequestsOf(cases), Options(PoolingType::kLast, 100, 1));
   for (size_t i = 0; i < cases.size(); ++i) {
@@ -166,7 +168,9 @@ TEST(PoolingGolden, MeanAndFirst) {
         const Vectors pooled = Embed(family, RequestsOf(cases), Options(PoolingType::kMean, budget, 16));
         ExpectNear(pooled[i], mean, 1e-4f);
         if (first.empty()) first = pooled;
-        if (!golden::OnCuda()) EXPECT_EQ(pooled, first) << "other bits than in larger steps";
+        if (!golden::OnCuda()) {
+          EXPECT_EQ(pooled, first) << "other bits than in larger steps";
+        }
       }
     }
   }

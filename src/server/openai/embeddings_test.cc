@@ -183,7 +183,7 @@ TEST_F(Embeddings, Normalize) {
   EXPECT_EQ(Vector(*Ask(R"({"input":[3,4]})"), 0), (std::vector<double>{3, 2, 0, 2}));
   EXPECT_NEAR(Vector(*Ask(R"({"input":[3,4],"normalize":true})"), 0)[0], 3 / std::sqrt(17.0), 1e-7);
   EXPECT_EQ(CutAndNormalize({0, 0}, 2, true), (std::vector<float>{0, 0}));
-  EXPECT_EQ(CutAndNormalize({3e38f, 4e38f * 0.75f}, 2, true)[0], CutAndNormalize({1, 1}, 2, true)[0])
+  EXPECT_EQ(CutAndNormalize({3e38f, 3e38f}, 2, true)[0], CutAndNormalize({1, 1}, 2, true)[0])
       << "no overflow";
 }
 
