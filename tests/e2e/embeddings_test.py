@@ -91,7 +91,7 @@ def test_async_client_many_at_once(embedder):
 def test_base64_is_little_endian_float32(embedder):
     (numbers,) = embed(embedder, input="a")
     (text,) = embed(embedder, input="a", encoding_format="base64", embed_dtype="float32", endianness="little")
-    assert list(struct.unpack(f"<{len(numbers)}f", base64.b64decode(text, validate=True))) == pytest.approx(numbers, abs=1e-9)
+    assert base64.b64decode(text, validate=True) == struct.pack(f"<{len(numbers)}f", *numbers)
 
 
 def test_pooling_endpoint(embedder):
@@ -181,9 +181,9 @@ def test_metrics_count_embeddings(embedder):
 
 def test_who_leaves_and_who_is_ended(embedder):
     import httpx
-    many = ["word " * 1500] * 300
+    many = [[5] * 1500] * 300
     with pytest.raises(httpx.TimeoutException):
-        httpx.post(embedder.url + "/v1/embeddings", json={"input": many}, timeout=1.5)
+        httpx.post(embedder.url + "/v1/embeddings", json={"input": many}, timeout=1)
     embedder.wait_idle(20)
     result = []
     thread = threading.Thread(target=lambda: result.append(embedder.http.post(
@@ -204,11 +204,11 @@ def test_who_leaves_and_who_is_ended(embedder):
 def test_a_large_request_lets_others_through(embedder):
     """It takes a few places of the queue at a time, so that another one waits for a few inputs and not for all."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        large = pool.submit(embed, embedder, input=["word " * 600] * 120)
+        large = pool.submit(embed, embedder, input=[[5] * 600] * 60)
         embedder.wait_for(lambda m: m["fastdeploy:num_requests_running"] > 0, 60)
         embed(embedder, input="a")
         assert not large.done(), "the small request waited for the large one"
-        assert len(large.result()) == 120
+        assert len(large.result()) == 60
 
 
 def test_mean_is_the_same_for_every_chunk_size(start_server):
