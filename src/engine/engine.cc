@@ -46,6 +46,7 @@ struct Engine::Impl {
   void EndExpired();
   void Append(Sequence& sequence, const StepResult::Token& token);
   void Score(Sequence& sequence, const StepResult::Scores& scores);
+  void AppendEmbedding(Sequence& sequence, const std::vector<float>& embedding);
   void End(Sequence& sequence, FinishReason reason, Status error = OkStatus());
   void UpdateStats(int64_t step_tokens);
   void SendEvents();
@@ -193,7 +194,7 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
     working_stats.prompt_tokens += std::max<int64_t>(prompt_done - sequence->counted_prompt_tokens, 0);
     sequence->counted_prompt_tokens = std::max(sequence->counted_prompt_tokens, prompt_done);
   }
-  if (plan.num_tokens == plan.num_outputs) {
+  if (plan.num_tokens == plan.num_outputs && options.pooling == PoolingType::kNone) {
     working_stats.decode_ms += result.device_ms;
     working_stats.decode_idle_ms += result.device_idle_ms;
   }
@@ -227,7 +228,25 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
   if (result.device_lost && on_device_lost) std::exchange(on_device_lost, nullptr)();
 }
 
+void Engine::Impl::AppendEmbedding(Sequence& sequence, const std::vector<float>& embedding) {
+  if (!std::all_of(embedding.begin(), embedding.end(), [](float v) { return std::isfinite(v); })) {
+    LogError("request ", sequence.request.id, ": the hidden states of its ", sequence.prompt_tokens,
+             " tokens are not numbers; the request ends with an error");
+    return End(
+        sequence, FinishReason::kError,
+        Internal(StrCat("the model gave no valid embedding of the ", sequence.prompt_tokens, " tokens")));
+  }
+  TokenEvent event;
+  event.request_id = sequence.request.id;
+  event.embedding = embedding;
+  event.scheduled_at = sequence.scheduled_at;
+  event.finish_reason = FinishReason::kStop;
+  outbox.emplace_back(std::move(sequence.request.sink), std::move(event));
+  scheduler.Remove(outbox.back().second.request_id);
+}
+
 void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
+  if (options.pooling != PoolingType::kNone) return AppendEmbedding(sequence, token.embedding);
   if (token.token_id < 0 && LeavesNothingToDraw(sequence, model->config().eos_token_ids)) {
     End(sequence, FinishReason::kError,
         InvalidArgument(

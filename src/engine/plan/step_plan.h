@@ -70,7 +70,9 @@ struct SequenceStep {
   int64_t score_begin = 0;
   std::vector<int32_t> score_ids;
   int32_t score_top = 0;
-  bool samples = false;  // the chunk reaches the end of what is known: one token is drawn
+  bool samples =
+      false;  // the chunk reaches the end of what is known: one token is drawn, or its vector is ready
+  int32_t sum_slot = -1;  // PoolingType::kMean: its running sum of last hidden states
   // Only when it samples:
   float temperature = 1.0f;
   int32_t top_k = 0;
@@ -103,6 +105,7 @@ struct StepResult {
     int32_t token_id = -1;  // -1: the logits held a NaN
     float logprob = 0.0f;
     std::vector<TokenLogprob> top_logprobs;  // of who asked
+    std::vector<float> embedding;            // [hidden], in place of a token where the engine pools
   };
   struct Scores {
     RequestId request_id = 0;

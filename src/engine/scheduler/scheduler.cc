@@ -55,9 +55,23 @@ SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t c
   return step;
 }
 
+Status CheckInputFits(int64_t tokens, const EngineOptions& options) {
+  if (tokens < 1) return InvalidArgument("the input has no tokens: send at least one", "input");
+  const int64_t limit = options.MaxSequenceTokens();
+  if (tokens <= limit) return OkStatus();
+  const bool by_length = limit == options.max_model_len;
+  return InvalidArgument(
+      StrCat("the input has ", tokens, " tokens, but ",
+             by_length ? std::string("--max-model-len")
+                       : StrCat("the key/value cache (--num-kv-pages ", options.num_kv_pages, ")"),
+             " is ", limit, " tokens: shorten the input or set truncate_prompt_tokens to at most ", limit),
+      "input");
+}
+
 }  // namespace
 
 Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options) {
+  if (options.pooling != PoolingType::kNone) return CheckInputFits(prompt_tokens, options);
   if (prompt_tokens < 1) return InvalidArgument("the prompt has no tokens: send at least one", "prompt");
   if (max_tokens < 0) {
     return InvalidArgument(StrCat("max_tokens is ", max_tokens, "; it must not be negative, for example 256"),
@@ -109,6 +123,10 @@ void Scheduler::Add(GenerateRequest request) {
   sequence->prompt_tokens = static_cast<int64_t>(request.token_ids.size());
   sequence->tokens = std::move(request.token_ids);
   sequence->request = std::move(request);
+  if (options_.pooling != PoolingType::kNone) {  // one output, then it ends
+    sequence->request.sampling = {};
+    sequence->request.sampling.max_tokens = 1;
+  }
   FD_CHECK(CheckFits(sequence->prompt_tokens, sequence->request.sampling.max_tokens, options_).ok());
   FD_CHECK(by_id_.emplace(sequence->request.id, sequence.get()).second, "request id in use twice");
   next_end_ = std::min(next_end_, EndOf(*sequence));
@@ -175,7 +193,7 @@ bool Scheduler::PlanDecodes(StepPlan& plan, StepBudget& budget) {
 void Scheduler::PlanPrefills(StepPlan& plan, StepBudget& budget) {
   for (const auto& sequence : running_) {
     if (budget.tokens == 0) return;
-    if (!sequence->IsDecode()) PlanPrefill(*sequence, plan, budget);
+    if (!sequence->IsDecode() && !sequence->AwaitsLastToken()) PlanPrefill(*sequence, plan, budget);
   }
 }
 
@@ -190,7 +208,7 @@ void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
     const int64_t needed = PagesForTokens(sequence.num_tokens());
     if (needed + num_running() > pages_.free_pages()) return;
     FD_CHECK(pages_.Allocate(needed, sequence.block_table));
-    if (sequence.request.sampling.HasPenalties()) {
+    if (sequence.request.sampling.HasPenalties() || options_.pooling == PoolingType::kMean) {
       FD_CHECK(!free_seen_slots_.empty(), "more sequences run than can");
       sequence.seen_slot = free_seen_slots_.back();
       free_seen_slots_.pop_back();
@@ -206,8 +224,9 @@ void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
 void Scheduler::PlanPrefill(Sequence& sequence, StepPlan& plan, StepBudget& budget) {
   const int64_t begin = sequence.computed_tokens;
   std::vector<MediaSlice> slices;
-  const int64_t end =
-      PlanMedia(sequence, begin + std::min(sequence.remaining_tokens(), budget.tokens), plan, budget, slices);
+  int64_t most = std::min(sequence.remaining_tokens(), budget.tokens);
+  if (options_.pooling == PoolingType::kCls) most = std::min<int64_t>(most, 1);  // no other token sees more
+  const int64_t end = PlanMedia(sequence, begin + most, plan, budget, slices);
   if (end == begin) return;
   if (sequence.scheduled_at == Clock::time_point{}) sequence.scheduled_at = Clock::now();
   SequenceStep step = MakeSequenceStep(sequence, begin, end - begin);
@@ -219,9 +238,14 @@ void Scheduler::PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan,
   const int64_t count = static_cast<int64_t>(step.token_ids.size());
   FD_CHECK_LE(count, budget.tokens, "a step beyond max_num_batched_tokens");
   budget.tokens -= count;
-  PlanScores(sequence, step);
-  step.controls =
-      PlanControls(sequence, step.context_tokens - count, step.context_tokens, step.samples, end_tokens_);
+  if (options_.pooling == PoolingType::kNone) {
+    PlanScores(sequence, step);
+    step.controls =
+        PlanControls(sequence, step.context_tokens - count, step.context_tokens, step.samples, end_tokens_);
+  } else {
+    step.sum_slot = sequence.seen_slot;
+    if (options_.pooling == PoolingType::kCls) step.samples = true;
+  }
   plan.sequences.push_back(std::move(step));
   sequence.computed_tokens += count;
   if (!plan.sequences.back().samples) return;

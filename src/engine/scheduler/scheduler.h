@@ -35,7 +35,8 @@
 
 namespace fd {
 
-// Whether a request can ever run under these limits; the message has both numbers. Pure, any thread.
+// Whether a request can ever run under these limits; the message has both numbers. Pure, any thread. Where
+// the engine pools max_tokens is not looked at, and a prompt may have all of max_model_len.
 Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options);
 
 class Scheduler {

@@ -25,6 +25,7 @@ struct Sequence {
   std::vector<int32_t> block_table;
   int64_t next_media = 0;  // first media item not wholly computed
   int64_t media_row = -1;  // computed_tokens lies inside it: its pinned rows in the encoder slab
+  // Where the engine pools by mean, while it runs: its sum on the device, of which there are as many.
   // With penalties, while it runs: its record of seen tokens on the device, and how many of its tokens
   // (pending ones included) are entered there once the planned steps have run.
   int32_t seen_slot = -1;

@@ -20,6 +20,10 @@ std::optional<RequestKind> BodyOf(RouteKind kind) {
       return RequestKind::kCompletions;
     case RouteKind::kResponses:
       return RequestKind::kResponses;
+    case RouteKind::kEmbeddings:
+      return RequestKind::kEmbeddings;
+    case RouteKind::kPooling:
+      return RequestKind::kPooling;
     case RouteKind::kTokenize:
       return RequestKind::kTokenize;
     case RouteKind::kDetokenize:
@@ -50,6 +54,10 @@ const char* SchemaName(RequestKind kind) {
       return "ResponsesRequest";
     case RequestKind::kMessages:
       return "MessagesRequest";
+    case RequestKind::kEmbeddings:
+      return "EmbeddingRequest";
+    case RequestKind::kPooling:
+      return "PoolingRequest";
   }
   return "";
 }
@@ -159,7 +167,7 @@ std::string OpenApiJson(const std::string& version) {
   JsonObject schemas;
   for (RequestKind kind : {RequestKind::kChat, RequestKind::kCompletions, RequestKind::kTokenize,
                            RequestKind::kDetokenize, RequestKind::kAbort, RequestKind::kResponses,
-                           RequestKind::kMessages}) {
+                           RequestKind::kMessages, RequestKind::kEmbeddings, RequestKind::kPooling}) {
     schemas.Set(SchemaName(kind), RequestSchema(kind));
   }
   const JsonObject text{{"type", "string"}};

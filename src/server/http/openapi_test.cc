@@ -44,7 +44,9 @@ TEST(OpenApi, FieldsOfRequests) {
                                    std::pair{RequestKind::kDetokenize, "DetokenizeRequest"},
                                    std::pair{RequestKind::kAbort, "AbortRequest"},
                                    std::pair{RequestKind::kResponses, "ResponsesRequest"},
-                                   std::pair{RequestKind::kMessages, "MessagesRequest"}}) {
+                                   std::pair{RequestKind::kMessages, "MessagesRequest"},
+                                   std::pair{RequestKind::kEmbeddings, "EmbeddingRequest"},
+                                   std::pair{RequestKind::kPooling, "PoolingRequest"}}) {
     const JsonObject& properties = schemas->Find(name)->Find("properties")->as_object();
     const std::vector<RequestField> fields = FieldsOf(kind);
     EXPECT_EQ(properties.size(), fields.size()) << name;

@@ -18,6 +18,12 @@ constexpr Route kRoutes[] = {
     {RouteKind::kMessages, "/v1/messages", kPost, Access::kKey, "Answers a conversation, as Anthropic's API"},
     {RouteKind::kCountMessagesTokens, "/v1/messages/count_tokens", kPost, Access::kKey,
      "Counts the tokens that /v1/messages would send to the model"},
+    {RouteKind::kEmbeddings, "/v1/embeddings", kPost, Access::kKey,
+     "Embeddings of texts, token ids or a conversation; with --runner pooling"},
+    {RouteKind::kPooling, "/pooling", kPost, Access::kKey, "The same in vLLM's form"},
+    {RouteKind::kPooling, "/v1/pooling", kPost, Access::kKey, "The same in vLLM's form"},
+    {RouteKind::kReward, "/v1/reward", kPost, Access::kKey,
+     "Refused: scores need a model with a score head, and this server knows none"},
     {RouteKind::kModels, "/v1/models", kGet, Access::kKey, "Lists the names of the model"},
     {RouteKind::kModel, "/v1/models/{model}", kGet, Access::kKey, "Describes one name of the model"},
     {RouteKind::kRender, "/v1/chat/completions/render", kPost, Access::kKey,
@@ -103,7 +109,7 @@ bool MethodAllowed(const Route& route, std::string_view method) {
 
 bool Generates(RouteKind kind) {
   return kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kRender ||
-         kind == RouteKind::kResponses || kind == RouteKind::kMessages;
+         kind == RouteKind::kResponses || kind == RouteKind::kMessages || Pools(kind);
 }
 
 ApiShape ShapeOf(std::string_view path, bool anthropic_client) {
@@ -118,5 +124,7 @@ bool ReadsJson(RouteKind kind) {
   return Generates(kind) || kind == RouteKind::kTokenize || kind == RouteKind::kDetokenize ||
          kind == RouteKind::kAbort;
 }
+
+bool Pools(RouteKind kind) { return kind == RouteKind::kEmbeddings || kind == RouteKind::kPooling; }
 
 }  // namespace fd

@@ -10,6 +10,9 @@ namespace fd {
 enum class RouteKind {
   kChat,
   kCompletions,
+  kEmbeddings,
+  kPooling,
+  kReward,
   kModels,
   kModel,
   kTokenize,
@@ -55,6 +58,8 @@ std::string NearestPath(Listener listener, bool has_metrics, std::string_view pa
 bool MethodAllowed(const Route& route, std::string_view method);
 // Starts work on the model, which a server that drains, pauses or is full refuses.
 bool Generates(RouteKind kind);
+// Of those, what needs a server that pools; the others need one that generates.
+bool Pools(RouteKind kind);
 // Reads a JSON body: 411 without one, 415 when it says that it is something else.
 bool ReadsJson(RouteKind kind);
 

@@ -95,6 +95,26 @@ void TakeHead(const RequestHead& head, const RequestFraming& framing, HttpReques
   request.has_body = framing.chunked || framing.content_length > 0 || !framing.fault.empty();
 }
 
+// A server generates or pools; whatever else is asked of it, it says how to start the other kind.
+std::optional<HttpResponse> RefuseOtherRunner(const Service& service, const Route& route) {
+  constexpr const char* kCode = "unsupported_endpoint";
+  if (route.kind == RouteKind::kReward) {
+    return ErrorResponse(400, kCode,
+                         StrCat(route.path,
+                                ": scores need a model with a score head, and this server knows none; "
+                                "for embeddings use /v1/embeddings of a server with --runner pooling"));
+  }
+  const bool pools = service.embeddings.has_value();
+  if (!Generates(route.kind) || Pools(route.kind) == pools) return std::nullopt;
+  return ErrorResponse(400, kCode,
+                       pools ? StrCat(route.path,
+                                      ": this server makes embeddings (--runner pooling) and generates no "
+                                      "text; use /v1/embeddings, or start one with --runner generate")
+                             : StrCat(route.path,
+                                      ": this server generates text; start one with --runner pooling for "
+                                      "embeddings, for example: fastdeploy serve MODEL --runner pooling"));
+}
+
 }  // namespace
 
 Session::Session(ServerState& state, Loop& loop, asio::ip::tcp::socket socket, Listener listener, Place place)
@@ -379,6 +399,7 @@ std::optional<HttpResponse> Session::CheckHead(const HttpRequest& request, const
     }
   }
   const bool generates = Generates(route->kind);
+  if (auto refusal = RefuseOtherRunner(*state_.service, *route)) return refusal;
   if (generates && state_.draining) return ErrorResponse(Unavailable("the server is shutting down"));
   if (generates && state_.paused) {
     return ErrorResponse(Unavailable("the server is paused by its admin (/v1/pause); try again later"));
@@ -480,6 +501,9 @@ awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
     case RouteKind::kResponses:
     case RouteKind::kMessages:
       co_return co_await Generate(request, route);
+    case RouteKind::kEmbeddings:
+    case RouteKind::kPooling:
+      co_return co_await Embed(request, route);
     case RouteKind::kTokenize:
     case RouteKind::kDetokenize:
     case RouteKind::kCountMessagesTokens:

@@ -1,5 +1,6 @@
 // One connection: read a request within its limits, answer it or stream it, again. Internal to this folder.
-// session.cc reads requests and writes replies, session_generate.cc is one request to the model.
+// session.cc reads requests and writes replies, session_generate.cc is one request to the model,
+// session_embed.cc one for embeddings.
 //
 // Owner: its coroutine, which StartSession begins, and what waits on its behalf. Thread: its loop's.
 #pragma once
@@ -21,6 +22,7 @@
 #include "server/http/request_head.h"
 #include "server/http/server_state.h"
 #include "server/http/stream_inbox.h"
+#include "server/openai/embeddings.h"
 #include "server/openai/reply_writer.h"
 
 namespace fd {
@@ -90,6 +92,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // Whose exceptions, memory mostly, end the request with an error.
   boost::asio::awaitable<bool> HandleOrFail(HttpRequest& request, const Route& route);
   boost::asio::awaitable<bool> Generate(HttpRequest& request, const Route& route);
+  boost::asio::awaitable<bool> Embed(HttpRequest& request, const Route& route);
+  boost::asio::awaitable<StatusOr<std::unique_ptr<Embedding>>> PrepareEmbedding(HttpRequest& request,
+                                                                                const Route& route);
   // Null without an error: the client has left. The peer is watched from the first picture on.
   // Sets writer_. translate runs on a worker.
   using TranslateBody = std::function<StatusOr<TranslatedRequest>()>;

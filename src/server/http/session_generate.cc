@@ -13,6 +13,7 @@
 #include "server/http/endpoints.h"
 #include "server/http/request_body.h"
 #include "server/http/session.h"
+#include "server/http/session_worker.h"
 #include "server/openai/errors.h"
 #include "server/openai/openai_writer.h"
 #include "server/openai/request_schema.h"
@@ -58,24 +59,6 @@ void Session::PollPeer() {
     }
     self->PollPeer();
   });
-}
-
-template <typename T>
-awaitable<StatusOr<T>> Session::OnWorker(const std::function<StatusOr<T>()>& work) {
-  StatusOr<T> result = Internal("not done");
-  co_await asio::co_spawn(
-      state_.workers,
-      [&]() -> awaitable<void> {
-        try {
-          result = work();
-        } catch (const std::exception& e) {  // a library below, or memory
-          LogError("preparing a request failed: ", e.what());
-          result = Internal("the server failed while it read the request");
-        }
-        co_return;
-      },
-      asio::use_awaitable);
-  co_return result;
 }
 
 // Waits on the loop, not on a worker: pictures hold up nobody's text.

@@ -212,6 +212,8 @@ Status ReadStreaming(const JsonObject& body, RequestFields& out) {
   return OkStatus();
 }
 
+}  // namespace
+
 Status ReadNames(const Service& service, const JsonObject& body, RequestFields& out) {
   FD_ASSIGN_OR_RETURN(out.model, ReadModelName(service, body));
   FD_ASSIGN_OR_RETURN(auto user, ReadString(body, "user", kMaxNameBytes));
@@ -227,8 +229,6 @@ Status ReadNames(const Service& service, const JsonObject& body, RequestFields& 
   }
   return OkStatus();
 }
-
-}  // namespace
 
 StatusOr<std::string> ReadModelName(const Service& service, const JsonObject& body) {
   FD_ASSIGN_OR_RETURN(auto model, ReadString(body, "model", kMaxNameBytes));
