@@ -168,6 +168,14 @@ void Executor::Encode(const StepPlan& plan, Slot& slot) {
   slot.encode_end.Record(ctx_);
 }
 
+void Executor::CopyPages(const StepPlan& plan) {
+  for (const PageCopy& copy : plan.page_copies) {
+    for (auto* tensors : {&kv_.k, &kv_.v}) {
+      for (Tensor& layer : *tensors) ops::Copy(ctx_, layer.view().Rows(copy.to, 1), layer.view().Rows(copy.from, 1));
+    }
+  }
+}
+
 // Rows of the step that are pictures get the encoder's output.
 void Executor::PlaceMedia(const StepPlan& plan) {
   int64_t media_row = 0;
@@ -241,12 +249,14 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (const DecodeGraph* decode = GraphFor(plan)) {
     inputs_.Upload(ctx_, plan, index, decode->rows);
     slot.begin.Record(ctx_);
+    CopyPages(plan);
     controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     decode->graph.Launch(ctx_);
     SampleWithControls(plan, index, true);
   } else {
     inputs_.Upload(ctx_, plan, index);
     slot.begin.Record(ctx_);
+    CopyPages(plan);
     Encode(plan, slot);
     PlaceMedia(plan);
     controls_.Enter(ctx_, plan, inputs_.batch().token_ids);

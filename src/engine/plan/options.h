@@ -17,6 +17,7 @@ struct EngineOptions {
   int64_t max_num_seqs = 8;               // sequences that run at once
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
   int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
+  bool prefix_caching = true;             // pages of earlier requests are used again
   int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses
   int64_t max_media_tokens = 0;  // encoder output tokens of the largest picture; Submit refuses larger ones
   // Encoder outputs kept for whoever sends the same picture again, in tokens; raised to what steps need.
