@@ -185,6 +185,14 @@ void Executor::Encode(const StepPlan& plan, Slot& slot) {
   slot.encode_end.Record(ctx_);
 }
 
+void Executor::CopyPages(const StepPlan& plan) {
+  for (const PageCopy& copy : plan.page_copies) {
+    for (auto* tensors : {&kv_.k, &kv_.v}) {
+      for (Tensor& layer : *tensors) ops::Copy(ctx_, layer.view().Rows(copy.to, 1), layer.view().Rows(copy.from, 1));
+    }
+  }
+}
+
 // Rows of the step that are pictures get the encoder's output.
 void Executor::PlaceMedia(const StepPlan& plan) {
   int64_t media_row = 0;
@@ -266,6 +274,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (const DecodeGraph* decode = GraphFor(plan)) {
     inputs_.Upload(ctx_, plan, index, decode->rows);
     slot.begin.Record(ctx_);
+    CopyPages(plan);
     decode->graph.Launch(ctx_);
     controls_->Enter(ctx_, plan, inputs_.batch().token_ids);
     SampleWithControls(plan, index, true);
@@ -273,6 +282,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
     inputs_.Upload(ctx_, plan, index);
     if (prompt_scorer_) prompt_scorer_->Upload(ctx_, plan, index, inputs_.batch());
     slot.begin.Record(ctx_);
+    CopyPages(plan);
     Encode(plan, slot);
     PlaceMedia(plan);
     if (pooler_) {

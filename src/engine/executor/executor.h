@@ -83,6 +83,7 @@ class Executor {
   TensorView Drawn() const;
   TensorView Logprobs() const;
   void Encode(const StepPlan& plan, Slot& slot);
+  void CopyPages(const StepPlan& plan);
   void PlaceMedia(const StepPlan& plan);
   const DecodeGraph* GraphFor(const StepPlan& plan) const;
   Status StatusOf(const char* doing, int64_t step, const std::exception& error);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -134,6 +135,8 @@ struct GenerateRequest {
   int64_t position_delta = 0;  // position of generated index n is n + position_delta on all axes
   std::vector<uint8_t> vision_expert;  // [prompt tokens]: 1 = vision experts; empty = all text
   std::vector<std::shared_ptr<const MediaItem>> media;  // by first_token ascending
+  // Requests of different salts share no pages of the prefix cache.
+  std::string cache_salt;
   SamplingParams sampling;  // not looked at by an engine that pools
   int64_t priority = 0;     // lower ones leave the queue earlier; first come first served among equal ones
   TokenSink sink;
