@@ -264,7 +264,7 @@ TEST(CheckFits, NamesBothNumbers) {
   EXPECT_NE(s.message().find("641"), std::string::npos) << s.message();
   EXPECT_NE(s.message().find("640"), std::string::npos) << s.message();
   EXPECT_FALSE(CheckFits(0, 1, o).ok());
-  EXPECT_FALSE(CheckFits(1, 0, o).ok());
+  EXPECT_FALSE(CheckFits(1, -1, o).ok());
   EXPECT_FALSE(CheckFits(1, INT64_MAX, o).ok());
 }
 
