@@ -188,6 +188,7 @@ class Generation {
   bool scores_prompt_ = false;  // for the reply or for an echo
   Clock::time_point arrived_at_;
   std::vector<std::unique_ptr<Choice>> choices_;  // by index
+  int64_t choices_per_prompt_ = 1;
   int64_t unfinished_ = 0;
   bool submitted_ = false;
   Status status_;
