@@ -49,9 +49,10 @@ void TokenLogprobs(const Context& ctx, const TensorView& logprobs, const TensorV
                    const TensorView& token_ids, int64_t valid_vocab);
 
 // What is reported of given tokens in place of the log-probabilities above: natural log of the probability
-// under softmax(logits / temperature) over columns [0, valid_vocab); with top_p below 1 within the tokens that
-// Sample leaves at this temperature and top_p without top_k and min_p, -infinity for the others. Or as_logits:
-// the logit divided by the temperature. At temperature 1 and top_p 1 the bits are those of TokenLogprobs.
+// under softmax(logits / temperature) over columns [0, valid_vocab); with top_p below 1 within the tokens
+// that Sample leaves at this temperature and top_p without top_k and min_p, -infinity for the others. Or
+// as_logits: the logit divided by the temperature. At temperature 1 and top_p 1 the bits are those of
+// TokenLogprobs.
 struct ScoreParams {
   TensorView wanted = {};       // int32 [rows]: 0 leaves the row's scores as they are; empty: all rows
   TensorView temperature = {};  // float32 [rows], above 0; empty: 1
@@ -62,8 +63,8 @@ struct ScoreParams {
 struct TokenScores {
   TensorView token_ids, scores;
 };
-// NaN for an id outside [0, valid_vocab) and all over a row with a NaN. logits float32 [rows, vocab], rows may
-// be strided.
+// NaN for an id outside [0, valid_vocab) and all over a row with a NaN. logits float32 [rows, vocab], rows
+// may be strided.
 void ScoreTokens(const Context& ctx, const TokenScores& drawn, const TokenScores& listed,
                  const TensorView& logits, const ScoreParams& params, int64_t valid_vocab);
 

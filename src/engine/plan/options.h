@@ -16,9 +16,9 @@ constexpr int64_t PagesForTokens(int64_t tokens) { return (tokens + kKvPageToken
 // final norm: of the last token, the mean of all, or of the first token.
 enum class PoolingType : uint8_t { kNone, kLast, kMean, kCls };
 
-// What stands for how likely a token is. Raw: of the logits as the model gives them; processed: after penalties,
-// biases, bans and temperature. Logits come without their softmax. A prompt's tokens, which nothing processes,
-// have raw ones.
+// What stands for how likely a token is. Raw: of the logits as the model gives them; processed: after
+// penalties, biases, bans and temperature. Logits come without their softmax. A prompt's tokens, which
+// nothing processes, have raw ones.
 enum class LogprobsMode : uint8_t { kRawLogprobs, kProcessedLogprobs, kRawLogits, kProcessedLogits };
 constexpr bool IsProcessed(LogprobsMode mode) {
   return mode == LogprobsMode::kProcessedLogprobs || mode == LogprobsMode::kProcessedLogits;

@@ -45,11 +45,11 @@ struct SamplingParams {
   std::vector<int32_t> allowed_token_ids;  // ascending, each once; no other token is drawn. Empty: all are
   int64_t min_tokens = 0;  // no end token and none of stop_token_ids before so many tokens were generated
   // Log-probabilities, under the raw logits (before penalties and temperature) unless
-  // EngineOptions::logprobs_mode says otherwise: -1 = nobody reads them, 0 = of the drawn tokens, n = also of the
-  // n likeliest at each place.
+  // EngineOptions::logprobs_mode says otherwise: -1 = nobody reads them, 0 = of the drawn tokens, n = also of
+  // the n likeliest at each place.
   int32_t top_logprobs = -1;
-  // Of these: after the temperature; within the tokens that top_p leaves, -infinity for the others. Not of the
-  // prompt's, and refused where the engine gives logits.
+  // Of these: after the temperature; within the tokens that top_p leaves, -infinity for the others. Not of
+  // the prompt's, and refused where the engine gives logits.
   bool temp_scaled_logprobs = false;
   bool top_p_normalized_logprobs = false;
   // The same for the prompt's tokens but the first, each given those before it.

@@ -49,7 +49,7 @@ constexpr RequestField kFields[] = {
     {"prompt_logprobs", FieldType::kInteger, "ct", "Log-probabilities of the prompt's tokens: how many likeliest"},
     {"include_draft_logprobs", FieldType::kBoolean, "ct", "FastDeploy's log-probabilities of drafts"},
     {"temp_scaled_logprobs", FieldType::kBoolean, "ctr", "Log-probabilities after the temperature"},
-    {"top_p_normalized_logprobs", FieldType::kBoolean, "ctr", "Log-probabilities within top_p; -9999 outside"},
+    {"top_p_normalized_logprobs", FieldType::kBoolean, "ctr", "Log-probabilities within top_p"},
     {"stream", FieldType::kBoolean, "ctrm", "Server-sent events in place of one reply"},
     {"stream_options", FieldType::kObject, "ctr", "include_usage, continuous_usage_stats; responses: include_obfuscation"},
     {"max_streaming_response_tokens", FieldType::kInteger, "ctrm", "Tokens of an event at most"},

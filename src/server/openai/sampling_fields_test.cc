@@ -134,14 +134,16 @@ TEST_F(SamplingFieldsTest, WhatLogprobsAre) {
         endpoint);
     ASSERT_TRUE(both.ok()) << both.status().message();
     EXPECT_TRUE(both->temp_scaled_logprobs && both->top_p_normalized_logprobs);
-    const auto one = Read(R"("logprobs":false,"temp_scaled_logprobs":null,"top_p_normalized_logprobs":true)", endpoint);
+    const auto one =
+        Read(R"("logprobs":false,"temp_scaled_logprobs":null,"top_p_normalized_logprobs":true)", endpoint);
     ASSERT_TRUE(one.ok()) << one.status().message();
     EXPECT_TRUE(!one->temp_scaled_logprobs && one->top_p_normalized_logprobs);
     const auto none = Read(R"("logprobs":false)", endpoint);
     EXPECT_TRUE(!none->temp_scaled_logprobs && !none->top_p_normalized_logprobs);
     for (const char* bad : {"1", "\"true\"", "[]"}) {
       Refuses(StrCat("\"temp_scaled_logprobs\":", bad), "temp_scaled_logprobs", "true or false", endpoint);
-      Refuses(StrCat("\"top_p_normalized_logprobs\":", bad), "top_p_normalized_logprobs", "true or false", endpoint);
+      Refuses(StrCat("\"top_p_normalized_logprobs\":", bad), "top_p_normalized_logprobs", "true or false",
+              endpoint);
     }
   }
 }
