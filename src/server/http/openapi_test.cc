@@ -11,7 +11,7 @@ namespace fd {
 namespace {
 
 Json Parsed() {
-  auto json = ParseJson(OpenApiJson("1.2.3"));
+  auto json = ParseJson(OpenApiJson("1.2.3", ApiBounds{}));
   EXPECT_TRUE(json.ok());
   return std::move(json).value();
 }

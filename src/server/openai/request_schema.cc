@@ -112,8 +112,14 @@ constexpr RequestField kFields[] = {
     {"req_ids", FieldType::kArray, "a", "Ids of replies, or x-request-id of requests"},
 };
 
+}  // namespace
+
+char LetterOf(RequestKind kind) { return kLetters[static_cast<size_t>(kind)]; }
+
+namespace {
+
 bool Knows(const RequestField& field, RequestKind kind) {
-  return std::string_view(field.kinds).find(kLetters[static_cast<size_t>(kind)]) != std::string_view::npos;
+  return std::string_view(field.kinds).find(LetterOf(kind)) != std::string_view::npos;
 }
 
 const std::unordered_set<std::string_view>& Names(RequestKind kind) {

@@ -1,0 +1,187 @@
+#include "server/http/openapi_replies.h"
+
+#include <algorithm>
+
+#include "server/http/openapi_requests.h"
+
+namespace fd {
+namespace {
+
+constexpr const char* kJson = "application/json";
+
+struct RouteReply {
+  RouteKind kind;
+  ReplyShape shape;
+};
+
+constexpr RouteReply kReplies[] = {
+    {RouteKind::kChat, {"ChatCompletion", kJson, true}},
+    {RouteKind::kCompletions, {"Completion", kJson, true}},
+    {RouteKind::kModels, {"ModelList", kJson, false}},
+    {RouteKind::kModel, {"Model", kJson, false}},
+    {RouteKind::kRender, {"RenderedChat", kJson, false}},
+    {RouteKind::kResponses, {"Response", kJson, true}},
+    {RouteKind::kTokenize, {"Tokens", kJson, false}},
+    {RouteKind::kDetokenize, {"Text", kJson, false}},
+    {RouteKind::kHealth, {"", "", false}},
+    {RouteKind::kLoad, {"Load", kJson, false}},
+    {RouteKind::kVersion, {"Version", kJson, false}},
+    {RouteKind::kConfigInfo, {"ConfigInfo", kJson, false}},
+    {RouteKind::kOpenApi, {"OpenApi", kJson, false}},
+    {RouteKind::kMetrics, {"MetricsText", "text/plain", false}},
+    {RouteKind::kAbort, {"Aborted", kJson, false}},
+    {RouteKind::kPause, {"Paused", kJson, false}},
+    {RouteKind::kResume, {"Paused", kJson, false}},
+    {RouteKind::kIsPaused, {"Paused", kJson, false}},
+};
+
+struct NamedFragment {
+  const char* name;
+  const char* fragment;
+};
+
+constexpr NamedFragment kParts[] = {
+    {"Count", R"({"type":"integer","minimum":0})"},
+    {"TokenIds", R"({"type":"array","items":{"$ref":"#TokenId"}})"},
+    {"Usage",
+     R"({"type":"object","required":["prompt_tokens","completion_tokens","total_tokens"],"properties":{
+       "prompt_tokens":{"$ref":"#Count"},"completion_tokens":{"$ref":"#Count"},"total_tokens":{"$ref":"#Count"},
+       "prompt_tokens_details":{"type":"object","additionalProperties":{"$ref":"#Count"}},
+       "completion_tokens_details":{"type":"object","additionalProperties":{"$ref":"#Count"}}}})"},
+    {"ToolCall", R"({"type":"object","required":["id","type","function"],"properties":{"id":{"type":"string"},
+       "type":{"const":"function"},"function":{"type":"object","required":["name","arguments"],
+         "properties":{"name":{"type":"string"},"arguments":{"type":"string","description":"JSON"}}}}})"},
+    {"TokenLogprob", R"({"type":"object","required":["token","logprob","bytes"],"properties":{
+       "token":{"type":"string"},"logprob":{"type":"number","maximum":0},
+       "bytes":{"type":"array","items":{"type":"integer","minimum":0,"maximum":255}},
+       "top_logprobs":{"type":"array","maxItems":"$max_logprobs","items":{"$ref":"#TokenLogprob"}}}})"},
+    {"ChatMessageOfReply", R"({"type":"object","required":["role","content"],"properties":{
+       "role":{"const":"assistant"},"content":{"type":["string","null"]},
+       "reasoning_content":{"type":["string","null"]},
+       "tool_calls":{"anyOf":[{"type":"array","minItems":1,"items":{"$ref":"#ToolCall"}},{"type":"null"}]},
+       "prompt_token_ids":{"$ref":"#TokenIds"},"completion_token_ids":{"$ref":"#TokenIds"}}})"},
+    {"ChatChoice",
+     R"({"type":"object","required":["index","message","logprobs","finish_reason"],"properties":{
+       "index":{"$ref":"#Count"},"message":{"$ref":"#ChatMessageOfReply"},
+       "logprobs":{"anyOf":[{"type":"null"},{"type":"object","required":["content"],"properties":{
+         "content":{"type":"array","items":{"$ref":"#TokenLogprob"}},"refusal":{"type":"null"}}}]},
+       "finish_reason":{"enum":["stop","length","tool_calls"]}}})"},
+    {"ChatCompletion", R"({"type":"object","required":["id","object","created","model","choices","usage"],
+       "properties":{"id":{"type":"string"},"object":{"const":"chat.completion"},
+       "created":{"$ref":"#Count"},"model":{"type":"string"},
+       "choices":{"type":"array","minItems":1,"maxItems":"$max_choices","items":{"$ref":"#ChatChoice"}},
+       "usage":{"$ref":"#Usage"}}})"},
+    {"CompletionLogprobs",
+     R"({"type":"object","required":["tokens","token_logprobs","top_logprobs","text_offset"],
+       "properties":{"tokens":{"type":"array","items":{"type":"string"}},
+       "token_logprobs":{"type":"array","items":{"type":["number","null"],"maximum":0}},
+       "top_logprobs":{"type":["array","null"],"items":{"type":["object","null"],
+         "additionalProperties":{"type":"number","maximum":0}}},
+       "text_offset":{"type":"array","items":{"$ref":"#Count"}}}})"},
+    {"CompletionChoice",
+     R"({"type":"object","required":["index","text","logprobs","finish_reason"],"properties":{
+       "index":{"$ref":"#Count"},"text":{"type":"string"},
+       "logprobs":{"anyOf":[{"type":"null"},{"$ref":"#CompletionLogprobs"}]},
+       "prompt_token_ids":{"$ref":"#TokenIds"},"completion_token_ids":{"$ref":"#TokenIds"},
+       "finish_reason":{"enum":["stop","length"]}}})"},
+    {"Completion", R"({"type":"object","required":["id","object","created","model","choices","usage"],
+       "properties":{"id":{"type":"string"},"object":{"const":"text_completion"},
+       "created":{"$ref":"#Count"},"model":{"type":"string"},
+       "choices":{"type":"array","minItems":1,"maxItems":"$max_choices","items":{"$ref":"#CompletionChoice"}},
+       "usage":{"$ref":"#Usage"}}})"},
+    {"Model", R"({"type":"object","required":["id","object","created","owned_by"],"properties":{
+       "id":{"type":"string"},"object":{"const":"model"},"created":{"$ref":"#Count"},
+       "owned_by":{"type":"string"},"root":{"type":"string"},"parent":{"type":"null"},
+       "max_model_len":{"const":"$max_model_len"},"permission":{"type":"array"}}})"},
+    {"ModelList", R"({"type":"object","required":["object","data"],"properties":{"object":{"const":"list"},
+       "data":{"type":"array","minItems":1,"items":{"$ref":"#Model"}}}})"},
+    {"RenderedChat",
+     R"({"type":"object","required":["id","object","model","prompt","token_ids","prompt_tokens",
+       "max_tokens","image_tokens","video_tokens","media","max_model_len"],"properties":{"id":{"type":"string"},
+       "object":{"const":"chat.completion.render"},"model":{"type":"string"},"prompt":{"type":"string"},
+       "token_ids":{"$ref":"#TokenIds"},"prompt_tokens":{"$ref":"#Count"},"max_tokens":{"$ref":"#Count"},
+       "image_tokens":{"$ref":"#Count"},"video_tokens":{"$ref":"#Count"},"max_model_len":{"$ref":"#Count"},
+       "media":{"type":"array","items":{"type":"object","required":["first_token","num_tokens","grid"],
+         "properties":{"first_token":{"$ref":"#Count"},"num_tokens":{"$ref":"#Count"},
+         "grid":{"type":"array","minItems":3,"maxItems":3,"items":{"$ref":"#Count"}}}}}}})"},
+    {"ResponseItem",
+     R"({"type":"object","required":["id","type","status"],"properties":{"id":{"type":"string"},
+       "type":{"enum":["reasoning","message","function_call"]},"status":{"enum":["completed","incomplete"]}},
+       "anyOf":[
+         {"required":["content","summary"],"properties":{"type":{"const":"reasoning"},
+           "content":{"type":"array","items":{"type":"object","required":["type","text"],
+             "properties":{"type":{"const":"reasoning_text"},"text":{"type":"string"}}}}}},
+         {"required":["content","role"],"properties":{"type":{"const":"message"},"role":{"const":"assistant"},
+           "content":{"type":"array","items":{"type":"object","required":["type","text","annotations","logprobs"],
+             "properties":{"type":{"const":"output_text"},"text":{"type":"string"},
+             "annotations":{"type":"array","maxItems":0},
+             "logprobs":{"type":"array","items":{"$ref":"#TokenLogprob"}}}}}}},
+         {"required":["call_id","name","arguments"],"properties":{"type":{"const":"function_call"},
+           "call_id":{"type":"string"},"name":{"type":"string"},"arguments":{"type":"string"}}}]})"},
+    {"Response",
+     R"({"type":"object","required":["id","object","created_at","status","error","incomplete_details",
+       "model","output","usage"],"properties":{"id":{"type":"string","pattern":"^resp_"},
+       "object":{"const":"response"},"created_at":{"$ref":"#Count"},"completed_at":{"type":["integer","null"]},
+       "status":{"enum":["completed","incomplete"]},"error":{"type":"null"},
+       "incomplete_details":{"anyOf":[{"type":"null"},
+         {"type":"object","required":["reason"],"properties":{"reason":{"const":"max_output_tokens"}}}]},
+       "model":{"type":"string"},"output":{"type":"array","minItems":1,"items":{"$ref":"#ResponseItem"}},
+       "usage":{"type":"object","required":["input_tokens","output_tokens","total_tokens"],"properties":{
+         "input_tokens":{"$ref":"#Count"},"output_tokens":{"$ref":"#Count"},"total_tokens":{"$ref":"#Count"}}}}})"},
+    {"Tokens", R"({"type":"object","required":["count","max_model_len","tokens"],"properties":{
+       "count":{"$ref":"#Count"},"max_model_len":{"const":"$max_model_len"},"tokens":{"$ref":"#TokenIds"},
+       "token_strs":{"type":"array","items":{"type":"string"}}}})"},
+    {"Text", R"({"type":"object","required":["prompt"],"properties":{"prompt":{"type":"string"}}})"},
+    {"Load",
+     R"({"type":"object","required":["server_load","num_requests_running","num_requests_waiting","paused",
+       "routes"],"properties":{"server_load":{"$ref":"#Count"},"num_requests_running":{"$ref":"#Count"},
+       "num_requests_waiting":{"$ref":"#Count"},"paused":{"type":"boolean"},
+       "routes":{"type":"array","items":{"type":"object","required":["path","methods","tags"],"properties":{
+         "path":{"type":"string"},"methods":{"type":"array","items":{"type":"string"}},
+         "tags":{"type":"array"}}}}}})"},
+    {"Version", R"({"type":"object","required":["version"],"properties":{"version":{"type":"string"}}})"},
+    {"ConfigInfo", R"({"type":"object"})"},
+    {"OpenApi", R"({"type":"object","required":["openapi","info","paths","components"],"properties":{
+       "openapi":{"const":"3.1.0"},"info":{"type":"object"},"paths":{"type":"object"},
+       "components":{"type":"object"}}})"},
+    {"MetricsText", R"({"type":"string","description":"Prometheus' text format"})"},
+    {"Aborted", R"({"type":"object","required":["aborted","req_ids","not_found"],"properties":{
+       "aborted":{"$ref":"#Count"},"req_ids":{"type":"array","items":{"type":"string"}},
+       "not_found":{"type":"array","items":{"type":"string"}}}})"},
+    {"Paused", R"({"type":"object","required":["is_paused"],"properties":{"is_paused":{"type":"boolean"}}})"},
+    {"EventStream",
+     R"({"type":"string","description":"Server-sent events, each a JSON object; chat and text )"
+     R"(completions end with [DONE]; a failure after the first byte is an event with an error"})"},
+    {"Error", R"({"type":"object","required":["error"],"properties":{"error":{"type":"object",
+       "required":["message","type","param","code"],"properties":{"message":{"type":"string","minLength":1},
+       "type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]}}}}})"},
+};
+
+}  // namespace
+
+const ReplyShape* ReplyShapeOf(RouteKind kind) {
+  for (const RouteReply& reply : kReplies) {
+    if (reply.kind == kind) return &reply.shape;
+  }
+  return nullptr;
+}
+
+JsonObject ReplyParts(const ApiBounds& bounds) {
+  JsonObject parts;
+  for (const NamedFragment& part : kParts) parts.Set(part.name, ParseFragment(part.fragment, bounds));
+  return parts;
+}
+
+std::vector<int> ErrorStatuses(const Route& route, const std::string& method) {
+  // Of the head (400, 403, 431), of its body where it has one (408, 413, 415, 417), of a server that is full,
+  // ends or failed (500, 503).
+  std::vector<int> statuses = {400, 403, 408, 413, 415, 417, 431, 500, 503};
+  if (route.access != Access::kPublic) statuses.push_back(401);
+  const bool by_name = std::string(route.path).find('{') != std::string::npos;
+  if (by_name || method == "post") statuses.push_back(404);  // a model or a thing of another name
+  if (Generates(route.kind) || route.kind == RouteKind::kTokenize) statuses.push_back(429);
+  std::sort(statuses.begin(), statuses.end());
+  return statuses;
+}
+
+}  // namespace fd
