@@ -16,6 +16,7 @@ constexpr const char* kNoDownload = "models are not downloaded";
 constexpr const char* kPages = "one pool of pages serves prefill and decode";
 constexpr const char* kSplit = "separate prefill and decode instances are still to come";
 constexpr const char* kLoader = "weights are mapped and packed while they load; see fastdeploy quantize";
+constexpr const char* kFeatureStore = "media come with their request; there is no feature store";
 constexpr const char* kTrace = "OpenTelemetry is still to come";
 
 constexpr KnownVariable kVariables[] = {
@@ -26,7 +27,7 @@ constexpr KnownVariable kVariables[] = {
     {"FD_LOG_BACKUP_COUNT", true, "rotated files that are kept"},
     {"FD_MODEL_SOURCE", false, kNoDownload},
     {"FD_MODEL_CACHE", false, kNoDownload},
-    {"FD_MAX_STOP_SEQS_NUM", false, "use --max-stop-strings"},
+    {"FD_MAX_STOP_SEQS_NUM", true, "stop strings of a request, where --max-stop-strings is not given"},
     {"FD_STOP_SEQS_MAX_LEN", false, "use --max-stop-bytes"},
     {"FD_STOP_TOKEN_IDS_MAX_LEN", false, "use --max-stop-token-ids"},
     {"FD_SAMPLING_CLASS", true,
@@ -41,6 +42,8 @@ constexpr KnownVariable kVariables[] = {
     {"FD_ENC_DEC_BLOCK_NUM", false, kPages},
     {"FD_ENABLE_MAX_PREFILL", false, "--max-num-batched-tokens alone bounds a step"},
     {"FD_DISABLE_CHUNKED_PREFILL", false, "prompts are always computed in chunks"},
+    {"MAX_PREFILL_NUM", false, "--max-num-batched-tokens alone bounds a step"},
+    {"ENABLE_V1_KVCACHE_SCHEDULER", false, kPages},
     {"FD_DISABLED_RECOVER", false, "a preempted request is always computed again"},
     {"FD_LIMIT_THINKING_CONTENT_TRUNCATE_STR", true, "what ends a thought at its budget"},
     {"FD_FILL_BITMASK_BATCH", false, "structured output is still to come"},
@@ -64,11 +67,29 @@ constexpr KnownVariable kVariables[] = {
     {"FD_OFFLINE_PERF_TEST_FOR_PD", false, kSplit},
     {"FD_ENABLE_INTERNAL_ADAPTER", false, kOneEngine},
     {"FD_ENABLE_RETURN_TEXT", false, kOneEngine},
+    {"FD_ZMQ_RECV_REQUEST_SERVER_PORT", false, kOneEngine},
+    {"FD_ZMQ_RECV_REQUEST_SERVER_PORTS", false, kOneEngine},
+    {"FD_ZMQ_SEND_RESPONSE_SERVER_PORT", false, kOneEngine},
+    {"FD_ZMQ_SEND_RESPONSE_SERVER_PORTS", false, kOneEngine},
+    {"FD_ZMQ_CONTROL_CMD_SERVER_PORTS", false, kOneEngine},
+    {"INFERENCE_MSG_QUEUE_ID", false, kOneEngine},
+    {"SHM_UUID", false, kOneEngine},
+    {"PROMETHEUS_MULTIPROC_DIR", false, "one process counts for itself"},
+    {"FLAGS_use_pd_disaggregation", false, kSplit},
+    {"FLAGS_use_pd_disaggregation_per_chunk", false, kSplit},
+    {"KVCACHE_RDMA_NICS", false, kSplit},
+    {"ENCODE_FEATURE_BOS_AK", false, kFeatureStore},
+    {"ENCODE_FEATURE_BOS_SK", false, kFeatureStore},
+    {"ENCODE_FEATURE_ENDPOINT", false, kFeatureStore},
     {"FD_CACHE_PROC_EXIT_TIMEOUT", false, kOneEngine},
     {"FD_CACHE_PROC_ERROR_COUNT", false, kOneEngine},
     {"FD_ENABLE_SWAP_SPACE_CLEARING", false, "moving the key/value cache out of memory is still to come"},
     {"FD_TP_GROUP_GID_OFFSET", false, "tensor parallelism is still to come"},
     {"FD_PLUGINS", false, "Python plug-ins cannot be loaded into a native program"},
+    {"TRACES_ENABLE", false, kTrace},
+    {"TRACES_EXPORTER", false, kTrace},
+    {"EXPORTER_OTLP_ENDPOINT", false, kTrace},
+    {"EXPORTER_OTLP_HEADERS", false, kTrace},
     {"FD_SERVICE_NAME", false, kTrace},
     {"FD_HOST_NAME", false, kTrace},
     {"FD_JOB_ID", false, kTrace},
@@ -81,6 +102,9 @@ constexpr KnownVariable kVariables[] = {
     {"FD_ENABLE_V1_UPDATE_WEIGHTS", false, "exchanging weights at run time is not offered"},
     {"FD_ENABLE_REQUEST_DISCONNECT_STOP_INFERENCE", false, "a client that leaves always ends its requests"},
     {"FD_DEBUG_SERIALIZE_MODEL_PATH", false, "this help for debugging is not offered"},
+    {"CUDA_VISIBLE_DEVICES", true, "GPUs that the driver shows; cuda:N counts those"},
+    {"NOTIFY_SOCKET", true, "where systemd waits for readiness; see packaging/fastdeploy.service"},
+    {"FASTDEPLOY_ISA", true, "instruction set of the CPU's kernels, where --cpu-isa is auto"},
 };
 
 }  // namespace
@@ -93,7 +117,6 @@ std::vector<std::string> EnvironmentNotes(const std::vector<std::string>& enviro
   std::vector<std::string> notes;
   for (const std::string& entry : environment) {
     const std::string name = entry.substr(0, entry.find('='));
-    if (!name.starts_with("FD_")) continue;
     const KnownVariable* found = nullptr;
     for (const KnownVariable& variable : kVariables) {
       if (name == variable.name) found = &variable;
@@ -101,7 +124,7 @@ std::vector<std::string> EnvironmentNotes(const std::vector<std::string>& enviro
     if (found != nullptr && found->works) continue;
     if (found != nullptr) {
       notes.push_back(StrCat(name, " has no effect here: ", found->sentence));
-    } else {
+    } else if (name.starts_with("FD_")) {
       const std::string near = DidYouMean(name, known);
       notes.push_back(
           StrCat(name, " is not known", near.empty() ? "" : StrCat("; did you mean ", near, "?")));

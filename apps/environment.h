@@ -17,8 +17,8 @@ struct KnownVariable {
 };
 std::span<const KnownVariable> KnownVariables();
 
-// One line for each variable of `environment` ("NAME=value") that begins with FD_ and has no effect: known
-// ones say why, others what may have been meant.
+// One line for each variable of `environment` ("NAME=value") that is set in vain: known ones say why, others
+// that begin with FD_ what may have been meant.
 std::vector<std::string> EnvironmentNotes(const std::vector<std::string>& environment);
 std::vector<std::string> ProcessEnvironment();
 

@@ -10,8 +10,10 @@ namespace {
 
 TEST(Environment, Notes) {
   const auto notes =
-      EnvironmentNotes({"HOME=/x", "FD_API_KEY=secret", "FD_MOE_BACKEND=triton", "FD_API_KYE=a", "FD_X=1"});
-  ASSERT_EQ(notes.size(), 3u);
+      EnvironmentNotes({"HOME=/x", "FD_API_KEY=secret", "FD_MOE_BACKEND=triton", "FD_API_KYE=a", "FD_X=1",
+                        "TRACES_ENABLE=true", "TRACES=1", "CUDA_VISIBLE_DEVICES=0"});
+  ASSERT_EQ(notes.size(), 4u);
+  EXPECT_NE(notes[3].find("TRACES_ENABLE has no effect"), std::string::npos);
   EXPECT_NE(notes[0].find("FD_MOE_BACKEND has no effect"), std::string::npos);
   EXPECT_NE(notes[1].find("did you mean FD_API_KEY?"), std::string::npos);
   EXPECT_EQ(notes[2], "FD_X is not known");

@@ -73,8 +73,6 @@ constexpr KnownFlag kFlags[] = {
     {"routing-replay-config", Kind::kRefuseValue, "", kReinforcement},
     {"workers", Kind::kOnly, "1", "one process serves every connection; see --http-threads"},
     {"controller-port", Kind::kOnly, "-1", "the controller endpoints are still to come"},
-    {"max-waiting-time", Kind::kOnly, "-1",
-     "a limit on the time in the queue is still to come; see --max-waiting-requests"},
     {"enable-mm-output", Kind::kRefuseSwitch, "", "multimodal_content in replies is still to come"},
     {"timeout", Kind::kOnly, "0", "there are no worker processes to watch"},
     {"revision", Kind::kRefuseValue, "", kDownload},
@@ -90,8 +88,6 @@ constexpr KnownFlag kFlags[] = {
     {"use-warmup", Kind::kOnly, "0", "nothing needs a warm-up run"},
     {"enable-mm", Kind::kNoteSwitch, "", "whether a model sees pictures is read from its config.json"},
     {"tool-parser-plugin", Kind::kRefuseValue, "", kPlugin},
-    {"chat-template", Kind::kRefuseValue, "",
-     "the template is read from the model's folder (chat_template.jinja)"},
     {"lm-head-fp32", Kind::kRefuseSwitch, "", "use --dtype float32"},
     {"logits-processors", Kind::kRefuseValue, "", "logits processors are still to come"},
     {"enable-logprob", Kind::kNoteSwitch, "", "log-probabilities are always offered"},
@@ -150,7 +146,6 @@ constexpr KnownFlag kFlags[] = {
     {"scheduler-writer-parallel", Kind::kRefuseValue, "", kScheduler},
     {"scheduler-reader-batch-size", Kind::kRefuseValue, "", kScheduler},
     {"scheduler-writer-batch-size", Kind::kRefuseValue, "", kScheduler},
-    {"config", Kind::kRefuseValue, "", "a file of flags is still to come; give them on the command line"},
 };
 
 }  // namespace

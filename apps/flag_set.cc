@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 
 #include "base/strings.h"
 #include "base/suggestion.h"
@@ -76,7 +77,8 @@ struct FlagSet::Impl {
   CLI::App app;
   std::string group = "Options";
   std::vector<std::string> names;  // "--port"; for suggestions
-  Status failure;                  // the first error of a value
+  std::map<std::string, FlagKind> kinds;
+  Status failure;  // the first error of a value
   struct Value {
     std::string name;
     std::string text;  // the default until the flag is given
@@ -112,6 +114,7 @@ void FlagSet::Custom(const std::string& name, const std::string& value_name, con
   Impl* impl = impl_.get();
   std::string flag = StrCat("--", name);
   impl->names.push_back(flag);
+  impl->kinds[name] = FlagKind::kValue;
   const size_t index = impl->Remember(name, default_text);
   impl->app
       .add_option_function<std::vector<std::string>>(
@@ -206,6 +209,7 @@ void FlagSet::Switch(const std::string& name, bool* value, const std::string& he
 void FlagSet::OnSwitch(const std::string& name, const std::string& help, std::function<void()> seen) {
   std::string flag = StrCat("--", name);
   impl_->names.push_back(flag);
+  impl_->kinds[name] = FlagKind::kSwitch;
   const size_t index = impl_->Remember(name, "false");
   impl_->app
       .add_flag_callback(
@@ -223,6 +227,7 @@ void FlagSet::List(const std::string& name, std::vector<std::string>* values, co
                    const std::string& value_name) {
   std::string flag = StrCat("--", name);
   impl_->names.push_back(flag);
+  impl_->kinds[name] = FlagKind::kList;
   const size_t index = impl_->Remember(name, "");
   impl_->app
       .add_option_function<std::vector<std::string>>(
@@ -243,6 +248,7 @@ void FlagSet::List(const std::string& name, std::vector<std::string>* values, co
 void FlagSet::Refuse(const std::string& name, bool takes_value, std::string reason) {
   Impl* impl = impl_.get();
   std::string flag = StrCat("--", name);
+  impl->kinds[name] = takes_value ? FlagKind::kValue : FlagKind::kSwitch;
   auto refuse = [impl, flag, reason](const std::string& value) {
     if (impl->failure.ok()) {
       impl->failure = Unimplemented(StrCat(flag, value.empty() ? "" : " ", value, ": ", reason), flag);
@@ -260,6 +266,17 @@ void FlagSet::Refuse(const std::string& name, bool takes_value, std::string reas
   } else {
     impl->app.add_flag_callback(flag, [refuse] { refuse(""); })->group("");
   }
+}
+
+FlagKind FlagSet::KindOf(std::string name) const {
+  name.erase(0, std::min(name.find_first_not_of('-'), name.size()));
+  std::replace(name.begin(), name.end(), '_', '-');
+  const auto found = impl_->kinds.find(name);
+  return found == impl_->kinds.end() ? FlagKind::kUnknown : found->second;
+}
+
+std::string FlagSet::NearestFlag(const std::string& name) const {
+  return DidYouMean(StrCat("--", name), impl_->names);
 }
 
 StatusOr<bool> FlagSet::Parse(const std::vector<std::string>& args) {

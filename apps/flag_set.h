@@ -28,6 +28,8 @@ struct RealRange {
   bool min_excluded = false;
 };
 
+enum class FlagKind { kUnknown, kSwitch, kValue, kList };
+
 class FlagSet {
  public:
   // usage: what follows "Usage: ".
@@ -65,6 +67,11 @@ class FlagSet {
   // A flag that exists elsewhere and is not served here: using it is an error with this reason. Not in
   // --help.
   void Refuse(const std::string& name, bool takes_value, std::string reason);
+
+  // What a name, with or without leading dashes, stands for; '_' and '-' are the same.
+  FlagKind KindOf(std::string name) const;
+  // "--port" for "prot"; "" where none is near.
+  std::string NearestFlag(const std::string& name) const;
 
   // false: --help was asked for and has been printed. '_' and '-' are the same in names.
   StatusOr<bool> Parse(const std::vector<std::string>& args);

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory_policy.h"
 #include "base/strings.h"
+#include "chat_template_flags.h"
 #include "compute/kernels/cuda/device.h"
 #include "compute/ops/sample.h"
 #include "device_flag.h"
@@ -65,6 +66,44 @@ Status SetProcessorKwargs(const JsonObject& kwargs, MediaConfig* media) {
   return SetServerOptions(*overrides, media).WithContext(flag);
 }
 
+// The template of --chat-template or the model's own.
+Status SetChatTemplate(const std::string& model_dir, const ServiceFlags& flags, Service& service) {
+  FD_ASSIGN_OR_RETURN(service.template_tokens, ChatTemplate::LoadSpecialTokens(model_dir));
+  service.trust_request_chat_template = flags.trust_request_chat_template;
+  if (!flags.chat_template.empty()) {
+    StatusOr<ChatTemplate> given = ReadChatTemplate(flags.chat_template, service.template_tokens);
+    if (!given.ok()) return given.status();
+    service.chat_template = std::move(*given);
+    return OkStatus();
+  }
+  StatusOr<ChatTemplate> own = ChatTemplate::Load(model_dir);
+  if (own.ok()) {
+    service.chat_template = std::move(*own);
+  } else {
+    service.chat_template_error = own.status().message();
+    LogWarning("no chat template, /v1/chat/completions will refuse: ", service.chat_template_error);
+  }
+  return OkStatus();
+}
+
+// --default-chat-template-kwargs. What it says of thinking is a default like any other: every spelling in a
+// request comes before it.
+Status SetTemplateKwargs(const JsonObject& kwargs, Service& service) {
+  constexpr const char* kFlag = "--default-chat-template-kwargs";
+  service.default_template_kwargs = kwargs;
+  if (service.chat_template) {
+    if (Status s = service.chat_template->CheckKwargs(kwargs); !s.ok())
+      return InvalidArgument(StrCat(kFlag, ": ", s.message()), kFlag);
+  }
+  const Json* thinking = kwargs.Find("enable_thinking");
+  if (thinking == nullptr) return OkStatus();
+  if (!thinking->is_bool())
+    return InvalidArgument(StrCat(kFlag, ": enable_thinking must be true or false"), kFlag);
+  service.thinking_by_default = thinking->as_bool();
+  service.default_template_kwargs.Erase("enable_thinking");
+  return OkStatus();
+}
+
 StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const ServiceFlags& service_flags,
                                                const ModelConfig& config) {
   auto service = std::make_shared<Service>();
@@ -73,13 +112,7 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
   if (service->model_names.empty()) service->model_names.push_back(FolderName(flags.model_dir));
   service->created_unix_s = std::time(nullptr);
   FD_ASSIGN_OR_RETURN(service->tokenizer, Tokenizer::Load(flags.model_dir));
-  StatusOr<ChatTemplate> chat_template = ChatTemplate::Load(flags.model_dir);
-  if (chat_template.ok()) {
-    service->chat_template = std::move(*chat_template);
-  } else {
-    service->chat_template_error = chat_template.status().message();
-    LogWarning("no chat template, /v1/chat/completions will refuse: ", service->chat_template_error);
-  }
+  FD_RETURN_IF_ERROR(SetChatTemplate(flags.model_dir, service_flags, *service));
   if (config.vision) {
     FD_ASSIGN_OR_RETURN(MediaConfig media, LoadMediaConfig(flags.model_dir, *service->tokenizer));
     media.apply_exif = !flags.no_exif_orientation;
@@ -89,13 +122,16 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
     if (media.image_placeholder_id >= 0) service->media = media;
     service->thinking_by_default = true;  // FastDeploy's default for ERNIE-4.5-VL
   }
+  FD_RETURN_IF_ERROR(SetTemplateKwargs(service_flags.chat_template_kwargs, *service));
   std::string parser = service_flags.reasoning_parser;
   if (parser == kReasoningParserIfKnown)
     parser = service->tokenizer->TokenId("</think>") ? "ernie-45-vl" : "";
   FD_RETURN_IF_ERROR(SetReasoningParser(*service, parser));
   FD_RETURN_IF_ERROR(SetToolParser(*service, service_flags.tool_call_parser));
   service->vocab_size = config.vocab_size;
-  service->defaults = DefaultsOf(config);
+  ModelConfig with_defaults = config;
+  FD_RETURN_IF_ERROR(ChooseGenerationConfig(service_flags.generation_config, with_defaults));
+  service->defaults = DefaultsOf(with_defaults);
   service->limits = service_flags.limits;
   service->media_policy = service_flags.media_policy;
   service->metrics = std::make_shared<Metrics>();
@@ -209,6 +245,21 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   return OkStatus();
 }
 
+void DescribeForMetrics(const ModelFlags& flags, const ServiceFlags& service_flags, const Engine& engine,
+                        const Service& service) {
+  MetricsInfo info;
+  for (size_t i = 0; i < std::size(kMetricNames); ++i) {
+    if (service_flags.metrics_names == kMetricNames[i]) info.names = static_cast<MetricNames>(i);
+  }
+  info.model_name = service.model_names.front();
+  info.page_tokens = kKvPageTokens;
+  info.cache_dtype = flags.dtype;
+  info.memory_share = flags.gpu_memory_utilization;
+  info.encoder_cache_tokens = engine.options().EncoderSlabTokens();
+  info.processor_cache_bytes = LoaderOptions(service_flags.media).max_cache_bytes;
+  service.metrics->SetInfo(std::move(info));
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const LoadProgress& progress) {
@@ -240,6 +291,8 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
   Service& service = *loaded->service;
   options.max_waiting_requests = service_flags.max_waiting_requests;
+  options.max_waiting_s = service_flags.max_waiting_s;
+  options.max_allowed_token_ids = service_flags.limits.max_allowed_token_ids;
   options.max_logit_bias = service_flags.limits.max_logit_bias;
   options.max_banned_tokens = service_flags.limits.max_banned_tokens;
   options.max_logprobs = service_flags.limits.max_logprobs;
@@ -250,6 +303,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   service.max_model_len = loaded->engine->options().max_model_len;
   service.max_num_seqs = loaded->engine->options().max_num_seqs;
   service.engine = DoorOf(*loaded->engine);
+  DescribeForMetrics(flags, service_flags, *loaded->engine, service);
   if (on_device_lost) loaded->engine->OnDeviceLost(on_device_lost);
   if (step_log != nullptr) loaded->engine->LogSteps(std::move(step_log));
   loaded->engine->Start();

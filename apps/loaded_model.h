@@ -23,13 +23,19 @@ inline constexpr const char* kReasoningParserIfKnown = "if-known";
 
 struct ServiceFlags {
   std::vector<std::string> served_model_names;  // empty: the folder's name, and requests may say any
+  std::string chat_template;                    // a file or the template's text; empty: the model's own
+  JsonObject chat_template_kwargs;              // for every conversation
+  bool trust_request_chat_template = false;
+  std::string generation_config = "auto";  // auto: the model's, vllm: none, else a folder
   std::string reasoning_parser;
   std::string tool_call_parser;
   RequestLimits limits;
   MediaPolicy media_policy;
   MediaWorkFlags media;
   int64_t max_waiting_requests = 1024;
-  std::string step_log;  // a file for one line of JSON a step; empty: none
+  double max_waiting_s = -1;                 // as in EngineOptions
+  std::string step_log;                      // a file for one line of JSON a step; empty: none
+  std::string metrics_names = "fastdeploy";  // one of kMetricNames
 };
 
 // Members are destroyed from the last to the first: the engine before what it uses.

@@ -11,6 +11,7 @@
 #include "base/log_sink.h"
 #include "base/strings.h"
 #include "command.h"
+#include "config_file.h"
 #include "environment.h"
 #include "fastdeploy_flags.h"
 #include "flag_set.h"
@@ -29,6 +30,7 @@ namespace {
 constexpr std::chrono::hours kNoDeadline{24 * 365};
 // Without a device no request runs any more; their errors only have to be sent.
 constexpr double kLostDrainSeconds = 2;
+constexpr IntegerRange kStopStrings{0, 1024, 16};
 
 struct ServeFlags {
   ModelFlags model;
@@ -40,6 +42,7 @@ struct ServeFlags {
   bool no_access_log = false;
   bool strict_requests = false;
   bool log_prompts = false;
+  std::string config_file;  // ExpandConfigFile has read it
   std::vector<std::string> notes;
 };
 
@@ -140,6 +143,12 @@ Status ReadEnvironment(ServeFlags* values, const JsonObject& given) {
     if (!backups.ok()) return backups.status().WithContext(StrCat("FD_LOG_BACKUP_COUNT=", count));
     log.backups = static_cast<int>(*backups);
   }
+  if (const std::string count = variable("FD_MAX_STOP_SEQS_NUM");
+      !count.empty() && given.Find("max-stop-strings") == nullptr) {
+    const StatusOr<int64_t> most = ParseInteger("max-stop-strings", count, kStopStrings);
+    if (!most.ok()) return most.status().WithContext(StrCat("FD_MAX_STOP_SEQS_NUM=", count));
+    values->service.limits.max_stop_strings = *most;
+  }
   std::vector<std::string>& keys = values->http.api_keys;
   if (!values->api_key_file.empty()) {
     FD_ASSIGN_OR_RETURN(const std::vector<std::string> more,
@@ -157,6 +166,11 @@ Status CheckFlags(const ServeFlags& values) {
     for (const std::string& key : *keys) {
       if (Trim(key).empty()) return InvalidArgument(StrCat(flag, ": a key may not be empty"), flag);
     }
+  }
+  if (values.service.max_waiting_s <= 0 && values.service.max_waiting_s != -1) {
+    return InvalidArgument(StrCat("--max-waiting-time is ", values.service.max_waiting_s,
+                                  "; it must be above 0, for example 30, or -1 for no limit"),
+                           "--max-waiting-time");
   }
   const auto& origins = http.allowed_origins;
   if (http.allow_credentials && std::find(origins.begin(), origins.end(), "*") != origins.end()) {
@@ -183,8 +197,12 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   RequestLimits& limits = values->service.limits;
   constexpr int64_t kMaxBytes = int64_t{1} << 40;
   AddModelFlags(flags, &values->model, true);
+  flags.Text("config", &values->config_file, "Flags from a YAML file; those of the command line come first",
+             "FILE", "none");
   flags.Integer("max-waiting-requests", &values->service.max_waiting_requests, {0, 1 << 20, 1024},
                 "Requests that may wait for a place; beyond them 429");
+  flags.Real("max-waiting-time", &values->service.max_waiting_s, {-1, 86400, 30},
+             "Seconds a request may wait for its first step; beyond them 408; -1: no limit");
   flags.Text("step-log", &values->service.step_log, "One line of JSON for each step is written to this file",
              "FILE", "none");
   flags.Group("Address");
@@ -192,6 +210,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Integer("port", &http.port, {0, 65535, 8180}, "Port of the API; 0 takes a free one");
   flags.Integer("metrics-port", &http.metrics_port, {0, 65535, 8181}, "Another port for /metrics",
                 "the API's port");
+  flags.Choice("metrics-names", &values->service.metrics_names,
+               {std::begin(kMetricNames), std::end(kMetricNames)}, "Whose names /metrics has");
   flags.List("api-key", &http.api_keys, "Requests need 'Authorization: Bearer KEY'; may be repeated", "KEY");
   flags.List("allowed-hosts", &http.allowed_hosts,
              "Names the Host header may have; may be repeated; '*': any", "HOST");
@@ -211,6 +231,21 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
              "Name of the model in the API; requests must use it; may be repeated", "NAME");
   AddMediaLimitFlag(flags, &limits.images_per_prompt, &limits.videos_per_prompt,
                     "Pictures and videos of one request");
+  flags.Text("chat-template", &values->service.chat_template,
+             "A file with the chat template, or its text, in place of the model's own", "FILE|TEXT",
+             "the model's");
+  flags.Switch("trust-request-chat-template", &values->service.trust_request_chat_template,
+               "Requests may bring a chat_template; it runs within the same budget as the model's");
+  flags.Custom("default-chat-template-kwargs", "JSON", "Variables of the template where requests set none",
+               "{}", [values](const std::string& text) -> Status {
+                 FD_ASSIGN_OR_RETURN(
+                     values->service.chat_template_kwargs,
+                     ParseObject(text, "--default-chat-template-kwargs '{\"enable_thinking\": false}'"));
+                 return OkStatus();
+               });
+  flags.Text("generation-config", &values->service.generation_config,
+             "Sampling where requests do not say: auto (the model's), vllm (neutral) or a folder",
+             "auto|vllm|FOLDER");
   flags.Text("reasoning-parser", &values->service.reasoning_parser,
              "What becomes reasoning_content: ernie-45-vl, ernie-45-vl-thinking, ernie-x1 or qwen3", "NAME",
              "none");
@@ -222,14 +257,21 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Group("Limits of a request");
   flags.Integer("max-choices", &limits.max_choices, {1, 4096, 128}, "Prompts times n");
   flags.Integer("max-messages", &limits.max_messages, {1, 1 << 20, 4096}, "Messages of a conversation");
-  flags.Integer("max-stop-strings", &limits.max_stop_strings, {0, 1024, 16}, "Stop strings");
+  flags.Integer("max-stop-strings", &limits.max_stop_strings, kStopStrings, "Stop strings");
   flags.Integer("max-stop-bytes", &limits.max_stop_bytes, {1, 1 << 20, 1024}, "Bytes of a stop string");
   flags.Integer("max-stop-token-ids", &limits.max_stop_token_ids, {0, 65536, 128}, "Stop token ids");
   flags.Integer("max-logit-bias", &limits.max_logit_bias, {0, 65536, 1024}, "Tokens of logit_bias");
   flags.Integer("max-banned-tokens", &limits.max_banned_tokens, {0, 65536, 1024},
                 "Tokens of bad_words; with min_tokens also end and stop tokens");
+  flags.Integer("max-allowed-token-ids", &limits.max_allowed_token_ids, {1, 65536, 1024},
+                "Ids of allowed_token_ids");
   flags.Integer("max-logprobs", &limits.max_logprobs, {0, 32, 20}, "Likeliest tokens at each place");
+  flags.Integer("max-prompt-logprobs", &limits.max_prompt_logprobs, {0, 1 << 24, 262144},
+                "Log-probabilities of prompts: tokens times (prompt_logprobs + 1)");
   flags.Integer("max-tools", &limits.max_tools, {0, 65536, 128}, "Tools");
+  flags.Integer("max-documents", &limits.max_documents, {0, 65536, 128}, "Documents");
+  flags.Integer("max-chat-template-bytes", &limits.max_chat_template_bytes, {1, 1 << 24, 65536},
+                "Bytes of a request's own chat_template");
   flags.Integer("max-body-bytes", &http.max_body_bytes, {1, kMaxBytes, 33554432},
                 "Bytes of a body; beyond it 413");
   flags.Integer("max-header-bytes", &http.max_header_bytes, {256, 1 << 30, 32768},
@@ -347,6 +389,7 @@ int RunServe(const std::vector<std::string>& given) {
   ServeFlags values;
   FlagSet flags("fastdeploy serve MODEL [FLAGS]", "Serves a model behind an OpenAI-compatible API.");
   AddServeFlags(flags, &values);
+  if (Status status = ExpandConfigFile(flags, &args); !status.ok()) return UsageError("serve", status);
   auto parsed = flags.Parse(args);
   if (!parsed.ok()) return UsageError("serve", parsed.status());
   if (!*parsed) return kExitOk;

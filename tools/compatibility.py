@@ -4,7 +4,7 @@
     tools/compatibility.py [--check] [BINARY]
 
 Flags come from `fastdeploy serve --help` and apps/fastdeploy_flags.cc, variables from apps/environment.cc, endpoints from
-src/server/http/routes.cc, request fields from src/server/openai/request_schema.cc. --check only compares and exits 1 on a difference.
+src/server/http/routes.cc, request fields from src/server/openai/request_schema.cc, metrics from src/server/metrics/metric_table.cc. --check only compares and exits 1 on a difference.
 """
 
 import pathlib
@@ -53,7 +53,7 @@ def variables():
     source = (ROOT / "apps/environment.cc").read_text()
     names = constants(source)
     lines = ["| variable | state | what it does, or why not |", "|---|---|---|"]
-    for name, works, why in re.findall(r'^    \{"(FD_\w+)", (true|false),\s*(k\w+|(?:"(?:[^"\\]|\\.)*"\s*)+)\},$', source, re.M):
+    for name, works, why in re.findall(r'^    \{"(\w+)", (true|false),\s*(k\w+|(?:"(?:[^"\\]|\\.)*"\s*)+)\},$', source, re.M):
         lines.append(f"| `{name}` | {'works' if works == 'true' else 'without effect'} | {cell(names.get(why) or join_literals(why))} |")
     return lines
 
@@ -79,11 +79,29 @@ def fields():
     return lines
 
 
+def metrics():
+    source = (ROOT / "src/server/metrics/metric_table.cc").read_text()
+    names = constants(source)
+    kinds = {"kC": "counter", "kG": "gauge", "kH": "histogram"}
+    rows = {}
+    for name, kind, label, why in re.findall(
+            r'^    \{"([a-z0-9_:]+)", k\w+, (k[CGH]), B::k\w+,\s*"([^"]*)",\s*(k\w+|(?:"(?:[^"\\]|\\.)*"\s*)+)\},$', source, re.M):
+        row = rows.setdefault(name, [kinds[kind], [], names.get(why) or join_literals(why)])
+        if label:
+            row[1].append(label.replace("=", '="') + '"')
+    table = source[source.index("kRows[] = {"):source.index("\n};", source.index("kRows[] = {"))]
+    assert len(re.findall(r"\bB::k", table)) == sum(max(1, len(row[1])) for row in rows.values()), "a line of kRows was not understood"
+    lines = ["| metric | kind | meaning |", "|---|---|---|"]
+    return lines + [f"| `{name}` | {kind} | {cell(why)}{': ' + ', '.join(f'`{label}`' for label in labels) if labels else ''} |"
+                    for name, (kind, labels, why) in rows.items()]
+
+
 def main():
     arguments = [a for a in sys.argv[1:] if a != "--check"]
     binary = arguments[0] if arguments else str(ROOT / "build/release/fastdeploy")
     before = text = PAGE.read_text()
-    for name, lines in (("flags", flags(binary)), ("variables", variables()), ("endpoints", endpoints()), ("fields", fields())):
+    for name, lines in (("flags", flags(binary)), ("variables", variables()), ("endpoints", endpoints()), ("fields", fields()),
+                        ("metrics", metrics())):
         assert len(lines) > 5, name
         text, count = re.subn(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)",
                               lambda m, body="\n".join(lines): m[1] + body + "\n" + m[2], text, flags=re.S)

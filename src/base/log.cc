@@ -62,19 +62,48 @@ LogFile& File() {
   return *file;
 }
 
-// Text in which nothing can move a terminal's cursor or begin a line: control characters, also those of two
-// bytes, and bytes that are no UTF-8 are spelled out.
+// What a terminal obeys or a reader of lines takes for the end of one: control characters of one and two
+// bytes, the line separators of Unicode, and what turns the direction of writing.
+bool IsControl(uint32_t code_point) {
+  return code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0) ||
+         (code_point >= 0x2028 && code_point <= 0x202e) || (code_point >= 0x2066 && code_point <= 0x2069);
+}
+
+std::string Spelled(uint32_t code_point) {
+  char buffer[16];
+  std::snprintf(buffer, sizeof(buffer), "\\u%04x", static_cast<unsigned>(code_point));
+  return buffer;
+}
+
+// A JSON text that still has control characters in its strings, with these spelled out.
+std::string WithoutControls(std::string_view json) {
+  std::string out;
+  while (!json.empty()) {
+    const Utf8Char decoded = DecodeUtf8(json);
+    const auto length = static_cast<size_t>(decoded.length_bytes);
+    if (decoded.well_formed && IsControl(static_cast<uint32_t>(decoded.code_point))) {
+      out += Spelled(static_cast<uint32_t>(decoded.code_point));
+    } else {
+      out.append(json.substr(0, length));
+    }
+    json.remove_prefix(length);
+  }
+  return out;
+}
+
+// Text in which nothing can move a terminal's cursor or begin a line: control characters and bytes that are
+// no UTF-8 are spelled out.
 void AppendEscaped(std::string& out, std::string_view text) {
   while (!text.empty()) {
     const auto c = static_cast<unsigned char>(text[0]);
     const Utf8Char decoded = DecodeUtf8(text);
     const auto length = static_cast<size_t>(decoded.length_bytes);
-    const bool is_control = c < 0x20 || (decoded.code_point >= 0x7f && decoded.code_point < 0xa0);
-    if (is_control || !decoded.well_formed) {
-      char buffer[16];
-      std::snprintf(buffer, sizeof(buffer), decoded.well_formed ? "\\u%04x" : "\\x%02x",
-                    decoded.well_formed ? static_cast<unsigned>(decoded.code_point) : c);
+    if (!decoded.well_formed) {
+      char buffer[8];
+      std::snprintf(buffer, sizeof(buffer), "\\x%02x", c);
       out.append(buffer);
+    } else if (IsControl(static_cast<uint32_t>(decoded.code_point))) {
+      out += Spelled(static_cast<uint32_t>(decoded.code_point));
     } else {
       out.append(text.substr(0, length));
     }
@@ -114,8 +143,7 @@ std::string Line(bool json, bool short_time, LogLevel level, std::string_view me
         AppendJsonString(out, field.value);
       }
     }
-    out += "}\n";
-    return out;
+    return WithoutControls(out) + "}\n";
   }
   out = StrCat(time, level >= LogLevel::kWarning ? StrCat(" ", name, ": ") : std::string(" "));
   AppendEscaped(out, message);

@@ -63,11 +63,21 @@ class LogitModel : public Model {
 };
 
 struct Outcome {
+  Status error;
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top;
   bool finished = false;
 };
+
+// What a thinking budget puts after these generated tokens; -1: nothing.
+int32_t Forced(const ThinkingBudget& budget, const std::vector<int32_t>& output) {
+  const int64_t index = std::ssize(output) - budget.max_tokens;
+  if (budget.max_tokens == 0 || index < 0 || index >= std::ssize(budget.forced_ids)) return -1;
+  const auto end = output.begin() + budget.max_tokens;
+  if (std::find(output.begin(), end, budget.end_token_id) != end) return -1;
+  return budget.forced_ids[static_cast<size_t>(index)];
+}
 
 // The rules once more, in double, for a greedy request.
 Outcome Expected(const GenerateRequest& request) {
@@ -88,6 +98,12 @@ Outcome Expected(const GenerateRequest& request) {
         y -= static_cast<double>(p.presence_penalty) + count * static_cast<double>(p.frequency_penalty);
     }
     for (const auto& [id, bias] : p.logit_bias) x[static_cast<size_t>(id)] += static_cast<double>(bias);
+    if (!p.allowed_token_ids.empty()) {
+      for (int32_t v = 0; v < kVocab; ++v) {
+        if (std::find(p.allowed_token_ids.begin(), p.allowed_token_ids.end(), v) == p.allowed_token_ids.end())
+          x[static_cast<size_t>(v)] = -INFINITY;
+      }
+    }
     const auto ban = [&](int32_t id) { x[static_cast<size_t>(id)] = -INFINITY; };
     for (const auto& word : p.bad_words) {
       const size_t before = word.size() - 1;
@@ -99,10 +115,14 @@ Outcome Expected(const GenerateRequest& request) {
       for (int32_t id : p.stop_token_ids) ban(id);
       if (!p.ignore_eos) ban(kEnd);
     }
-    const auto token = static_cast<int32_t>(std::max_element(x.begin(), x.end()) - x.begin());
+    auto token = static_cast<int32_t>(std::max_element(x.begin(), x.end()) - x.begin());
+    const int32_t forced = Forced(p.thinking, output);
+    if (forced >= 0) token = forced;
     double sum = 0;
     for (double y : raw) sum += std::exp(y);
-    out.logprobs.push_back(static_cast<float>(raw[static_cast<size_t>(token)] - std::log(sum)));
+    // A forced token was certain, also where the draw agrees with it.
+    out.logprobs.push_back(forced >= 0 ? 0.0f
+                                       : static_cast<float>(raw[static_cast<size_t>(token)] - std::log(sum)));
     std::vector<int32_t> order(kVocab);
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
@@ -165,6 +185,31 @@ std::vector<GenerateRequest> Requests() {
   stops.stop_token_ids = {3, 10, 17, 24, 31, 38, 45, 52, 59};
   stops.min_tokens = 25;
   add(50, 30).repetition_penalty = 0.7f;
+  add(31, 90).allowed_token_ids = {0, 7, 8, 9, 33, 60};
+  SamplingParams& narrow = add(66, 70);
+  narrow.allowed_token_ids = {2, 5, 6, 11, 13, 40};
+  narrow.repetition_penalty = 1.4f;
+  narrow.frequency_penalty = 0.2f;
+  narrow.logit_bias = {{5, 1.5f}, {30, 100.0f}, {2, 9.0f}};  // 30 stays banned
+  narrow.bad_words = {{6}, {13, 5}, {11, 11}};
+  narrow.min_tokens = 12;
+  narrow.ignore_eos = false;
+  narrow.top_logprobs = 4;
+  add(12, 20).allowed_token_ids = {50};
+  // What is counted is what stands there, not what was drawn in its place.
+  SamplingParams& thought = add(40, 90);
+  thought.frequency_penalty = 2.0f;
+  thought.presence_penalty = 2.0f;
+  thought.thinking = {20, 58, {10, 10, 17, 10, 10, 58, 10}};
+  SamplingParams& closed = add(63, 70);
+  closed.repetition_penalty = 2.5f;
+  closed.bad_words = {{58, 3}, {24, 58, 10}};
+  closed.top_logprobs = 3;
+  closed.thinking = {1, 59, {24, 58, 24, 59}};
+  SamplingParams& undone = add(5, 60);  // it thinks no longer than it may
+  undone.frequency_penalty = 1.0f;
+  undone.logit_bias = {{58, 4.0f}};
+  undone.thinking = {30, 58, {31, 31}};
   return all;
 }
 
@@ -192,6 +237,7 @@ std::map<RequestId, Outcome> RunAll(const EngineOptions& options, std::vector<Ge
       o.logprobs.insert(o.logprobs.end(), e.logprobs.begin(), e.logprobs.end());
       o.top.insert(o.top.end(), e.top_logprobs.begin(), e.top_logprobs.end());
       if (e.finish_reason) ++finished;
+      if (e.finish_reason == FinishReason::kError) o.error = e.error;
       changed.notify_all();
     };
     const Status status = engine.Submit(std::move(r));
@@ -260,13 +306,16 @@ TEST_P(Controls, AsTheRulesSayWhateverTheBatchAndTheChunks) {
 TEST(ControlsTest, EveryWishChangesSomething) {
   for (const GenerateRequest& r : Requests()) {
     const SamplingParams& p = r.sampling;
-    if (!p.HasPenalties() && p.logit_bias.empty() && p.bad_words.empty() && p.min_tokens == 0) continue;
+    if (!p.HasPenalties() && p.logit_bias.empty() && p.bad_words.empty() && p.min_tokens == 0 &&
+        p.allowed_token_ids.empty())
+      continue;
     GenerateRequest plain = r;
     plain.sampling = {};
     plain.sampling.temperature = 0;
     plain.sampling.max_tokens = p.max_tokens;
     plain.sampling.ignore_eos = p.ignore_eos;
     plain.sampling.stop_token_ids = p.stop_token_ids;
+    plain.sampling.thinking = p.thinking;
     EXPECT_NE(Expected(plain).tokens, Expected(r).tokens) << "request " << r.id;
   }
 }
@@ -335,6 +384,7 @@ TEST(ControlsTest, TheDoorRefusesWhatIsOutOfRange) {
   EngineOptions options = Options(false, 4, 64, 20);
   options.max_logit_bias = 2;
   options.max_banned_tokens = 3;
+  options.max_allowed_token_ids = 4;
   const auto refused = [&](auto change) {
     GenerateRequest r = Request(1, 4, 8);
     change(r.sampling);
@@ -360,6 +410,30 @@ TEST(ControlsTest, TheDoorRefusesWhatIsOutOfRange) {
   EXPECT_EQ(refused([](P& p) { p.bad_words = {{1, 2}, {3, 4}}; }), "bad_words");
   EXPECT_EQ(refused([](P& p) { p.bad_words = {{}}; }), "bad_words");
   EXPECT_EQ(refused([](P& p) { p.bad_words = {{kVocab}}; }), "bad_words");
+  EXPECT_EQ(refused([](P& p) { p.allowed_token_ids = {0, kVocab - 1}; }), "ok");
+  EXPECT_EQ(refused([](P& p) { p.allowed_token_ids = {kVocab}; }), "allowed_token_ids");
+  EXPECT_EQ(refused([](P& p) { p.allowed_token_ids = {-1}; }), "allowed_token_ids");
+  EXPECT_EQ(refused([](P& p) { p.allowed_token_ids = {4, 4}; }), "allowed_token_ids");
+  EXPECT_EQ(refused([](P& p) { p.allowed_token_ids = {5, 4}; }), "allowed_token_ids");
+  EXPECT_EQ(refused([](P& p) { p.allowed_token_ids = {1, 2, 3, 4, 5}; }), "allowed_token_ids");
+  EXPECT_EQ(refused([](P& p) {
+              p.allowed_token_ids = {4, 5};
+              p.bad_words = {{4}, {5, 5}};
+            }),
+            "ok");
+  EXPECT_EQ(refused([](P& p) {
+              p.allowed_token_ids = {4, 5};
+              p.bad_words = {{4}, {5}};
+            }),
+            "allowed_token_ids");
+  EXPECT_EQ(refused([](P& p) {
+              p.allowed_token_ids = {kEnd, 4, 5};
+              p.stop_token_ids = {5};
+              p.bad_words = {{4}};
+              p.min_tokens = 1;
+              p.ignore_eos = false;
+            }),
+            "allowed_token_ids");
   EXPECT_EQ(refused([](P& p) { p.min_tokens = 8; }), "ok");
   EXPECT_EQ(refused([](P& p) { p.min_tokens = 9; }), "min_tokens");
   EXPECT_EQ(refused([](P& p) { p.min_tokens = -1; }), "min_tokens");
@@ -374,16 +448,33 @@ TEST(ControlsTest, TheDoorRefusesWhatIsOutOfRange) {
   EXPECT_EQ(refused([](P& p) { p.top_logprobs = -2; }), "top_logprobs");
 }
 
+// Words of several tokens may forbid the last allowed one on the way; that is the client's mistake.
+TEST_P(Controls, AnErrorOfTheClientWhereNothingIsLeft) {
+  GenerateRequest stuck = Request(1, 8, 20), fine = Request(2, 8, 20);
+  stuck.token_ids.back() = 9;
+  stuck.sampling.allowed_token_ids = {4, 5};
+  stuck.sampling.bad_words = {{4, 4}, {5, 5}, {4, 5}, {5, 4}};
+  fine.sampling.allowed_token_ids = {4, 5};
+  const auto outcomes = RunAll(Options(GetParam(), 4, 64, 20), {stuck, fine});
+  EXPECT_EQ(outcomes.at(1).tokens.size(), 1u);
+  EXPECT_EQ(outcomes.at(1).error.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(outcomes.at(1).error.param(), "allowed_token_ids");
+  EXPECT_EQ(outcomes.at(2).tokens, Expected(fine).tokens);
+  EXPECT_EQ(outcomes.at(2).tokens.size(), 20u);
+}
+
 // Words and records have the room that the options say, for every sequence at once.
 TEST_P(Controls, TheMostThatTheOptionsAllowForEverySequence) {
   EngineOptions options = Options(GetParam(), 6, 64, 60);
   options.max_logit_bias = 50;
   options.max_banned_tokens = 50;
+  options.max_allowed_token_ids = (kVocab + 1) / 2;
   std::vector<GenerateRequest> requests;
   for (RequestId id = 1; id <= 6; ++id) {
     GenerateRequest r = Request(id, 20, 30);
     for (int32_t t = 0; t < 50; ++t) r.sampling.logit_bias.emplace_back(t, 0.01f * static_cast<float>(t));
     for (int32_t t = 5; t < 55; ++t) r.sampling.bad_words.push_back({t});
+    for (int32_t t = 0; t < kVocab; t += 2) r.sampling.allowed_token_ids.push_back(t);
     r.sampling.top_logprobs = 20;
     r.sampling.frequency_penalty = 2;
     requests.push_back(r);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -12,6 +13,7 @@
 #include "base/log.h"
 #include "engine/executor/executor.h"
 #include "engine/request_check.h"
+#include "engine/scheduler/controls.h"
 #include "engine/scheduler/scheduler.h"
 
 namespace fd {
@@ -41,7 +43,9 @@ struct Engine::Impl {
   void Publish(const StepPlan& plan, const StepResult& result);
   void Fail(const StepResult& result);
   void AbortAll();
+  void EndExpired();
   void Append(Sequence& sequence, const StepResult::Token& token);
+  void Score(Sequence& sequence, const StepResult::Scores& scores);
   void End(Sequence& sequence, FinishReason reason, Status error = OkStatus());
   void UpdateStats(int64_t step_tokens);
   void SendEvents();
@@ -131,7 +135,8 @@ bool Engine::Impl::Receive(bool may_sleep) {
     }
     while (may_sleep && !has_work()) {
       heartbeat = Clock::now();
-      inbox_changed.wait_for(lock, kIdleTurn);
+      inbox_changed.wait_until(lock, std::min(heartbeat.load() + kIdleTurn, scheduler.next_end()));
+      if (scheduler.next_end() <= Clock::now()) break;
     }
     if (stopping) return false;
     new_requests.swap(submitted);
@@ -146,11 +151,36 @@ bool Engine::Impl::Receive(bool may_sleep) {
   if (all) {
     for (RequestId id : scheduler.AllIds()) End(*scheduler.Find(id), FinishReason::kAborted);
   }
+  EndExpired();
   if (!outbox.empty()) {  // who was aborted need not wait for the next step to end
     UpdateStats(working_stats.last_step_tokens);
     SendEvents();
   }
   return true;
+}
+
+// Running or waiting; once a turn.
+void Engine::Impl::EndExpired() {
+  const Clock::time_point now = Clock::now();
+  for (RequestId id : scheduler.Expired(now)) {
+    Sequence& sequence = *scheduler.Find(id);
+    const GenerateRequest& request = sequence.request;
+    const auto seconds = [now](Clock::time_point since) {
+      return std::round(std::chrono::duration<double>(now - since).count() * 10) / 10;
+    };
+    Status error = request.deadline <= now
+                       ? Status(StatusCode::kDeadlineExceeded,
+                                StrCat("the request was not done in its timeout of ", request.timeout_s,
+                                       " seconds: ", sequence.generated_tokens(), " of at most ",
+                                       request.sampling.max_tokens,
+                                       " tokens were generated. Raise timeout or lower max_tokens"),
+                                "timeout")
+                       : Status(StatusCode::kDeadlineExceeded,
+                                StrCat("the request waited ", seconds(request.submitted_at),
+                                       " seconds in the queue, the limit is ", options.max_waiting_s,
+                                       " (--max-waiting-time); try again later"));
+    End(sequence, FinishReason::kError, std::move(error));
+  }
 }
 
 // Appends the drawn tokens, ends what has ended, and tells everybody: stats first, so that who gets a last
@@ -168,13 +198,24 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
     working_stats.decode_idle_ms += result.device_idle_ms;
   }
   if (result.status.ok()) {
+    for (const StepResult::Scores& scores : result.scores) {
+      if (Sequence* sequence = scheduler.Find(scores.request_id)) Score(*sequence, scores);
+    }
     for (const StepResult::Token& token : result.tokens) {
       if (Sequence* sequence = scheduler.Find(token.request_id)) Append(*sequence, token);
+    }
+    for (const SequenceStep& step : plan.sequences) {  // who draws nothing ends with its prompt
+      Sequence* sequence = scheduler.Find(step.request_id);
+      if (sequence != nullptr && sequence->request.sampling.max_tokens == 0 &&
+          step.context_tokens == sequence->prompt_tokens) {
+        End(*sequence, FinishReason::kLength);
+      }
     }
   } else {
     Fail(result);
   }
   ++working_stats.steps;
+  working_stats.step_sizes.Add(plan.num_tokens);
   working_stats.encoded_items += static_cast<int64_t>(plan.encodes.size());
   working_stats.encoded_tokens += plan.encode_tokens;
   working_stats.encoder_hits += plan.encoder_hits;
@@ -187,6 +228,15 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
 }
 
 void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
+  if (token.token_id < 0 && LeavesNothingToDraw(sequence, model->config().eos_token_ids)) {
+    End(sequence, FinishReason::kError,
+        InvalidArgument(
+            StrCat("allowed_token_ids: bad_words or min_tokens forbid all ",
+                   sequence.request.sampling.allowed_token_ids.size(), " of them as token ",
+                   sequence.generated_tokens(), " of the answer: allow another one or forbid less"),
+            "allowed_token_ids"));
+    return;
+  }
   if (token.token_id < 0) {
     LogError("request ", sequence.request.id, ": the logits of token ", sequence.tokens.size(),
              " are not numbers; the request ends with an error");
@@ -194,6 +244,7 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
         Internal(StrCat("the model gave no valid logits for token ", sequence.tokens.size())));
     return;
   }
+  const bool forced = sequence.ForcedToken(sequence.generated_tokens()) >= 0;
   const int32_t token_id = scheduler.Append(sequence, token.token_id);
   ++working_stats.generated_tokens;
   const SamplingParams& sampling = sequence.request.sampling;
@@ -203,9 +254,7 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   TokenEvent event;
   event.request_id = sequence.request.id;
   event.token_ids = {token_id};
-  // A forced token was certain.
-  const bool drawn = token_id == token.token_id;
-  event.logprobs = {drawn ? token.logprob : 0.0f};
+  event.logprobs = {forced ? 0.0f : token.logprob};  // a forced token was certain, also where it was drawn
   if (sampling.top_logprobs > 0) event.top_logprobs = {token.top_logprobs};
   event.scheduled_at = sequence.scheduled_at;
   event.stopped_by_end_token =
@@ -217,6 +266,19 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   }
   outbox.emplace_back(sequence.request.sink, std::move(event));
   if (outbox.back().second.finish_reason) scheduler.Remove(sequence.request.id);
+}
+
+void Engine::Impl::Score(Sequence& sequence, const StepResult::Scores& scores) {
+  TokenEvent event;
+  event.request_id = sequence.request.id;
+  event.prompt_logprobs = scores.prompt_logprobs;
+  event.scheduled_at = sequence.scheduled_at;
+  for (const PromptLogprob& p : event.prompt_logprobs) {
+    if (!std::isnan(p.logprob)) continue;
+    return End(sequence, FinishReason::kError,
+               Internal(StrCat("the model gave no valid logits for the prompt's token ", p.token_id)));
+  }
+  outbox.emplace_back(sequence.request.sink, std::move(event));
 }
 
 // Ends a sequence without a token.
@@ -263,6 +325,7 @@ void Engine::Impl::UpdateStats(int64_t step_tokens) {
   EngineStats& s = working_stats;
   s.running = scheduler.num_running();
   s.waiting = scheduler.num_waiting();
+  s.preempted = scheduler.num_preempted();
   s.free_pages = scheduler.pages().free_pages();
   s.cached_pages = scheduler.pages().cached_pages();
   s.used_pages = scheduler.pages().used_pages();
@@ -343,6 +406,7 @@ Status Engine::Submit(GenerateRequest request) {
     }
     if (!impl_->live.insert(request.id).second)
       return Internal(StrCat("request id ", request.id, " is in use"));
+    request.submitted_at = Clock::now();
     impl_->submitted.push_back(std::move(request));
   }
   impl_->inbox_changed.notify_one();

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "engine/plan/options.h"
 #include "engine/plan/request.h"
+#include "engine/plan/step_sizes.h"
 #include "engine/step_log.h"
 #include "model/model.h"
 
@@ -17,6 +18,7 @@ namespace fd {
 struct EngineStats {
   int64_t running = 0;
   int64_t waiting = 0;
+  int64_t preempted = 0;  // of the waiting: those that must be computed again
   int64_t free_pages = 0;
   int64_t cached_pages = 0;
   int64_t used_pages = 0;
@@ -27,6 +29,7 @@ struct EngineStats {
   int64_t preemptions = 0;       // since start
   int64_t last_step_tokens = 0;
   int64_t max_step_tokens = 0;  // the largest step since start
+  StepSizes step_sizes;         // of the steps since start
   // The device's time in steps, and between one step and the next that followed in the same turn of the loop;
   // of steps of decodes alone. Both 0 on the CPU.
   double decode_ms = 0;

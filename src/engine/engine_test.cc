@@ -7,6 +7,7 @@
 #include <future>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <random>
 
 #include "engine/executor/executor.h"
@@ -189,6 +190,11 @@ TEST_P(EngineLoop, SameTokensWhateverRunsBesides) {
     EXPECT_EQ(h.engine->Stats().max_step_tokens, h.probe->max_tokens);
     EXPECT_EQ(h.engine->Stats().preemptions > 0, o.num_kv_pages == 6);
     EXPECT_EQ(h.engine->Stats().generated_tokens, 12 * 150);
+    EXPECT_EQ(h.engine->Stats().preempted, 0);
+    const StepSizes sizes = h.engine->Stats().step_sizes;
+    EXPECT_EQ(sizes.num_steps, h.engine->Stats().steps);
+    EXPECT_EQ(std::accumulate(sizes.steps.begin(), sizes.steps.end(), int64_t{0}), sizes.num_steps);
+    EXPECT_GE(sizes.num_tokens, 12 * 149);
     h.ExpectIdle();
   }
 }
@@ -508,7 +514,7 @@ TEST_P(EngineLoop, MalformedRequestsAreRefusedAtTheDoor) {
   refused([](auto& r) { r.token_ids[3] = 101; }, "0 to 100");
   refused([](auto& r) { r.token_ids[3] = -1; }, "-1");
   refused([](auto& r) { r.sampling.max_tokens = 2019; }, "2048");
-  refused([](auto& r) { r.sampling.max_tokens = 0; }, "max_tokens");
+  refused([](auto& r) { r.sampling.max_tokens = -1; }, "max_tokens");
   refused([](auto& r) { r.sampling.temperature = NAN; }, "temperature");
   refused([](auto& r) { r.sampling.temperature = -1; }, "temperature");
   refused([](auto& r) { r.sampling.top_p = 0; }, "top_p");

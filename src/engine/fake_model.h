@@ -3,6 +3,7 @@
 // engine without weights.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -34,6 +35,21 @@ inline ModelConfig FakeConfig() {
   c.eos_token_ids = {kEndToken};
   c.vision.emplace();
   return c;
+}
+
+// What a model owes to ForwardBatch::scored_rows. logits_of(row, logits) fills one row.
+template <typename Fn>
+void ForScoredSlices(const ForwardBatch& batch, int64_t vocab, const Fn& logits_of) {
+  const int64_t scored = batch.scored_rows.empty() ? 0 : batch.scored_rows.dim(0);
+  constexpr int64_t kSlice = 5;
+  Tensor slice(DType::kFloat32, Device{}, {kSlice, vocab});
+  for (int64_t begin = 0; begin < scored; begin += kSlice) {
+    const int64_t count = std::min(kSlice, scored - begin);
+    for (int64_t i = 0; i < count; ++i) {
+      logits_of(batch.scored_rows.As<int32_t>()[begin + i], slice.view().As<float>() + i * vocab);
+    }
+    batch.on_scored(begin, slice.view().Rows(0, count));
+  }
 }
 
 class FakeModel : public Model {
@@ -90,12 +106,11 @@ class FakeModel : public Model {
 
     const int32_t* offsets = batch.attention.query_offsets.As<int32_t>();
     const int32_t* table_offsets = batch.attention.table_offsets.As<int32_t>();
-    for (int64_t out = 0; out < batch.logits_rows.NumElements(); ++out) {
-      const int32_t row = batch.logits_rows.As<int32_t>()[out];
+    const auto logits_of = [&](int32_t row, float* row_logits) {
       int64_t s = 0;
       while (offsets[s + 1] <= row) ++s;
       const int32_t* table = batch.attention.block_tables.As<int32_t>() + table_offsets[s];
-      const int64_t context = batch.attention.context_tokens.As<int32_t>()[s];
+      const int64_t context = batch.attention.context_tokens.As<int32_t>()[s] - (offsets[s + 1] - 1 - row);
       uint64_t hash = 1;
       bool nan = false;
       for (int64_t i = 0; i < context; ++i) {
@@ -103,11 +118,14 @@ class FakeModel : public Model {
         for (int k = 0; k < 6; ++k) hash = Mix(hash, static_cast<uint64_t>(static_cast<int64_t>(slot[k])));
         nan |= slot[0] == static_cast<float>(kNanToken);
       }
-      float* row_logits = logits.As<float>() + out * logits.row_stride;
       for (int64_t v = 0; v < config_.vocab_size; ++v) row_logits[v] = 0;
       // One of 3 .. 92: never an end token or one with an effect.
       row_logits[3 + hash % 90] = nan ? std::numeric_limits<float>::quiet_NaN() : 10.0f;
+    };
+    for (int64_t out = 0; out < batch.logits_rows.NumElements(); ++out) {
+      logits_of(batch.logits_rows.As<int32_t>()[out], logits.As<float>() + out * logits.row_stride);
     }
+    ForScoredSlices(batch, config_.vocab_size, logits_of);
   }
 
   void Encode(const ops::Context& ctx, const TensorView& embeddings, const EncodeBatch& batch) override {

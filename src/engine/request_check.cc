@@ -60,6 +60,42 @@ Status CheckId(int32_t id, const char* param, int64_t vocab_size) {
       StrCat(param, " has the token id ", id, "; ids of this model run from 0 to ", vocab_size - 1), param);
 }
 
+// Whether this token ends the request's sequence.
+bool Ends(int32_t id, const SamplingParams& p, const ModelConfig& config) {
+  const auto contains = [id](const std::vector<int32_t>& ids) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  return contains(p.stop_token_ids) || (!p.ignore_eos && contains(config.eos_token_ids));
+}
+
+// Ids in range and ascending, no more than allowed, and one of them at least that may stand first.
+Status CheckAllowed(const SamplingParams& p, const ModelConfig& config, const EngineOptions& options) {
+  constexpr const char* kField = "allowed_token_ids";
+  const std::vector<int32_t>& ids = p.allowed_token_ids;
+  if (ids.empty()) return OkStatus();
+  if (std::ssize(ids) > options.max_allowed_token_ids) {
+    return InvalidArgument(StrCat(kField, " has ", ids.size(), " ids; at most ",
+                                  options.max_allowed_token_ids, " may be given (--max-allowed-token-ids)"),
+                           kField);
+  }
+  const int64_t drawable = options.sampled_vocab_size > 0
+                               ? std::min(options.sampled_vocab_size, config.vocab_size)
+                               : config.vocab_size;
+  bool any = false;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    FD_RETURN_IF_ERROR(CheckId(ids[i], kField, drawable));
+    if (i > 0 && ids[i] <= ids[i - 1])
+      return InvalidArgument("allowed_token_ids must ascend, each id once", kField);
+    const bool word = std::any_of(p.bad_words.begin(), p.bad_words.end(),
+                                  [&](const auto& bad) { return bad.size() == 1 && bad[0] == ids[i]; });
+    any |= !word && (p.min_tokens == 0 || !Ends(ids[i], p, config));
+  }
+  if (any) return OkStatus();
+  return InvalidArgument(StrCat(kField, ": bad_words and min_tokens forbid all ", ids.size(),
+                                " of them, so no token can be drawn: allow another one or forbid less"),
+                         kField);
+}
+
 Status CheckControls(const SamplingParams& p, const ModelConfig& config, const EngineOptions& options) {
   FD_RETURN_IF_ERROR(CheckPenalties(p));
   if (std::ssize(p.logit_bias) > options.max_logit_bias) {
@@ -84,6 +120,7 @@ Status CheckControls(const SamplingParams& p, const ModelConfig& config, const E
     for (int32_t id : word) FD_RETURN_IF_ERROR(CheckId(id, "bad_words", config.vocab_size));
     banned += std::ssize(word);
   }
+  FD_RETURN_IF_ERROR(CheckAllowed(p, config, options));
   if (p.min_tokens < 0 || p.min_tokens > p.max_tokens) {
     return InvalidArgument(StrCat("min_tokens is ", p.min_tokens, " and max_tokens is ", p.max_tokens,
                                   "; min_tokens must be from 0 to max_tokens"),
@@ -96,6 +133,11 @@ Status CheckControls(const SamplingParams& p, const ModelConfig& config, const E
         StrCat("bad_words have ", banned, " tokens", ends > 0 ? StrCat(" and min_tokens bans ", ends) : "",
                "; at most ", options.max_banned_tokens, " are allowed (--max-banned-tokens)"),
         "bad_words");
+  }
+  if (p.prompt_logprobs < -1 || p.prompt_logprobs > options.max_logprobs) {
+    return InvalidArgument(StrCat("prompt_logprobs is ", p.prompt_logprobs, "; it must be from 0 to ",
+                                  options.max_logprobs, " (--max-logprobs)"),
+                           "prompt_logprobs");
   }
   if (p.top_logprobs < -1 || p.top_logprobs > options.max_logprobs) {
     return InvalidArgument(StrCat("top_logprobs is ", p.top_logprobs, "; it must be from 0 to ",

@@ -2,6 +2,7 @@
 // policy.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -38,7 +39,19 @@ struct ForwardBatch {
   // Rows by expert set: text_rows and vision_rows partition [0, tokens). Both empty = all text.
   TensorView text_rows;    // int32
   TensorView vision_rows;  // int32
+  // Rows whose logits somebody looks at and nobody keeps (log-probabilities of a prompt): int32 [s], with the
+  // rows of logits_rows at most num_tokens together. Forward hands them to on_scored in order, at most
+  // ScoredSliceRows at a time, so that never all of them exist: logits float32 [count, vocab_size] of
+  // scored_rows [begin, begin + count), scratch until on_scored returns. What on_scored takes of
+  // ctx.workspace it gives back.
+  TensorView scored_rows;
+  std::function<void(int64_t begin, const TensorView& logits)> on_scored;
 };
+
+// Rows of logits that a forward makes at a time for on_scored: about 16 MiB of them.
+constexpr int64_t ScoredSliceRows(int64_t vocab_size) {
+  return std::clamp<int64_t>((int64_t{1} << 22) / vocab_size, 8, 64);
+}
 
 // Pictures or frames to encode, in one call. Pixels are uint8 before normalisation.
 struct EncodeBatch {
@@ -77,8 +90,9 @@ class Model {
 
 // Upper bounds of what a step takes from ctx.workspace, so that it can be sized before the first step; of ctx
 // only device and threads are looked at. act: the activation type. Forward with so many tokens of so many
-// sequences, none longer than max_context_tokens; Encode with so many patch rows in all, frame_rows of them
-// in the largest picture or frame.
+// sequences, none longer than max_context_tokens, scored rows and what their log-probabilities take
+// (ops/sample) included; Encode with so many patch rows in all, frame_rows of them in the largest picture or
+// frame.
 int64_t ForwardScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t tokens,
                             int64_t sequences, int64_t max_context_tokens);
 int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t patch_rows,

@@ -154,8 +154,9 @@ def test_a_seed_gives_the_same_answer_in_any_company(server):
     ({"min_tokens": 17}, ["min_tokens is 17", "max_tokens is 16"]),
     ({"logprobs": 21}, ["logprobs", "from 0 to 20", "--max-logprobs"]),
     ({"logprobs": -1}, ["logprobs", "from 0 to 20"]),
-    ({"prompt_logprobs": 1}, ["prompt_logprobs", "still to come"]),
-    ({"logprobs": 1, "echo": True}, ["logprobs", "echo"]),
+    ({"prompt_logprobs": 21}, ["prompt_logprobs", "from 0 to 20", "--max-logprobs"]),
+    ({"prompt_logprobs": -1}, ["prompt_logprobs", "from 0 to 20", "--max-logprobs"]),
+    ({"prompt_logprobs": 1, "stream": True}, ["prompt_logprobs", "stream"]),
     ({"seed": 2**64}, ["seed"]),
 ])
 def test_errors(server, fields, words):

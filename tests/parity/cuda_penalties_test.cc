@@ -128,15 +128,17 @@ TEST(CudaPenalties, StepsReplayedFromAGraph) {
       device_logprobs(DType::kFloat32, kGpu, {rows});
   const auto step = [&](const ops::Context& ctx, const TensorView& from, const TensorView& row,
                         const TensorView& table, const TensorView& id, const TensorView& logprob,
-                        const ops::PenaltyParams& penalties, const ops::SampleParams& sample) {
+                        const ops::PenaltyParams& penalties, const ops::SampleParams& sample,
+                        const TensorView& token_rows) {
     ops::Copy(ctx, row, from);
     ops::ApplyPenalties(ctx, row, table, penalties);
     ops::Sample(ctx, id, logprob, row, sample, vocab);
-    ops::CountTokens(ctx, table, penalties.slots, id);
+    ops::CountTokens(ctx, table, penalties.slots, id, token_rows);
   };
+  const Tensor each_row = Ids({0, 1, 2, 3, 4}), device_each_row = ToDevice(gpu, each_row);
   const auto device_step = [&] {
     step(gpu.ctx, device_raw, device_logits, device_seen, device_ids, device_logprobs, device_params,
-         device_sampling);
+         device_sampling, device_each_row);
   };
   device_step();  // loads the kernels
   const Tensor prompt = Ids(histories[0].prompt), device_prompt = ToDevice(gpu, prompt);
@@ -153,7 +155,7 @@ TEST(CudaPenalties, StepsReplayedFromAGraph) {
     cuda::LaunchGraph(graph, gpu.stream);
     const Tensor before(DType::kInt32, Device{}, {rows});
     ops::Copy(cpu.ctx, before, ids);
-    step(cpu.ctx, raw, logits, seen, ids, logprobs, params, sampling);
+    step(cpu.ctx, raw, logits, seen, ids, logprobs, params, sampling, each_row);
     ExpectSameBits(ToHost(gpu, device_ids), ids);
     ExpectSameBits(ToHost(gpu, device_seen), seen);
     changed += i > 0 && std::memcmp(before.view().data, ids.view().data, static_cast<size_t>(4 * rows)) != 0;
@@ -179,6 +181,43 @@ TEST(CudaPenalties, BansGoByTheLastToken) {
   params.token_rows = rows;
   ops::ApplyPenalties(gpu.ctx, logits, seen, params);
   bans.Expect(ToHost(gpu, logits));
+}
+
+TEST(CudaPenalties, OnlyAllowedTokensAreLeft) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  Cpu cpu;
+  std::mt19937 rng(6);
+  for (int64_t vocab : {1, 3, 31, 64, 1001, 4096, 4097, 103424}) {
+    std::vector<History> histories = SomeHistories(rng, vocab);
+    histories.insert(histories.end(), histories.begin(), histories.begin() + 4);
+    const auto rows = static_cast<int64_t>(histories.size());
+    const AllowedTokens allowed(rng, rows, vocab);
+    const PenaltyTensors edits(histories);
+    const Tensor raw = Random(rng, DType::kFloat32, {rows, vocab + 5}, 4.0f);
+    raw.view().As<float>()[1 * (vocab + 5)] = NAN;
+    Tensor logits(DType::kFloat32, Device{}, {rows, vocab + 5}), seen(DType::kInt32, Device{}, {rows, vocab});
+    const Tensor device_logits = ToDevice(gpu, raw),
+                 device_seen = PoisonedOnDevice(gpu, DType::kInt32, {rows, vocab});
+    ops::Copy(cpu.ctx, logits, raw);
+    for (int64_t r = 0; r < rows; ++r) {
+      const History& h = histories[static_cast<size_t>(r)];
+      ops::ResetSeen(cpu.ctx, seen, r, Ids(h.prompt), Ids(h.output));
+      ops::ResetSeen(gpu.ctx, device_seen, r, ToDevice(gpu, Ids(h.prompt)), ToDevice(gpu, Ids(h.output)));
+    }
+    ops::PenaltyParams params = edits;
+    params.allow_offsets = allowed.offsets;
+    params.allow_ids = allowed.ids;
+    ops::ApplyPenalties(cpu.ctx, logits, seen, params);
+    const DevicePenalties device_edits(gpu, edits);
+    const Tensor offsets = ToDevice(gpu, allowed.offsets), ids = ToDevice(gpu, allowed.ids);
+    ops::PenaltyParams device_params = device_edits;
+    device_params.allow_offsets = offsets;
+    device_params.allow_ids = ids;
+    ops::ApplyPenalties(gpu.ctx, device_logits, device_seen, device_params);
+    SCOPED_TRACE(testing::Message() << vocab << " tokens");
+    ExpectSameBits(ToHost(gpu, device_logits), logits);
+  }
 }
 
 TEST(CudaPenalties, HistoriesEnteredInPieces) {

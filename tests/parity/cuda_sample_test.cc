@@ -238,5 +238,57 @@ TEST(CudaTopLogprobs, ExtremeAndBrokenRows) {
   rows.Expect(ToHost(gpu, ids), ToHost(gpu, values));
 }
 
+TEST(CudaTokenRanks, AgainstReference) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  std::mt19937 rng(8);
+  for (int64_t vocab : {1, 2, 19, 33, 1000, 8193, 103424}) {
+    for (float spread : {0.0f, 0.05f, 3.0f}) {
+      const RankRows rows(rng, vocab, spread);
+      const Tensor logits = ToDevice(gpu, rows.logits), tokens = ToDevice(gpu, Ids(rows.tokens));
+      const Tensor ranks = PoisonedOnDevice(gpu, DType::kInt32, {RankRows::kRows});
+      ops::TokenRanks(gpu.ctx, ranks, logits, tokens, vocab);
+      rows.Expect(ToHost(gpu, ranks));
+      const Tensor alone = PoisonedOnDevice(gpu, DType::kInt32, {1});
+      ops::TokenRanks(gpu.ctx, alone, logits.view().Rows(9, 1), tokens.view().Rows(9, 1), vocab);
+      ExpectSameBits(ToHost(gpu, alone), ToHost(gpu, ranks.view().Rows(9, 1)));
+    }
+  }
+}
+
+// As the executor uses them: slices of a larger output, columns of a wider table, and the same bits in each.
+TEST(CudaTokenRanks, ScoresOfSlicesAreThoseOfTheWhole) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  Cpu cpu;
+  std::mt19937 rng(9);
+  const int64_t rows = 23, vocab = 103424;
+  const Tensor logits = Random(rng, DType::kFloat32, {rows, vocab}, 3.0f);
+  std::vector<int32_t> picked;
+  for (int64_t r = 0; r < rows; ++r) picked.push_back(static_cast<int32_t>(rng() % vocab));
+  Tensor expected(DType::kFloat32, Device{}, {rows});
+  ops::TokenLogprobs(cpu.ctx, expected, logits, Ids(picked), vocab);
+  const Tensor on_device = ToDevice(gpu, logits), tokens = ToDevice(gpu, Ids(picked));
+  const auto score = [&](int64_t slice) {
+    const Tensor words = PoisonedOnDevice(gpu, DType::kInt32, {2 * rows});
+    for (int64_t begin = 0; begin < rows; begin += slice) {
+      const int64_t count = std::min(slice, rows - begin);
+      TensorView logprobs = words.view().Rows(begin, count);
+      logprobs.dtype = DType::kFloat32;
+      ops::TokenLogprobs(gpu.ctx, logprobs, on_device.view().Rows(begin, count),
+                         tokens.view().Rows(begin, count), vocab);
+      ops::TokenRanks(gpu.ctx, words.view().Rows(rows + begin, count), on_device.view().Rows(begin, count),
+                      tokens.view().Rows(begin, count), vocab);
+    }
+    EXPECT_EQ(gpu.workspace.Mark(), 0);
+    return ToHost(gpu, words);
+  };
+  const Tensor whole = score(rows), slices = score(5);
+  ExpectSameBits(slices, whole);
+  TensorView found = whole.view().Rows(0, rows);
+  found.dtype = DType::kFloat32;
+  ExpectClose(found, expected, 1e-5, 0);
+}
+
 }  // namespace
 }  // namespace fd

@@ -79,7 +79,8 @@ TEST(Penalties, CountsAreThoseOfTheHistory) {
   std::fill_n(seen.view().As<int32_t>(), 30, 77);  // of whoever had the slots before
   ops::ResetSeen(cpu.ctx, seen, 1, Ids({4, 4, 9, -1, 10}), Ids({9, 2, 2}));
   ops::ResetSeen(cpu.ctx, seen, 2, TensorView(), TensorView());
-  ops::CountTokens(cpu.ctx, seen, Ids({1, 2, -1, 1, 1, 2}), Ids({4, 0, 5, 10, 9, -1}));
+  ops::CountTokens(cpu.ctx, seen, Ids({1, 2, -1, 1, 1, 2}), Ids({7, 4, 0, 5, 10, 9, -1}),
+                   Ids({1, 2, 3, 4, 5, 6}));
   const int32_t prompt = std::numeric_limits<int32_t>::min();
   const std::vector<int32_t> expected[3] = {std::vector<int32_t>(10, 77),
                                             {0, 0, 2, 0, prompt + 1, 0, 0, 0, 0, prompt + 2},
@@ -119,6 +120,42 @@ TEST(Penalties, BansGoByTheLastToken) {
   const BanCase bans;
   ops::ApplyPenalties(cpu.ctx, bans.logits, bans.seen, bans.Params());
   bans.Expect(bans.logits);
+}
+
+// Everything else is banned, on top of penalties and biases; what is allowed keeps their bits.
+TEST(Penalties, OnlyAllowedTokensAreLeft) {
+  Cpu cpu(3);
+  std::mt19937 rng(6);
+  for (int64_t vocab : {1, 3, 31, 64, 1001, 4097, 103424}) {
+    std::vector<History> histories = SomeHistories(rng, vocab);
+    histories.insert(histories.end(), histories.begin(), histories.begin() + 4);
+    const auto rows = static_cast<int64_t>(histories.size());
+    const AllowedTokens allowed(rng, rows, vocab);
+    const PenaltyTensors edits(histories);
+    const Tensor raw = Random(rng, DType::kFloat32, {rows, vocab + 5}, 4.0f);
+    raw.view().As<float>()[1 * (vocab + 5)] = NAN;
+    Tensor expected(DType::kFloat32, Device{}, {rows, vocab + 5}),
+        logits(DType::kFloat32, Device{}, {rows, vocab + 5}), seen(DType::kInt32, Device{}, {rows, vocab});
+    ops::Copy(cpu.ctx, expected, raw);
+    ops::Copy(cpu.ctx, logits, raw);
+    for (int64_t r = 0; r < rows; ++r) {
+      const History& h = histories[static_cast<size_t>(r)];
+      ops::ResetSeen(cpu.ctx, seen, r, Ids(h.prompt), Ids(h.output));
+    }
+    ops::PenaltyParams params = edits;
+    ops::ApplyPenalties(cpu.ctx, expected, seen, params);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < vocab; ++i) {
+        float& x = expected.view().As<float>()[r * (vocab + 5) + i];
+        if (!allowed.Allows(r, i) && !std::isnan(x)) x = -INFINITY;
+      }
+    }
+    params.allow_offsets = allowed.offsets;
+    params.allow_ids = allowed.ids;
+    ops::ApplyPenalties(cpu.ctx, logits, seen, params);
+    SCOPED_TRACE(testing::Message() << vocab << " tokens");
+    ExpectSameBits(logits, expected);
+  }
 }
 
 TEST(TokenLogprobs, TheBitsOfSample) {

@@ -262,5 +262,32 @@ TEST(TopLogprobs, ExtremeAndBrokenRows) {
   });
 }
 
+TEST(TokenRanks, AgainstReferenceAndTopLogprobs) {
+  Cpu one(1), four(4);
+  std::mt19937 rng(8);
+  for (int64_t vocab : {1, 2, 19, 33, 1000, 103424}) {
+    for (float spread : {0.0f, 0.05f, 3.0f}) {
+      const RankRows rows(rng, vocab, spread);
+      Tensor ranks(DType::kInt32, Device{}, {RankRows::kRows});
+      ForEachIsa([&] {
+        ops::TokenRanks(four.ctx, ranks, rows.logits, Ids(rows.tokens), vocab);
+        rows.Expect(ranks);
+        Tensor alone(DType::kInt32, Device{}, {1});
+        ops::TokenRanks(one.ctx, alone, rows.logits.view().Rows(9, 1), Ids({rows.tokens[9]}), vocab);
+        EXPECT_EQ(alone.view().As<int32_t>()[0], ranks.view().As<int32_t>()[9]);
+      });
+      // The list's tokens have ranks 1, 2, ...
+      Tensor ids(DType::kInt32, Device{}, {1, 32}), values(DType::kFloat32, Device{}, {1, 32});
+      const TensorView row = rows.logits.view().Rows(8, 1);
+      ops::TopLogprobs(one.ctx, ids, values, row, Ids({32}), vocab);
+      for (int32_t i = 0; i < std::min<int64_t>(32, vocab); ++i) {
+        Tensor rank(DType::kInt32, Device{}, {1});
+        ops::TokenRanks(one.ctx, rank, row, Ids({ids.view().As<int32_t>()[i]}), vocab);
+        EXPECT_EQ(rank.view().As<int32_t>()[0], i + 1);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace fd

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "compute/kernels/reference/sample.h"
 #include "compute/ops/sample.h"
 #include "tests/parity/parity.h"
 
@@ -146,11 +147,94 @@ inline std::vector<History> SomeHistories(std::mt19937& rng, int64_t vocab) {
   return rows;
 }
 
+// Rows with many equal logits and columns beyond the valid ones, and tokens of them from everywhere.
+struct RankRows {
+  RankRows(std::mt19937& rng, int64_t valid, float spread)
+      : valid(valid), logits(Random(rng, DType::kFloat32, {kRows, valid + 3}, spread)) {
+    for (int64_t i = 0; i < logits.view().NumElements(); ++i) {
+      float& x = logits.view().As<float>()[i];
+      x = i % (valid + 3) >= valid ? 1e6f : std::round(x * 64) / 64;
+    }
+    for (int64_t r = 0; r < kRows; ++r) {
+      tokens.push_back(static_cast<int32_t>(rng() % static_cast<uint32_t>(valid)));
+    }
+    tokens[0] = 0;
+    tokens[1] = static_cast<int32_t>(valid) - 1;
+    tokens[2] = static_cast<int32_t>(valid);  // three without a rank
+    tokens[3] = -1;
+    logits.view().As<float>()[4 * (valid + 3) + valid / 2] = NAN;
+    logits.view().As<float>()[5 * (valid + 3) + valid + 1] = NAN;  // nobody looks there
+    for (const int64_t at : {valid / 3, valid / 2})
+      logits.view().As<float>()[6 * (valid + 3) + at] = INFINITY;
+    tokens[6] = static_cast<int32_t>(valid / 2);
+    std::fill_n(logits.view().As<float>() + 7 * (valid + 3), valid, -INFINITY);
+  }
+  void Expect(const TensorView& ranks) const {
+    for (int64_t r = 0; r < kRows; ++r) {
+      const float* row = logits.view().As<float>() + r * (valid + 3);
+      const int32_t token = tokens[static_cast<size_t>(r)];
+      const int32_t expected =
+          r >= 2 && r <= 4 ? 0 : reference::TokenRank({row, row + valid}, static_cast<size_t>(token));
+      ASSERT_EQ(ranks.As<int32_t>()[r], expected) << "row " << r << " token " << token << " of " << valid;
+    }
+  }
+  static constexpr int64_t kRows = 40;
+  int64_t valid;
+  Tensor logits;
+  std::vector<int32_t> tokens;
+};
+
 inline Tensor Ids(const std::vector<int32_t>& ids) {
   Tensor t(DType::kInt32, Device{}, {static_cast<int64_t>(ids.size())});
   std::copy(ids.begin(), ids.end(), t.view().As<int32_t>());
   return t;
 }
+
+// Allowed tokens of rows: none said (all), one, the ends, many, everything, and ids outside the vocabulary.
+struct AllowedTokens {
+  AllowedTokens(std::mt19937& rng, int64_t rows, int64_t vocab) : lists(static_cast<size_t>(rows)) {
+    const auto n = static_cast<int32_t>(vocab);
+    for (size_t r = 0; r < lists.size(); ++r) {
+      std::vector<int32_t>& list = lists[r];
+      switch (r % 6) {
+        case 0:
+          break;
+        case 1:
+          list = {n / 2};
+          break;
+        case 2:
+          list = {0, n - 1};
+          break;
+        case 3:
+          for (int i = 0; i < 1024; ++i)
+            list.push_back(static_cast<int32_t>(rng() % static_cast<uint32_t>(n)));
+          break;
+        case 4:
+          for (int32_t i = 0; i < n; ++i) list.push_back(i);
+          break;
+        default:
+          list = {-7, n / 3, n, n + 1000};
+      }
+      std::sort(list.begin(), list.end());
+      list.erase(std::unique(list.begin(), list.end()), list.end());
+    }
+    std::vector<int32_t> ends = {0}, all;
+    for (const auto& list : lists) {
+      all.insert(all.end(), list.begin(), list.end());
+      ends.push_back(static_cast<int32_t>(all.size()));
+    }
+    offsets = Tensor(DType::kInt32, Device{}, {rows + 1});
+    std::copy(ends.begin(), ends.end(), offsets.view().As<int32_t>());
+    ids = Tensor(DType::kInt32, Device{}, {static_cast<int64_t>(all.size())});
+    std::copy(all.begin(), all.end(), ids.view().As<int32_t>());
+  }
+  bool Allows(int64_t row, int64_t token) const {
+    const auto& list = lists[static_cast<size_t>(row)];
+    return list.empty() || std::binary_search(list.begin(), list.end(), static_cast<int32_t>(token));
+  }
+  std::vector<std::vector<int32_t>> lists;
+  Tensor offsets, ids;
+};
 
 // Bans with and without a condition, on top of biases, on rows whose last tokens lie anywhere in the step.
 struct BanCase {

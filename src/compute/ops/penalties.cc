@@ -56,6 +56,26 @@ void ApplyBans(float* logits, int64_t vocab, const PenaltyParams& params, int64_
   }
 }
 
+// All but these, which ascend.
+void AllowOnly(float* logits, int64_t vocab, const PenaltyParams& params, int64_t row) {
+  if (params.allow_ids.empty()) return;
+  const int32_t begin = params.allow_offsets.As<int32_t>()[row],
+                end = params.allow_offsets.As<int32_t>()[row + 1];
+  if (begin == end) return;
+  const auto ban = [logits](int64_t from, int64_t to) {
+    constexpr float kBanned = -std::numeric_limits<float>::infinity();
+    for (int64_t i = from; i < to; ++i) logits[i] = std::isnan(logits[i]) ? logits[i] : kBanned;
+  };
+  int64_t next = 0;
+  for (int32_t i = begin; i < end; ++i) {
+    const int64_t id = params.allow_ids.As<int32_t>()[i];
+    if (id < next || id >= vocab) continue;
+    ban(next, id);
+    next = id + 1;
+  }
+  ban(next, vocab);
+}
+
 }  // namespace
 
 void ResetSeen(const Context& ctx, const TensorView& seen, int64_t slot, const TensorView& prompt_ids,
@@ -94,18 +114,20 @@ void EnterSeen(const Context& ctx, const TensorView& seen, int64_t slot, const T
 }
 
 void CountTokens(const Context& ctx, const TensorView& seen, const TensorView& slots,
-                 const TensorView& token_ids) {
+                 const TensorView& tokens, const TensorView& token_rows) {
   CheckSeen(seen);
   const int64_t rows = slots.NumElements(), vocab = seen.dim(1);
   CheckVector(slots, "slots", DType::kInt32, rows);
-  CheckVector(token_ids, "token_ids", DType::kInt32, rows);
+  CheckVector(tokens, "tokens", DType::kInt32, tokens.NumElements());
+  CheckVector(token_rows, "token_rows", DType::kInt32, rows);
   if (OnCuda(ctx)) {
-    CheckOnDevice(ctx, {&seen, &slots, &token_ids});
-    return cuda::CountTokens(DeviceTable(seen), slots.As<int32_t>(), token_ids.As<int32_t>(), rows,
-                             ctx.stream);
+    CheckOnDevice(ctx, {&seen, &slots, &tokens, &token_rows});
+    return cuda::CountTokens(DeviceTable(seen), slots.As<int32_t>(), tokens.As<int32_t>(),
+                             token_rows.As<int32_t>(), rows, ctx.stream);
   }
   for (int64_t r = 0; r < rows; ++r) {
-    const int32_t slot = slots.As<int32_t>()[r], id = token_ids.As<int32_t>()[r];
+    const int32_t slot = slots.As<int32_t>()[r];
+    const int32_t id = tokens.As<int32_t>()[token_rows.As<int32_t>()[r]];
     if (slot >= 0 && id >= 0 && id < vocab) ++SeenRow(seen, slot)[id];
   }
 }
@@ -135,7 +157,13 @@ void ApplyPenalties(const Context& ctx, const TensorView& logits, const TensorVi
     CheckVector(params.tokens, "tokens", DType::kInt32, params.tokens.NumElements());
     CheckVector(params.token_rows, "token_rows", DType::kInt32, rows);
   }
+  const int64_t allowed = params.allow_ids.empty() ? 0 : params.allow_ids.dim(0);
+  if (allowed > 0) {
+    CheckVector(params.allow_offsets, "allow_offsets", DType::kInt32, rows + 1);
+    CheckVector(params.allow_ids, "allow_ids", DType::kInt32, allowed);
+  }
   if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&params.allow_offsets, &params.allow_ids});
     CheckOnDevice(
         ctx, {&params.ban_offsets, &params.ban_ids, &params.ban_after, &params.tokens, &params.token_rows});
     CheckOnDevice(ctx, {&logits, &seen, &params.slots, &params.repetition, &params.presence,
@@ -159,6 +187,10 @@ void ApplyPenalties(const Context& ctx, const TensorView& logits, const TensorVi
       args.tokens = params.tokens.As<int32_t>();
       args.token_rows = params.token_rows.As<int32_t>();
     }
+    if (allowed > 0) {
+      args.allow_offsets = params.allow_offsets.As<int32_t>();
+      args.allow_ids = params.allow_ids.As<int32_t>();
+    }
     return cuda::ApplyPenalties(args, ctx.stream);
   }
   ForRowRanges(ctx, rows, vocab, [&](int64_t begin, int64_t end) {
@@ -172,6 +204,7 @@ void ApplyPenalties(const Context& ctx, const TensorView& logits, const TensorVi
       }
       ApplyBiases(row, vocab, params, r);
       ApplyBans(row, vocab, params, r);
+      AllowOnly(row, vocab, params, r);
     }
   });
 }

@@ -226,4 +226,32 @@ void TokenLogprobs(const Context& ctx, const TensorView& logprobs, const TensorV
   });
 }
 
+void TokenRanks(const Context& ctx, const TensorView& ranks, const TensorView& logits,
+                const TensorView& token_ids, int64_t valid_vocab) {
+  CheckLogits(logits, valid_vocab);
+  const int64_t rows = logits.dim(0);
+  CheckVector(ranks, "ranks", DType::kInt32, rows);
+  CheckVector(token_ids, "token_ids", DType::kInt32, rows);
+  if (OnCuda(ctx)) {
+    CheckOnDevice(ctx, {&ranks, &logits, &token_ids});
+    cuda::TokenRanksArgs args = {};
+    args.rows = rows;
+    args.valid_vocab = valid_vocab;
+    args.logits = logits.As<float>();
+    args.logits_stride = logits.row_stride;
+    args.token_ids = token_ids.As<int32_t>();
+    args.ranks = ranks.As<int32_t>();
+    return cuda::TokenRanks(args, ctx.stream);
+  }
+  ForRowRanges(ctx, rows, kMinForkElements, [&](int64_t begin, int64_t end) {
+    const cpu::SampleKernels& kernels = cpu::GetSampleKernels();
+    for (int64_t r = begin; r < end; ++r) {
+      const auto* row = reinterpret_cast<const float*>(RowAt(logits, r));
+      const int32_t token = token_ids.As<int32_t>()[r];
+      const bool ranked = token >= 0 && token < valid_vocab && !std::isnan(kernels.max(row, valid_vocab));
+      ranks.As<int32_t>()[r] = ranked ? cpu::TokenRank(row, valid_vocab, token) : 0;
+    }
+  });
+}
+
 }  // namespace fd::ops

@@ -48,6 +48,13 @@ int64_t TopLogprobsScratchBytes(const Context& ctx, int64_t rows, int64_t max_k)
 void TokenLogprobs(const Context& ctx, const TensorView& logprobs, const TensorView& logits,
                    const TensorView& token_ids, int64_t valid_vocab);
 
+// Where TopLogprobs would list one token of each row if its list had no end: 1 + how many tokens of [0,
+// valid_vocab) have a larger logit, or the same and a lower index. Infinities count as the largest finite
+// float, of their sign. ranks, token_ids int32 [rows]; 0 for an id outside [0, valid_vocab) and for a row
+// with a NaN. logits float32 [rows, vocab], rows may be strided. Takes no workspace.
+void TokenRanks(const Context& ctx, const TensorView& ranks, const TensorView& logits,
+                const TensorView& token_ids, int64_t valid_vocab);
+
 // Penalties need to know what a sequence has seen: int32 [slots, vocab], one slot for each sequence that has
 // penalties, rows may be strided. Bit 31 of seen[slot][token]: the token occurs in the prompt; the other
 // bits: how often it was generated. The owner hands out slots; a slot below 0 stands for none, and its row
@@ -62,9 +69,10 @@ void ResetSeen(const Context& ctx, const TensorView& seen, int64_t slot, const T
 void EnterSeen(const Context& ctx, const TensorView& seen, int64_t slot, const TensorView& prompt_ids,
                const TensorView& output_ids);
 
-// Counts token_ids[r] as generated in slots[r]. slots, token_ids int32 [rows].
+// Counts tokens[token_rows[r]] as generated in slots[r]: of a step of decodes, the tokens that go in. slots,
+// token_rows int32 [rows]; tokens int32 [tokens of the step].
 void CountTokens(const Context& ctx, const TensorView& seen, const TensorView& slots,
-                 const TensorView& token_ids);
+                 const TensorView& tokens, const TensorView& token_rows);
 
 // Per-row parameters as device tensors, so that one launch serves a mixed batch.
 struct PenaltyParams {
@@ -84,13 +92,17 @@ struct PenaltyParams {
   TensorView ban_after = {};    // int32 [entries]
   TensorView tokens = {};       // int32 [tokens of the step]
   TensorView token_rows = {};   // int32 [rows]
+  // Where row r has entries [allow_offsets[r], allow_offsets[r + 1]), every other token is banned; a row
+  // without entries may draw all. Both empty where no row has any.
+  TensorView allow_offsets = {};  // int32 [rows + 1]
+  TensorView allow_ids = {};      // int32 [entries]; ascending within a row
 };
 
 // In place, before Sample and after TopLogprobs: a token of prompt or output has its logit divided by
 // repetition when above 0, else multiplied; then, if generated c > 0 times, minus c * frequency + presence;
-// then plus its bias (golden/README "sampling"), then the bans. Each operation rounded to float32. Banned is
-// -infinity whatever it was but NaN. logits float32 [rows, >= vocab], rows may be strided; columns from vocab
-// on are left alone.
+// then plus its bias (golden/README "sampling"), then the bans and what is not allowed. Each operation
+// rounded to float32. Banned is -infinity whatever it was but NaN. logits float32 [rows, >= vocab], rows may
+// be strided; columns from vocab on are left alone.
 void ApplyPenalties(const Context& ctx, const TensorView& logits, const TensorView& seen,
                     const PenaltyParams& params);
 

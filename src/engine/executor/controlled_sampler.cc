@@ -11,11 +11,12 @@ namespace fd {
 namespace {
 
 constexpr int64_t kAlignWords = 16;
-constexpr int64_t kSections = 10;
+constexpr int64_t kSections = 14;
 
 int64_t Words(const EngineOptions& o) {
-  const int64_t by_sequence = 7;  // slot, 3 penalties, 2 offsets, how many likeliest
-  return (by_sequence + 2 * o.max_logit_bias + 2 * o.max_banned_tokens) * (o.MaxStepSequences() + 1) +
+  const int64_t by_sequence = 9;  // 2 slots, 3 penalties, 3 offsets, how many likeliest
+  return (by_sequence + 2 * o.max_logit_bias + 2 * o.max_banned_tokens + o.max_allowed_token_ids) *
+             (o.MaxStepSequences() + 1) +
          kSections * kAlignWords;
 }
 
@@ -66,11 +67,17 @@ bool ControlledSampler::WantsTopLogprobs(const StepPlan& plan) {
   });
 }
 
+// The usual case, a decode that enters its one token: Sample counts all of a step at once.
+bool ControlledSampler::EntersOne(const SequenceStep& s) {
+  return s.samples && s.controls && s.controls->seen_slot >= 0 && !s.controls->reset_seen &&
+         s.controls->enter_prompt == 0 && s.controls->enter_begin + 1 == std::ssize(s.token_ids);
+}
+
 void ControlledSampler::Enter(const ops::Context& ctx, const StepPlan& plan, const TensorView& token_ids) {
   int64_t row = 0;
   for (const SequenceStep& s : plan.sequences) {
     const auto n = static_cast<int64_t>(s.token_ids.size());
-    if (s.controls && s.controls->seen_slot >= 0 && s.controls->enter_begin < n) {
+    if (s.controls && s.controls->seen_slot >= 0 && s.controls->enter_begin < n && !EntersOne(s)) {
       const SequenceControls& c = *s.controls;
       const int64_t begin = row + c.enter_begin, outputs = n - c.enter_begin - c.enter_prompt;
       const TensorView prompt = c.enter_prompt > 0 ? token_ids.Rows(begin, c.enter_prompt) : TensorView();
@@ -96,19 +103,22 @@ TensorView ControlledSampler::Section(DType dtype, int64_t count, T** host) {
 
 void ControlledSampler::Upload(const ops::Context& ctx, const StepPlan& plan, int slot) {
   const int64_t rows = plan.num_outputs;
-  int64_t num_biases = 0, num_bans = 0;
+  int64_t num_biases = 0, num_bans = 0, num_allowed = 0;
   for (const SequenceStep& s : plan.sequences) {
     if (!s.samples || !s.controls) continue;
     num_biases += std::ssize(s.controls->biases);
     num_bans += std::ssize(s.controls->bans);
+    num_allowed += std::ssize(s.controls->allowed);
   }
   writing_ = host_.at(static_cast<size_t>(slot)).view().As<int32_t>();
   used_words_ = 0;
-  int32_t *slots, *bias_offsets, *bias_ids, *ban_offsets, *ban_ids, *ban_after, *top_k;
+  int32_t *slots, *count_slots, *bias_offsets, *bias_ids, *ban_offsets, *ban_ids, *ban_after, *allow_offsets,
+      *allow_ids, *top_k;
   float *repetition, *presence, *frequency, *bias_values;
   const DType i32 = DType::kInt32, f32 = DType::kFloat32;
   penalties_ = {};
   penalties_.slots = Section(i32, rows, &slots);
+  count_slots_ = Section(i32, rows, &count_slots);
   penalties_.repetition = Section(f32, rows, &repetition);
   penalties_.presence = Section(f32, rows, &presence);
   penalties_.frequency = Section(f32, rows, &frequency);
@@ -118,19 +128,23 @@ void ControlledSampler::Upload(const ops::Context& ctx, const StepPlan& plan, in
   penalties_.ban_offsets = Section(i32, rows + 1, &ban_offsets);
   penalties_.ban_ids = Section(i32, num_bans, &ban_ids);
   penalties_.ban_after = Section(i32, num_bans, &ban_after);
+  penalties_.allow_offsets = Section(i32, rows + 1, &allow_offsets);
+  penalties_.allow_ids = Section(i32, num_allowed, &allow_ids);
   top_k_ = Section(i32, rows, &top_k);
-  int64_t row = 0, bias = 0, ban = 0;
+  int64_t row = 0, bias = 0, ban = 0, allow = 0;
   static const SequenceControls kNone;
   for (const SequenceStep& s : plan.sequences) {
     if (!s.samples) continue;
     const SequenceControls& c = s.controls ? *s.controls : kNone;
     slots[row] = c.seen_slot;
+    count_slots[row] = EntersOne(s) ? c.seen_slot : -1;
     repetition[row] = c.repetition_penalty;
     presence[row] = c.presence_penalty;
     frequency[row] = c.frequency_penalty;
     top_k[row] = std::max(c.top_logprobs, 0);
     bias_offsets[row] = static_cast<int32_t>(bias);
     ban_offsets[row] = static_cast<int32_t>(ban);
+    allow_offsets[row] = static_cast<int32_t>(allow);
     for (const auto& [id, value] : c.biases) {
       bias_ids[bias] = id;
       bias_values[bias++] = value;
@@ -139,11 +153,13 @@ void ControlledSampler::Upload(const ops::Context& ctx, const StepPlan& plan, in
       ban_ids[ban] = b.token_id;
       ban_after[ban++] = b.after;
     }
+    for (int32_t id : c.allowed) allow_ids[allow++] = id;
     ++row;
   }
   FD_CHECK_EQ(row, rows);
   bias_offsets[rows] = static_cast<int32_t>(bias);
   ban_offsets[rows] = static_cast<int32_t>(ban);
+  allow_offsets[rows] = static_cast<int32_t>(allow);
   ops::CopyStaged(ctx, device_.view().Rows(0, used_words_), host_[static_cast<size_t>(slot)]);
 }
 
@@ -159,9 +175,8 @@ void ControlledSampler::TopLogprobs(const ops::Context& ctx, const StepPlan& pla
 
 void ControlledSampler::Sample(const ops::Context& ctx, const StepPlan& plan, const Rows& rows,
                                int64_t valid_vocab) {
-  bool counts = false;
-  for (const SequenceStep& s : plan.sequences)
-    counts |= s.samples && s.controls && s.controls->seen_slot >= 0;
+  if (std::any_of(plan.sequences.begin(), plan.sequences.end(), EntersOne))
+    ops::CountTokens(ctx, seen_, count_slots_, rows.token_ids, rows.logits_rows);
   // Log-probabilities are those of the raw logits, whoever shares the step.
   const int64_t mark = ctx.workspace->Mark();
   const TensorView raw = ctx.workspace->Take(DType::kFloat32, rows.logits.shape);
@@ -172,7 +187,6 @@ void ControlledSampler::Sample(const ops::Context& ctx, const StepPlan& plan, co
   ops::ApplyPenalties(ctx, rows.logits, seen_, penalties);
   ops::Sample(ctx, rows.drawn, rows.logprobs, rows.logits, rows.params, valid_vocab);
   ops::TokenLogprobs(ctx, rows.logprobs, raw, rows.drawn, valid_vocab);
-  if (counts) ops::CountTokens(ctx, seen_, penalties.slots, rows.drawn);
   ctx.workspace->Release(mark);
 }
 

@@ -27,7 +27,7 @@ class ControlledSampler {
                               const EngineOptions& options);
 
   // Enters the tokens of the step's chunks into the records of their sequences. token_ids int32 [tokens]: the
-  // step's, uploaded.
+  // step's, drawn ones in place. Before Sample, which enters what is left.
   void Enter(const ops::Context& ctx, const StepPlan& plan, const TensorView& token_ids);
 
   // Whether somebody edits logits or wants the likeliest tokens.
@@ -56,6 +56,7 @@ class ControlledSampler {
   static std::vector<TokenLogprob> TopOf(const Tensor& host_results, int64_t row, int64_t count);
 
  private:
+  static bool EntersOne(const SequenceStep& s);
   template <typename T>
   TensorView Section(DType dtype, int64_t count, T** host);
 
@@ -67,6 +68,7 @@ class ControlledSampler {
   int32_t* writing_ = nullptr;
   int64_t used_words_ = 0;
   ops::PenaltyParams penalties_;
+  TensorView count_slots_;  // int32 [outputs]: of decodes with a record; -1 for the others
   TensorView top_k_;
 };
 

@@ -27,6 +27,7 @@ int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOption
   bytes += Arena::PaddedBytes(seqs * config.vocab_size * DTypeBytes(DType::kFloat32));
   bytes += Arena::PaddedBytes(2 * seqs * DTypeBytes(DType::kInt32));
   bytes += ControlledSampler::DeviceBytes(config, options);
+  bytes += PromptScorer::DeviceBytes(options);
   if (config.vision) {
     bytes += Arena::PaddedBytes(options.max_num_batched_tokens * config.hidden_size * DTypeBytes(dtype));
   }
@@ -70,6 +71,7 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
       kv_(MakeKvStorage(model.config(), model.dtype(), ctx, options.num_kv_pages)),
       inputs_(ctx, options, kSlots),
       controls_(ctx, model.config(), options, kSlots),
+      prompt_scorer_(ctx, options, kSlots, valid_vocab_),
       encoder_slab_(model, ctx, options) {
   const ModelConfig& config = model.config();
   const int64_t seqs = options.MaxStepSequences();
@@ -241,18 +243,20 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (const DecodeGraph* decode = GraphFor(plan)) {
     inputs_.Upload(ctx_, plan, index, decode->rows);
     slot.begin.Record(ctx_);
-    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     decode->graph.Launch(ctx_);
+    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     SampleWithControls(plan, index, true);
   } else {
     inputs_.Upload(ctx_, plan, index);
+    prompt_scorer_.Upload(ctx_, plan, index, inputs_.batch());
     slot.begin.Record(ctx_);
     Encode(plan, slot);
     PlaceMedia(plan);
-    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     const bool edits = ControlledSampler::EditsLogits(plan);
     Compute(!edits);
+    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
     SampleWithControls(plan, index, !edits);
+    prompt_scorer_.Download(ctx_, index);
   }
   slot.end.Record(ctx_);
   if (const int64_t overflows = ctx_.workspace->overflows(); overflows > workspace_overflows_) {
@@ -292,6 +296,7 @@ StepResult Executor::Wait() {
   result.status = slot.status;
   result.device_lost = device_lost_ && !slot.status.ok();
   if (!result.status.ok()) return result;
+  result.scores = prompt_scorer_.Take(index);
   const int64_t seqs = slot.results.view().dim(1);
   const int32_t* words = slot.results.view().As<int32_t>();
   for (size_t row = 0; row < slot.requests.size(); ++row) {

@@ -11,6 +11,7 @@
 #include "compute/ops/upload.h"
 #include "engine/executor/controlled_sampler.h"
 #include "engine/executor/encoder_slab.h"
+#include "engine/executor/prompt_scorer.h"
 #include "engine/executor/step_inputs.h"
 #include "engine/plan/options.h"
 #include "engine/plan/step_plan.h"
@@ -19,7 +20,8 @@
 namespace fd {
 
 // What an Executor allocates on its device besides the key/value pages and the workspace, in bytes: step
-// inputs, logits, embeddings of media rows; EncoderSlabBytes: encoder outputs. For the memory plan.
+// inputs, logits, log-probabilities, embeddings of media rows; EncoderSlabBytes: encoder outputs. For the
+// memory plan.
 int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOptions& options);
 int64_t EncoderSlabBytes(const ModelConfig& config, DType dtype, const EngineOptions& options);
 // Scratch of drawing the tokens of the largest step, of ctx.workspace.
@@ -88,6 +90,7 @@ class Executor {
   KvStorage kv_;
   StepInputs inputs_;
   ControlledSampler controls_;
+  PromptScorer prompt_scorer_;
   EncoderSlab encoder_slab_;
   Tensor media_embeddings_;  // [max_num_batched_tokens, hidden] act; empty for text models
   Tensor logits_;            // float32 [step sequences, vocab]

@@ -18,6 +18,7 @@ struct EngineOptions {
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
   int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
   int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses
+  double max_waiting_s = -1;     // without a first step in this time a request ends; below 0: no limit
   int64_t max_media_tokens = 0;  // encoder output tokens of the largest picture; Submit refuses larger ones
   // Encoder outputs kept for whoever sends the same picture again, in tokens; raised to what steps need.
   // 0: an output is dropped as soon as no sequence is in the middle of it.
@@ -29,7 +30,8 @@ struct EngineOptions {
   // What a request may ask of sampling; the buffers of a step are as large as that for every sequence.
   int64_t max_logit_bias = 1024;     // tokens with a bias
   int64_t max_banned_tokens = 1024;  // tokens of bad words, and with min_tokens end and stop tokens
-  int64_t max_logprobs = 20;         // likeliest tokens at each place; at most ops::kMaxTopLogprobs
+  int64_t max_allowed_token_ids = 1024;
+  int64_t max_logprobs = 20;  // likeliest tokens at each place; at most ops::kMaxTopLogprobs
   // Ids at or above it are never drawn (a model may have more logits than its tokenizer has tokens); 0: all.
   int64_t sampled_vocab_size = 0;
 

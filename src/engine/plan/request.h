@@ -31,7 +31,7 @@ struct SamplingParams {
   float top_p = 1.0f;
   float min_p = 0.0f;
   uint64_t seed = 0;
-  int64_t max_tokens = 0;  // at least 1
+  int64_t max_tokens = 0;  // 0: the prompt is computed and nothing is drawn
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;  // besides the model's end tokens
   // Penalties: of tokens of prompt and output; of what was generated, once and for each time.
@@ -41,10 +41,13 @@ struct SamplingParams {
   std::vector<std::pair<int32_t, float>> logit_bias;  // each token once
   // Token sequences that the output may not complete; each has at least one token.
   std::vector<std::vector<int32_t>> bad_words;
+  std::vector<int32_t> allowed_token_ids;  // ascending, each once; no other token is drawn. Empty: all are
   int64_t min_tokens = 0;  // no end token and none of stop_token_ids before so many tokens were generated
   // Log-probabilities under the raw logits (before penalties and temperature): -1 = nobody reads them, 0 = of
   // the drawn tokens, n = also of the n likeliest at each place.
   int32_t top_logprobs = -1;
+  // The same for the prompt's tokens but the first, each given those before it.
+  int32_t prompt_logprobs = -1;
   ThinkingBudget thinking;
 
   bool HasPenalties() const {
@@ -56,6 +59,14 @@ struct SamplingParams {
 struct TokenLogprob {
   int32_t token_id = -1;
   float logprob = 0.0f;
+};
+
+// What the tokens before it made of a token of the prompt.
+struct PromptLogprob {
+  int32_t token_id = -1;
+  float logprob = 0.0f;           // -infinity for an id that is never drawn
+  int32_t rank = 0;               // 1: the likeliest; an id that is never drawn comes after all that are
+  std::vector<TokenLogprob> top;  // the likeliest, as many as were asked for
 };
 
 // Pixels that never change and belong to everyone who holds a copy: the same picture may stand in several
@@ -102,11 +113,14 @@ struct TokenEvent {
       token_ids;  // new since the last event; an end token that stopped the sequence is included
   std::vector<float> logprobs;                          // as many; natural log under the raw logits
   std::vector<std::vector<TokenLogprob>> top_logprobs;  // as many where top_logprobs > 0, likeliest first
-  std::optional<FinishReason> finish_reason;            // set in the last event, and only there
-  bool stopped_by_end_token = false;  // the last id is an end or stop token: not part of the text
-  Status error;                       // with kError
-  int64_t cached_tokens = 0;          // prompt tokens taken from a cache
-  Clock::time_point scheduled_at{};   // first time in a step
+  // Of the next prompt tokens, in order, from the second one on; where SamplingParams::prompt_logprobs asks
+  // for them, all come before the first of token_ids, as many in an event as a step computed.
+  std::vector<PromptLogprob> prompt_logprobs;
+  std::optional<FinishReason> finish_reason;  // set in the last event, and only there
+  bool stopped_by_end_token = false;          // the last id is an end or stop token: not part of the text
+  Status error;                               // with kError
+  int64_t cached_tokens = 0;                  // prompt tokens taken from a cache
+  Clock::time_point scheduled_at{};           // first time in a step
 };
 using TokenSink = std::function<void(TokenEvent&&)>;
 
@@ -119,8 +133,13 @@ struct GenerateRequest {
   std::vector<uint8_t> vision_expert;  // [prompt tokens]: 1 = vision experts; empty = all text
   std::vector<std::shared_ptr<const MediaItem>> media;  // by first_token ascending
   SamplingParams sampling;
+  int64_t priority = 0;  // lower ones leave the queue earlier; first come first served among equal ones
   TokenSink sink;
   Clock::time_point arrived_at = Clock::now();
+  // The whole request must have ended by then; else kDeadlineExceeded. timeout_s: for that message.
+  Clock::time_point deadline = Clock::time_point::max();
+  double timeout_s = 0;
+  Clock::time_point submitted_at{};  // set by Engine::Submit
 };
 
 }  // namespace fd

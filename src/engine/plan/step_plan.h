@@ -48,9 +48,10 @@ struct SequenceControls {
   float frequency_penalty = 0.0f;
   std::vector<std::pair<int32_t, float>> biases;
   std::vector<TokenBan> bans;
-  int32_t top_logprobs = -1;  // as in SamplingParams
+  std::vector<int32_t> allowed;  // ascending; empty: all
+  int32_t top_logprobs = -1;     // as in SamplingParams
 
-  bool EditsLogits() const { return seen_slot >= 0 || !biases.empty() || !bans.empty(); }
+  bool EditsLogits() const { return seen_slot >= 0 || !biases.empty() || !bans.empty() || !allowed.empty(); }
 };
 
 struct SequenceStep {
@@ -64,6 +65,11 @@ struct SequenceStep {
   int64_t context_tokens = 0;          // tokens in the cache after this step
   std::vector<int32_t> block_table;    // pages covering context_tokens
   std::vector<MediaSlice> media;
+  // Log-probabilities of prompt tokens: the chunk's rows [score_begin, score_begin + score_ids.size()), which
+  // say how likely score_ids, the tokens behind them, were; the score_top likeliest beside them.
+  int64_t score_begin = 0;
+  std::vector<int32_t> score_ids;
+  int32_t score_top = 0;
   bool samples = false;  // the chunk reaches the end of what is known: one token is drawn
   // Only when it samples:
   float temperature = 1.0f;
@@ -98,12 +104,17 @@ struct StepResult {
     float logprob = 0.0f;
     std::vector<TokenLogprob> top_logprobs;  // of who asked
   };
-  std::vector<Token> tokens;  // one for each sequence that samples, in plan order
-  Status status;              // not ok: the step failed; no tokens
-  bool device_lost = false;   // no later step can work
-  double device_ms = 0;       // the device's time between inputs and drawn tokens; 0 on the CPU
-  double device_idle_ms = 0;  // from the end of the step before, if that was the last one, to its begin
-  double encode_ms = 0;       // of it, encoding; on the CPU the time on the clock
+  struct Scores {
+    RequestId request_id = 0;
+    std::vector<PromptLogprob> prompt_logprobs;
+  };
+  std::vector<Token> tokens;   // one for each sequence that samples, in plan order
+  std::vector<Scores> scores;  // one for each sequence with score_ids, in plan order
+  Status status;               // not ok: the step failed; no tokens
+  bool device_lost = false;    // no later step can work
+  double device_ms = 0;        // the device's time between inputs and drawn tokens; 0 on the CPU
+  double device_idle_ms = 0;   // from the end of the step before, if that was the last one, to its begin
+  double encode_ms = 0;        // of it, encoding; on the CPU the time on the clock
 };
 
 }  // namespace fd

@@ -36,6 +36,18 @@ std::vector<TokenBan> BansAt(const Sequence& sequence, int64_t end, const std::v
 
 }  // namespace
 
+bool LeavesNothingToDraw(const Sequence& sequence, const std::vector<int32_t>& end_tokens) {
+  const std::vector<int32_t>& allowed = sequence.request.sampling.allowed_token_ids;
+  if (allowed.empty()) return false;
+  FD_CHECK(!sequence.tokens.empty(), "a sequence without a prompt");
+  const auto bans = BansAt(sequence, static_cast<int64_t>(sequence.tokens.size()), end_tokens);
+  return std::all_of(allowed.begin(), allowed.end(), [&](int32_t id) {
+    return std::any_of(bans.begin(), bans.end(), [&](const TokenBan& ban) {
+      return ban.token_id == id && (ban.after < 0 || ban.after == sequence.tokens.back());
+    });
+  });
+}
+
 std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, int64_t end, bool samples,
                                              const std::vector<int32_t>& end_tokens) {
   const SamplingParams& sampling = sequence.request.sampling;
@@ -47,8 +59,8 @@ std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, 
     const int64_t from = std::min(sequence.seen_tokens, end);
     controls.enter_begin = from - begin;
     controls.enter_prompt = std::clamp<int64_t>(sequence.prompt_tokens - from, 0, end - from);
-    // The device counts what it draws.
-    sequence.seen_tokens = std::max(sequence.seen_tokens, samples ? end + 1 : end);
+    // The token drawn now is counted where it goes in: a forced one may stand there instead.
+    sequence.seen_tokens = std::max(sequence.seen_tokens, end);
   }
   if (samples) {
     controls.repetition_penalty = sampling.repetition_penalty;
@@ -56,10 +68,25 @@ std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, 
     controls.frequency_penalty = sampling.frequency_penalty;
     controls.biases = sampling.logit_bias;
     controls.bans = BansAt(sequence, end, end_tokens);
+    controls.allowed = sampling.allowed_token_ids;
     controls.top_logprobs = sampling.top_logprobs;
   }
   if (!controls.EditsLogits() && controls.top_logprobs < 0) return std::nullopt;
   return controls;
+}
+
+void PlanScores(Sequence& sequence, SequenceStep& step) {
+  const int32_t top = sequence.request.sampling.prompt_logprobs;
+  if (top < 0) return;
+  const int64_t begin = step.context_tokens - std::ssize(step.token_ids);
+  // Row i of the sequence scores token i + 1.
+  const int64_t end = std::min(step.context_tokens + 1, sequence.prompt_tokens);
+  const int64_t first = std::max(begin + 1, sequence.scored_tokens);
+  if (first >= end) return;
+  step.score_begin = first - 1 - begin;
+  step.score_ids.assign(sequence.tokens.begin() + first, sequence.tokens.begin() + end);
+  step.score_top = top;
+  sequence.scored_tokens = end;
 }
 
 }  // namespace fd

@@ -17,4 +17,11 @@ namespace fd {
 std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, int64_t end, bool samples,
                                              const std::vector<int32_t>& end_tokens);
 
+// Whether bad words and min_tokens ban every allowed token as the next one; all tokens so far are known.
+bool LeavesNothingToDraw(const Sequence& sequence, const std::vector<int32_t>& end_tokens);
+
+// Which tokens of the prompt the rows of this chunk score, where the request asks: each once, also when a
+// preemption computes them again. Counts them in sequence.scored_tokens.
+void PlanScores(Sequence& sequence, SequenceStep& step);
+
 }  // namespace fd

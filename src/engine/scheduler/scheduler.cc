@@ -43,7 +43,7 @@ SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t c
   }
   step.context_tokens = end;
   step.block_table.assign(sequence.block_table.begin(), sequence.block_table.begin() + PagesForTokens(end));
-  step.samples = end == sequence.num_tokens();
+  step.samples = end == sequence.num_tokens() && request.sampling.max_tokens > 0;
   if (step.samples) {
     step.temperature = request.sampling.temperature;
     step.top_k = request.sampling.top_k;
@@ -59,8 +59,8 @@ SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t c
 
 Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options) {
   if (prompt_tokens < 1) return InvalidArgument("the prompt has no tokens: send at least one", "prompt");
-  if (max_tokens < 1) {
-    return InvalidArgument(StrCat("max_tokens is ", max_tokens, "; it must be at least 1, for example 256"),
+  if (max_tokens < 0) {
+    return InvalidArgument(StrCat("max_tokens is ", max_tokens, "; it must not be negative, for example 256"),
                            "max_tokens");
   }
   auto refuse = [&](int64_t limit, const std::string& what) {
@@ -111,7 +111,12 @@ void Scheduler::Add(GenerateRequest request) {
   sequence->request = std::move(request);
   FD_CHECK(CheckFits(sequence->prompt_tokens, sequence->request.sampling.max_tokens, options_).ok());
   FD_CHECK(by_id_.emplace(sequence->request.id, sequence.get()).second, "request id in use twice");
-  waiting_.push_back(std::move(sequence));
+  next_end_ = std::min(next_end_, EndOf(*sequence));
+  // Behind all that wait with its priority or a lower number.
+  const auto place = std::upper_bound(
+      waiting_.begin(), waiting_.end(), sequence->request.priority,
+      [](int64_t priority, const auto& other) { return priority < other->request.priority; });
+  waiting_.insert(place, std::move(sequence));
 }
 
 Sequence* Scheduler::Find(RequestId id) {
@@ -214,6 +219,7 @@ void Scheduler::PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan,
   const int64_t count = static_cast<int64_t>(step.token_ids.size());
   FD_CHECK_LE(count, budget.tokens, "a step beyond max_num_batched_tokens");
   budget.tokens -= count;
+  PlanScores(sequence, step);
   step.controls =
       PlanControls(sequence, step.context_tokens - count, step.context_tokens, step.samples, end_tokens_);
   plan.sequences.push_back(std::move(step));
@@ -281,6 +287,12 @@ int32_t Scheduler::Append(Sequence& sequence, int32_t token_id) {
   return sequence.tokens.back();
 }
 
+int64_t Scheduler::num_preempted() const {
+  return std::count_if(waiting_.begin(), waiting_.end(), [](const std::unique_ptr<Sequence>& sequence) {
+    return sequence->scheduled_at != Clock::time_point{};
+  });
+}
+
 void Scheduler::PreemptNewest() {
   std::unique_ptr<Sequence> sequence = std::move(running_.back());
   running_.pop_back();
@@ -289,7 +301,11 @@ void Scheduler::PreemptNewest() {
   pages_.Free(sequence->block_table);
   sequence->computed_tokens = 0;
   sequence->next_media = 0;  // it needs all its pictures again
-  waiting_.push_front(std::move(sequence));
+  // Before all that wait with its priority or a higher number.
+  const auto place = std::lower_bound(
+      waiting_.begin(), waiting_.end(), sequence->request.priority,
+      [](const auto& other, int64_t priority) { return other->request.priority < priority; });
+  waiting_.insert(place, std::move(sequence));
   ++num_preemptions_;
 }
 
@@ -305,6 +321,32 @@ void Scheduler::UnpinMedia(Sequence& sequence) {
   if (sequence.media_row < 0) return;
   encoder_slots_.Unpin(sequence.request.media[static_cast<size_t>(sequence.next_media)]->content_hash);
   sequence.media_row = -1;
+}
+
+Clock::time_point Scheduler::EndOf(const Sequence& sequence) const {
+  const GenerateRequest& request = sequence.request;
+  // Who has been in a step waits no more, also where a preemption brought it back into the queue.
+  if (options_.max_waiting_s < 0 || sequence.scheduled_at != Clock::time_point{}) return request.deadline;
+  return std::min(request.deadline,
+                  request.submitted_at + std::chrono::duration_cast<Clock::duration>(
+                                             std::chrono::duration<double>(options_.max_waiting_s)));
+}
+
+std::vector<RequestId> Scheduler::Expired(Clock::time_point now) {
+  std::vector<RequestId> ids;
+  if (now < next_end_) return ids;
+  next_end_ = Clock::time_point::max();
+  const auto look = [&](const std::unique_ptr<Sequence>& sequence) {
+    const Clock::time_point end = EndOf(*sequence);
+    if (end <= now) {
+      ids.push_back(sequence->request.id);
+    } else {
+      next_end_ = std::min(next_end_, end);
+    }
+  };
+  std::for_each(running_.begin(), running_.end(), look);
+  std::for_each(waiting_.begin(), waiting_.end(), look);
+  return ids;
 }
 
 std::vector<RequestId> Scheduler::RunningIds() const {

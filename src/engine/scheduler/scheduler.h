@@ -8,7 +8,9 @@
 // step, at least one token is left, and there are not yet as many sequences as a step has tokens. So each
 // decode gets its token in every step, and where there are prefills the oldest of those that do not wait for
 // the encoder gets at least one. A preempted sequence goes to the front of the queue, and the oldest one is
-// never preempted for another, so it always finishes.
+// never preempted for another, so it always finishes. Priorities order the queue alone: who runs is never
+// preempted for one, and the front is that of the sequence's own priority. Who waits behind a stream of more
+// urgent requests waits as long as it lasts.
 //
 // Pictures: a chunk takes up to max_encoder_batch_tokens of pictures that are not in the encoder slab,
 // together with the other chunks of the step; it ends before the first one that finds no budget or no room. A
@@ -41,7 +43,7 @@ class Scheduler {
   // end_tokens: the model's, which min_tokens keeps away.
   explicit Scheduler(const EngineOptions& options, std::vector<int32_t> end_tokens = {});
 
-  // At the back of the queue. CheckFits holds; the id is not in use.
+  // Behind those of its priority in the queue. CheckFits holds; the id is not in use.
   void Add(GenerateRequest request);
   // Null when there is no such sequence. Valid until Remove.
   Sequence* Find(RequestId id);
@@ -60,10 +62,17 @@ class Scheduler {
   // used.
   void ForgetEncoded() { encoder_slots_.Clear(); }
 
+  // Whose time is over: the request's own deadline, or max_waiting_s without a first step. They are still
+  // there. Cheap while nobody's time is over.
+  std::vector<RequestId> Expired(Clock::time_point now);
+  // Nobody's time is over before this; may be too early.
+  Clock::time_point next_end() const { return next_end_; }
+
   std::vector<RequestId> RunningIds() const;
   std::vector<RequestId> AllIds() const;
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t num_preempted() const;  // of the waiting ones
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int64_t num_preemptions() const { return num_preemptions_; }  // since start
   const PagePool& pages() const { return pages_; }
@@ -87,6 +96,7 @@ class Scheduler {
                     std::vector<MediaSlice>& slices);
   int64_t RowsFor(const std::shared_ptr<const MediaItem>& item, StepPlan& plan, StepBudget& budget);
   void PreemptNewest();
+  Clock::time_point EndOf(const Sequence& sequence) const;
   void FreeSeenSlot(Sequence& sequence);
   void UnpinMedia(Sequence& sequence);
 
@@ -95,9 +105,10 @@ class Scheduler {
   std::vector<int32_t> free_seen_slots_;  // of records of seen tokens, one for each sequence that can run
   PagePool pages_;
   EncoderSlots encoder_slots_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;   // oldest first
+  std::deque<std::unique_ptr<Sequence>> waiting_;   // by priority, oldest first within one
   std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
   std::unordered_map<RequestId, Sequence*> by_id_;
+  Clock::time_point next_end_ = Clock::time_point::max();
   int64_t step_ = 0;
   int64_t num_preemptions_ = 0;
 };

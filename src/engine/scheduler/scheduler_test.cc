@@ -166,7 +166,14 @@ RunResult RunAll(const EngineOptions& options, const std::vector<GenerateRequest
     while (next < requests.size() && (arrivals == nullptr || scheduler.idle() || (*arrivals)() % 3 == 0)) {
       scheduler.Add(requests[next++]);
     }
+    const int64_t preemptions_before = scheduler.num_preemptions();
     StepPlan plan = scheduler.Schedule();
+    // Nobody is admitted in the step that preempts.
+    if (scheduler.num_preemptions() > preemptions_before) {
+      EXPECT_GT(scheduler.num_preempted(), 0);
+    } else if (preemptions_before == 0) {
+      EXPECT_EQ(scheduler.num_preempted(), 0);
+    }
     int64_t encode_work = 0, encode_tokens = 0;
     for (const MediaEncode& e : plan.encodes) {
       encode_work += e.item->EncodeTokens();

@@ -29,6 +29,8 @@ struct Sequence {
   // (pending ones included) are entered there once the planned steps have run.
   int32_t seen_slot = -1;
   int64_t seen_tokens = 0;
+  // Prompt tokens whose log-probabilities planned steps compute; a preemption does not take them back.
+  int64_t scored_tokens = 1;          // nothing is before the first
   int64_t counted_prompt_tokens = 0;  // prompt tokens computed at least once, for the statistics
   Clock::time_point scheduled_at{};   // first time in a step
 
@@ -39,7 +41,7 @@ struct Sequence {
   // Only its newest token is missing from the cache, and no picture ends with it, so this step draws the next
   // one.
   bool IsDecode() const {
-    return computed_tokens > 0 && remaining_tokens() == 1 &&
+    return computed_tokens > 0 && remaining_tokens() == 1 && request.sampling.max_tokens > 0 &&
            next_media == static_cast<int64_t>(request.media.size());
   }
   // The token that the thinking budget puts at this index of the generated ones in place of the drawn one;

@@ -233,6 +233,8 @@ void ReadTokens(ConfigReader& root, ConfigReader& text, ModelConfig& c) {
   if (!root.Has("eos_token_id")) AddEndTokens(text, c);
 }
 
+constexpr const char* kGenerationConfig = "generation_config.json";
+
 Status ReadGenerationConfig(const Json& json, ModelConfig& c) {
   Status status;
   if (!json.is_object()) return InvalidArgument(StrCat("holds ", json.TypeName(), "; expected an object"));
@@ -331,6 +333,12 @@ StatusOr<ModelConfig> ParseModelConfig(const Json& config) {
   return c;
 }
 
+Status LoadGenerationConfig(const std::string& folder, ModelConfig& config) {
+  const std::string path = JoinPath(folder, kGenerationConfig);
+  FD_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path));
+  return ReadGenerationConfig(json, config).WithContext(path);
+}
+
 StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir, const std::string& config_name) {
   if (!IsDirectory(model_dir)) {
     return NotFound(StrCat("no such directory: ", model_dir, " (a folder with config.json is expected)"));
@@ -343,11 +351,8 @@ StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir, const std::s
   StatusOr<ModelConfig> config = ParseModelConfig(json);
   if (!config.ok()) return config.status().WithContext(path);
 
-  const std::string generation = JoinPath(model_dir, "generation_config.json");
-  if (FileExists(generation)) {
-    FD_ASSIGN_OR_RETURN(Json g, ReadJsonFile(generation));
-    if (Status s = ReadGenerationConfig(g, *config); !s.ok()) return s.WithContext(generation);
-  }
+  if (FileExists(JoinPath(model_dir, kGenerationConfig)))
+    FD_RETURN_IF_ERROR(LoadGenerationConfig(model_dir, *config));
   const std::string preprocessor = JoinPath(model_dir, "preprocessor_config.json");
   if (config->vision && FileExists(preprocessor)) {
     FD_ASSIGN_OR_RETURN(Json p, ReadJsonFile(preprocessor));

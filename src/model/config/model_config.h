@@ -81,6 +81,9 @@ struct ModelConfig {
 StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir,
                                       const std::string& config_name = "config.json");
 StatusOr<ModelConfig> ParseModelConfig(const Json& config);
+// The defaults of sampling, and more end tokens, of folder/generation_config.json, over those that `config`
+// has.
+Status LoadGenerationConfig(const std::string& folder, ModelConfig& config);
 
 // The families that config.json can name, as an error message lists them.
 std::vector<std::string> KnownFamilies();

@@ -40,11 +40,28 @@ Ernie45Text LoadErnie45Text(WeightLoader& loader, const ModelConfig& config) {
   return w;
 }
 
+// Beyond the last layer: x is the residual stream, h is free.
+static void ScoreRows(const ops::Context& ctx, const TensorView& h, const TensorView& x,
+                      const ForwardBatch& batch, const Ernie45Text& weights, const ModelConfig& config) {
+  const int64_t scored = batch.scored_rows.dim(0), slice = ScoredSliceRows(config.vocab_size);
+  const TensorView rows = h.Rows(0, scored);
+  ops::GatherRows(ctx, rows, x, batch.scored_rows);
+  ops::RmsNorm(ctx, rows, rows, weights.final_norm, config.rms_norm_eps);
+  Scratch scratch(ctx);
+  const TensorView logits = scratch.Take(DType::kFloat32, {std::min(slice, scored), config.vocab_size});
+  for (int64_t begin = 0; begin < scored; begin += slice) {
+    const int64_t count = std::min(slice, scored - begin);
+    ops::Linear(ctx, logits.Rows(0, count), rows.Rows(begin, count), weights.head);
+    batch.on_scored(begin, logits.Rows(0, count));
+  }
+}
+
 void ForwardErnie45Text(const ops::Context& ctx, const TensorView& logits, const ForwardBatch& batch,
                         KvStorage& kv, const Ernie45Text& weights, const ModelConfig& config, DType act,
                         const TensorProbe& probe) {
   const int64_t tokens = batch.num_tokens, hidden = config.hidden_size;
   const int64_t outputs = batch.logits_rows.empty() ? 0 : batch.logits_rows.dim(0);
+  const int64_t scored = batch.scored_rows.empty() ? 0 : batch.scored_rows.dim(0);
   Scratch scratch(ctx);
   TensorView cos_sin = scratch.Take(DType::kFloat32, {tokens, 2, config.head_dim / 2});
   ops::RopeCosSin(ctx, cos_sin, batch.positions, weights.rope.inv_freq, weights.rope.axis);
@@ -64,10 +81,11 @@ void ForwardErnie45Text(const ops::Context& ctx, const TensorView& logits, const
     const Ernie45Layer& layer = weights.layers[l];
     const bool last = l + 1 == weights.layers.size();
     Attend(ctx, attended, h, layer.attention, config, cos_sin, kv.k[l], kv.v[l], batch.attention);
-    if (last && outputs == 0 && !probe) return;  // keys and values are all that such a chunk is for
+    if (last && outputs + scored == 0 && !probe) return;  // keys and values are all that such a chunk is for
     // Beyond the last attention a row depends on itself alone: go on with the wanted ones. With vision rows
-    // the two row lists would have to be cut down too; their prefills keep all rows.
-    if (last && outputs < tokens && rows.vision.empty() && !probe) {
+    // the two row lists would have to be cut down too; their prefills keep all rows, and so do steps that
+    // score a prompt, which want most of them.
+    if (last && outputs < tokens && scored == 0 && rows.vision.empty() && !probe) {
       TensorView wanted = scratch.Take(act, {outputs, attended.dim(1)});
       ops::GatherRows(ctx, wanted, attended, batch.logits_rows);
       attended = wanted;
@@ -93,6 +111,7 @@ void ForwardErnie45Text(const ops::Context& ctx, const TensorView& logits, const
     }
     if (probe) probe(StrCat("layer", l), x);
   }
+  if (scored > 0) ScoreRows(ctx, h, x, batch, weights, config);
   if (outputs == 0) return;
   TensorView last_rows = h.Rows(0, outputs);
   if (only_outputs) {

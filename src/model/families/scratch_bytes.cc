@@ -1,6 +1,7 @@
 // The arithmetic of Forward's and Encode's scratch memory: the same tensors, counted.
 #include <algorithm>
 
+#include "compute/ops/sample.h"
 #include "model/layers/attention.h"
 #include "model/layers/mlp.h"
 #include "model/layers/moe.h"
@@ -9,6 +10,17 @@
 #include "model/vision/encoder.h"
 
 namespace fd {
+
+namespace {
+
+// The slice of logits that on_scored gets, and its log-probabilities.
+int64_t ScoredScratchBytes(const ops::Context& ctx, const ModelConfig& config, int64_t tokens) {
+  const int64_t rows = std::min(ScoredSliceRows(config.vocab_size), tokens);
+  return ScratchBytes(DType::kFloat32, rows * config.vocab_size) +
+         ops::TopLogprobsScratchBytes(ctx, rows, ops::kMaxTopLogprobs);
+}
+
+}  // namespace
 
 int64_t ForwardScratchBytes(const ops::Context& ctx, const ModelConfig& config, DType act, int64_t tokens,
                             int64_t sequences, int64_t max_context_tokens) {
@@ -24,6 +36,7 @@ int64_t ForwardScratchBytes(const ops::Context& ctx, const ModelConfig& config, 
                                    : MlpScratchBytes(ctx, act, tokens, config.intermediate_size));
     if (!sparse) widest = std::max(widest, config.intermediate_size);
   }
+  block = std::max(block, ScoredScratchBytes(ctx, config, tokens));
   if (config.moe) widest = std::max(widest, config.moe->num_shared_experts * config.moe->intermediate_size);
   // What ops::Linear takes: on the CPU its input in float32, on CUDA the parts of a router's results.
   int64_t linear = tokens * widest;

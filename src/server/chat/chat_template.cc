@@ -11,7 +11,11 @@ namespace fd {
 namespace {
 
 constexpr std::string_view kReserved[] = {
-    "messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now"};
+    // Set by the server.
+    "messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now",
+    // Arguments of apply_chat_template: a client that sends one means it, and no template would see it.
+    "conversation", "chat_template", "continue_final_message", "tokenize", "padding", "truncation",
+    "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"};
 constexpr std::string_view kTokenNames[] = {"bos_token", "eos_token", "unk_token",  "sep_token",
                                             "pad_token", "cls_token", "mask_token", "image_token"};
 
@@ -24,6 +28,14 @@ JsonObject SpecialTokens(const Json& config) {
     if (token != nullptr && token->is_string()) tokens.Set(std::string(name), *token);
   }
   return tokens;
+}
+
+constexpr const char* kConfigName = "/tokenizer_config.json";
+
+StatusOr<Json> TokenizerConfig(const std::string& model_dir) {
+  std::error_code error;
+  if (!std::filesystem::exists(model_dir + kConfigName, error)) return Json(JsonObject{});
+  return ReadJsonFile(model_dir + kConfigName);
 }
 
 Status CheckMessages(const Json& messages) {
@@ -69,14 +81,15 @@ Status CheckMessages(const Json& messages) {
 
 }  // namespace
 
+StatusOr<JsonObject> ChatTemplate::LoadSpecialTokens(const std::string& model_dir) {
+  FD_ASSIGN_OR_RETURN(const Json config, TokenizerConfig(model_dir));
+  return SpecialTokens(config);
+}
+
 StatusOr<ChatTemplate> ChatTemplate::Load(const std::string& model_dir) {
-  Json config = JsonObject();
-  std::string config_path = model_dir + "/tokenizer_config.json",
-              template_path = model_dir + "/chat_template.jinja";
+  const std::string config_path = model_dir + kConfigName, template_path = model_dir + "/chat_template.jinja";
   std::error_code error;
-  if (std::filesystem::exists(config_path, error)) {
-    FD_ASSIGN_OR_RETURN(config, ReadJsonFile(config_path));
-  }
+  FD_ASSIGN_OR_RETURN(const Json config, TokenizerConfig(model_dir));
   JsonObject tokens = SpecialTokens(config);
   if (std::filesystem::exists(template_path, error)) {
     FD_ASSIGN_OR_RETURN(std::string source, ReadFile(template_path));
@@ -106,21 +119,13 @@ StatusOr<ChatTemplate> ChatTemplate::Load(const std::string& model_dir) {
 
 StatusOr<ChatTemplate> ChatTemplate::FromSource(std::string_view source, JsonObject special_tokens) {
   FD_ASSIGN_OR_RETURN(JinjaTemplate jinja, JinjaTemplate::Parse(source));
-  return ChatTemplate(std::move(jinja), std::move(special_tokens));
+  return ChatTemplate(std::move(jinja), std::move(special_tokens),
+                      source.find("documents") != std::string_view::npos);
 }
 
-StatusOr<std::vector<PromptPiece>> ChatTemplate::Render(const Json& messages, const Json& tools,
-                                                        const JsonObject& kwargs,
-                                                        bool add_generation_prompt) const {
-  FD_RETURN_IF_ERROR(CheckMessages(messages));
-  JsonObject variables;
-  std::vector<std::string> trusted;
-  for (const auto& [name, token] : special_tokens_) {
-    variables.Set(name, token);
-    trusted.push_back(name);
-  }
+Status ChatTemplate::CheckKwargs(const JsonObject& kwargs) const {
   for (const auto& [name, value] : kwargs) {
-    if (variables.Find(name) != nullptr ||
+    if (special_tokens_.Find(name) != nullptr ||
         std::find(std::begin(kReserved), std::end(kReserved), name) != std::end(kReserved) ||
         std::find(std::begin(kTokenNames), std::end(kTokenNames), name) != std::end(kTokenNames)) {
       return InvalidArgument(
@@ -129,10 +134,24 @@ StatusOr<std::vector<PromptPiece>> ChatTemplate::Render(const Json& messages, co
           "chat_template_kwargs");
     }
   }
+  return OkStatus();
+}
+
+StatusOr<std::vector<PromptPiece>> ChatTemplate::Render(const Json& messages, const Json& tools,
+                                                        const JsonObject& kwargs, bool add_generation_prompt,
+                                                        const Json& documents) const {
+  FD_RETURN_IF_ERROR(CheckMessages(messages));
+  JsonObject variables;
+  std::vector<std::string> trusted;
+  for (const auto& [name, token] : special_tokens_) {
+    variables.Set(name, token);
+    trusted.push_back(name);
+  }
+  FD_RETURN_IF_ERROR(CheckKwargs(kwargs));
   for (const auto& [name, value] : kwargs) variables.Set(name, value);
   variables.Set("messages", messages);
   variables.Set("tools", tools);
-  variables.Set("documents", nullptr);
+  variables.Set("documents", documents);
   variables.Set("add_generation_prompt", add_generation_prompt);
   std::time_t seconds = std::time(nullptr);
   std::tm now{};

@@ -32,9 +32,24 @@ TEST(ChatTemplate, UserTextIsMarkedThroughEveryOperation) {
   EXPECT_EQ(Marked("{{ n }}{{ n + 1 }}{{ messages | length }}", kHi, JsonObject{{"n", 7}}), "[78]1");
 }
 
+TEST(ChatTemplate, Documents) {
+  const auto t = ChatTemplate::FromSource("{% for d in documents %}{{ d.text }};{% endfor %}", JsonObject{});
+  ASSERT_TRUE(t.ok());
+  EXPECT_TRUE(t->names_documents());
+  EXPECT_FALSE(ChatTemplate::FromSource("{{ messages }}", JsonObject{})->names_documents());
+  const auto pieces =
+      t->Render(*ParseJson(kHi), nullptr, {}, true, *ParseJson(R"([{"text": "<s>"}, {"text": "b"}])"));
+  ASSERT_TRUE(pieces.ok()) << pieces.status().message();
+  ASSERT_EQ(pieces->size(), 4u);
+  EXPECT_EQ((*pieces)[0].text, "<s>");
+  EXPECT_TRUE((*pieces)[0].from_user);
+  EXPECT_FALSE((*pieces)[1].from_user);
+}
+
 TEST(ChatTemplate, KwargsMayNotShadow) {
   for (const char* name :
-       {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"}) {
+       {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "tokenize",
+        "chat_template", "conversation", "return_dict", "continue_final_message"}) {
     EXPECT_TRUE(Marked("x", kHi, JsonObject{{name, "y"}}).starts_with("chat_template_kwargs: ")) << name;
   }
   EXPECT_TRUE(Marked("{{ raise_exception('no') }}", kHi).starts_with("messages: no"));

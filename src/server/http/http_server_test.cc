@@ -575,6 +575,29 @@ TEST_F(HttpTest, ClientThatNeverReads) {
   EXPECT_TRUE(ended);
 }
 
+// Whose time is over: 408 before the first token, an error in a stream that has begun.
+TEST_F(HttpTest, ATimeThatIsOver) {
+  Start();
+  const Status over(StatusCode::kDeadlineExceeded, "not done in its timeout of 2 seconds", "timeout");
+  for (const char* body : {R"({"prompt":"ab"})", kEndlessStream}) {
+    engine_.SetFailAfter(0, over);
+    const auto reply = Ask(Post("/v1/completions", body));
+    EXPECT_EQ(reply.status, 408);
+    EXPECT_EQ(Code(reply), "timeout");
+    EXPECT_NE(reply.body.find("\"param\":\"timeout\""), std::string::npos) << reply.body;
+  }
+  engine_.SetFailAfter(2, over);
+  EXPECT_EQ(Ask(Post("/v1/completions", R"({"prompt":"ab"})")).status, 408);
+  Client client(server_->port());
+  client.Send(Post("/v1/completions", kEndlessStream));
+  ASSERT_TRUE(client.ReadUntil("0\r\n\r\n"));
+  EXPECT_NE(client.buffer().find("HTTP/1.1 200"), std::string::npos);
+  EXPECT_NE(client.buffer().find("data: {\"error\":{\"message\":\"not done in its timeout of 2 seconds\""),
+            std::string::npos)
+      << client.buffer();
+  EXPECT_NE(client.buffer().find("data: [DONE]"), std::string::npos);
+}
+
 // Pictures that never arrive until the test lets them, or until nobody wants them any more.
 class HttpMediaTest : public HttpTest {
  protected:
@@ -694,6 +717,21 @@ TEST_F(HttpMediaTest, StopEndsLoading) {
   server_->Stop();
   EXPECT_EQ(client.Read().status, 503);
   EXPECT_TRUE(WaitFor([&] { return ended_ == 1; }));
+}
+
+// The timeout of a request holds while its pictures are on their way.
+TEST_F(HttpMediaTest, PicturesThatAreNotThereInTime) {
+  Start();
+  const auto begin = Clock::now();
+  const auto reply = Ask(Post(
+      "/v1/chat/completions",
+      R"({"timeout":0.2,"messages":[{"role":"user","content":[{"type":"image_url","image_url":"http://a"}]}]})"));
+  EXPECT_EQ(reply.status, 408) << reply.body;
+  EXPECT_GE(Clock::now() - begin, milliseconds(200));
+  for (const char* part : {"\"param\":\"timeout\"", "timeout_error", "0.2 seconds"})
+    EXPECT_NE(reply.body.find(part), std::string::npos) << reply.body;
+  EXPECT_TRUE(WaitFor([&] { return ended_ == 1; }));
+  EXPECT_TRUE(engine_.seen().empty());
 }
 
 }  // namespace

@@ -68,7 +68,9 @@ class Session : public std::enable_shared_from_this<Session> {
   using TranslateBody = std::function<StatusOr<TranslatedRequest>()>;
   boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
                                                                                   TranslateBody translate);
-  boost::asio::awaitable<StatusOr<LoadedMedia>> LoadMedia(MediaRequest& request);  // moved from
+  // request: moved from. Nothing after the deadline.
+  boost::asio::awaitable<std::optional<StatusOr<LoadedMedia>>> LoadMedia(MediaRequest& request,
+                                                                         Clock::time_point deadline);
   // Runs `work` on the worker pool.
   template <typename T>
   boost::asio::awaitable<StatusOr<T>> OnWorker(const std::function<StatusOr<T>()>& work);

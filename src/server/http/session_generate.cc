@@ -79,7 +79,8 @@ awaitable<StatusOr<T>> Session::OnWorker(const std::function<StatusOr<T>()>& wor
 }
 
 // Waits on the loop, not on a worker: pictures hold up nobody's text.
-awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
+awaitable<std::optional<StatusOr<LoadedMedia>>> Session::LoadMedia(MediaRequest& request,
+                                                                   Clock::time_point deadline) {
   const auto result = std::make_shared<std::optional<StatusOr<LoadedMedia>>>();
   media_load_ = state_.service->media_loader->Start(
       std::move(request),
@@ -91,12 +92,13 @@ awaitable<StatusOr<LoadedMedia>> Session::LoadMedia(MediaRequest& request) {
         });
       });
   WatchPeer();
-  while (!*result && !peer_gone_ && !state_.stopping) {
-    wake_timer_.expires_at(Clock::time_point::max());
+  while (!*result && !peer_gone_ && !state_.stopping && Clock::now() < deadline) {
+    wake_timer_.expires_at(deadline);
     co_await wake_timer_.async_wait(kToken);
   }
   if (media_load_) std::exchange(media_load_, nullptr)->Cancel();
-  if (*result) co_return std::move(**result);
+  if (*result) co_return std::move(*result);
+  if (!peer_gone_ && !state_.stopping) co_return std::nullopt;
   co_return Unavailable("the server is shutting down");
 }
 
@@ -121,10 +123,11 @@ awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(Http
   LoadedMedia media;
   if ((*draft)->has_media()) {
     MediaRequest wanted = (*draft)->TakeMedia();
-    StatusOr<LoadedMedia> loaded = co_await LoadMedia(wanted);
+    std::optional<StatusOr<LoadedMedia>> loaded = co_await LoadMedia(wanted, (*draft)->deadline());
     if (peer_gone_) co_return Ready();
-    if (!loaded.ok()) co_return loaded.status();
-    media = std::move(loaded).value();
+    if (!loaded) co_return (*draft)->TimedOut();
+    if (!loaded->ok()) co_return loaded->status();
+    media = std::move(*loaded).value();
   }
   std::function<StatusOr<Ready>()> finish = [&]() -> StatusOr<Ready> {
     return Generation::Finish(std::move(*draft), std::move(media));
@@ -287,7 +290,19 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
   }
   if (!stream) {
     HttpResponse response;
-    response.body = writer_->ReplyJson(*generation);
+    if (generation->has_long_reply()) {
+      std::function<StatusOr<std::string>()> write = [&]() -> StatusOr<std::string> {
+        return writer_->ReplyJson(*generation);
+      };
+      StatusOr<std::string> body = co_await OnWorker<std::string>(write);
+      if (!body.ok()) {
+        response = ErrorResponse(body.status());
+        co_return co_await Reply(request, route.path, response);
+      }
+      response.body = std::move(body).value();
+    } else {
+      response.body = writer_->ReplyJson(*generation);
+    }
     co_return co_await Reply(request, route.path, response);
   }
 

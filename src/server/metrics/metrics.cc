@@ -3,30 +3,32 @@
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
-#include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <array>
+#include <atomic>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <tuple>
+#include <utility>
 #include <vector>
+
+#include "base/strings.h"
+#include "server/metrics/metric_table.h"
+#include "server/metrics/process_stats.h"
 
 namespace fd {
 namespace {
 
-using Buckets = std::vector<double>;
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using Labels = std::vector<ClientMetric::Label>;
 
-// FastDeploy's buckets; the first two lists go on where its own end, because a picture's first token takes
-// longer.
-const Buckets kFirstToken = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,
-                             .75,  1,    2.5, 5,   10,  20,  40,  60, 120};
-const Buckets kPerToken = {.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5};
-const Buckets kLong = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
-                       30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
-const Buckets kTokens = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
-const Buckets kHttp = {.01, .025, .05, .1, .25, .5, .75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 7.5, 10, 30, 60};
-
-const Buckets kMedia = {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120};
+std::vector<double> Bounds(BucketList list) {
+  const std::span<const double> bounds = BucketsOf(list);
+  return {bounds.begin(), bounds.end()};
+}
 
 double Seconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
@@ -34,241 +36,315 @@ double Seconds(Clock::time_point from, Clock::time_point to) {
 
 bool Reached(Clock::time_point t) { return t != Clock::time_point{}; }
 
+bool IsVllm(std::string_view name) { return name.starts_with("vllm:"); }
+
+bool IsWritten(std::string_view name, MetricNames names) {
+  if (name.starts_with("fastdeploy:")) return names != MetricNames::kVllm;
+  return !IsVllm(name) || names != MetricNames::kFastDeploy;
+}
+
+prometheus::MetricType TypeOf(MetricKind kind) {
+  switch (kind) {
+    case MetricKind::kCounter:
+      return prometheus::MetricType::Counter;
+    case MetricKind::kGauge:
+      return prometheus::MetricType::Gauge;
+    case MetricKind::kHistogram:
+      return prometheus::MetricType::Histogram;
+  }
+  return prometheus::MetricType::Untyped;
+}
+
+ClientMetric HistogramOf(const StepSizes& sizes) {
+  ClientMetric metric;
+  metric.histogram.sample_count = static_cast<uint64_t>(sizes.num_steps);
+  metric.histogram.sample_sum = static_cast<double>(sizes.num_tokens);
+  int64_t below = 0;
+  for (size_t i = 0; i < sizes.steps.size(); ++i) {
+    below += sizes.steps[i];
+    const double bound = i < StepSizes::kBounds.size() ? static_cast<double>(StepSizes::kBounds[i])
+                                                       : std::numeric_limits<double>::infinity();
+    metric.histogram.bucket.push_back({static_cast<uint64_t>(below), bound});
+  }
+  return metric;
+}
+
 }  // namespace
 
 struct Metrics::Impl {
-  prometheus::Registry registry;
+  // One of the three, by the table.
+  struct Value {
+    std::unique_ptr<prometheus::Counter> counter;
+    std::unique_ptr<prometheus::Gauge> gauge;
+    std::unique_ptr<prometheus::Histogram> histogram;
 
-  prometheus::Counter& Counter(const char* name, const char* help) {
-    return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
-  }
-  prometheus::Gauge& Gauge(const char* name, const char* help) {
-    return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
-  }
-  prometheus::Histogram& Histogram(const char* name, const char* help, const Buckets& buckets) {
-    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, buckets);
-  }
+    ClientMetric Collect() const {
+      return counter ? counter->Collect() : gauge ? gauge->Collect() : histogram->Collect();
+    }
+  };
+  std::array<Value, static_cast<size_t>(Series::kCount)> values;
+  MetricsInfo info;
+  std::atomic<int64_t> begun_sequences = 0;  // that have a first token
+  std::atomic<int64_t> hit_sequences = 0;    // of them, those with cached prompt tokens
 
-  prometheus::Counter& requests = Counter("fastdeploy:requests_number_total", "Requests received");
-  prometheus::Counter& successes =
-      Counter("fastdeploy:request_success_total", "Sequences that finished well");
-  prometheus::Counter& aborted =
-      Counter("fastdeploy:request_aborted_total", "Sequences ended early, mostly because the client left");
-  prometheus::Counter& failed =
-      Counter("fastdeploy:request_failed_total", "Sequences that failed in the engine");
-  prometheus::Counter& prompt_tokens =
-      Counter("fastdeploy:prompt_tokens_total", "Prompt tokens of finished sequences");
-  prometheus::Counter& generation_tokens = Counter("fastdeploy:generation_tokens_total", "Tokens generated");
-  prometheus::Counter& prefix_cache_tokens =
-      Counter("fastdeploy:prefix_cache_token_num_total", "Prompt tokens taken from a cache");
-
-  prometheus::Histogram& first_token = Histogram(
-      "fastdeploy:time_to_first_token_seconds", "From the request's arrival to its first token", kFirstToken);
-  prometheus::Histogram& per_token =
-      Histogram("fastdeploy:time_per_output_token_seconds", "Between two tokens of a sequence", kPerToken);
-  prometheus::Histogram& e2e =
-      Histogram("fastdeploy:e2e_request_latency_seconds", "From the request's arrival to its end", kLong);
-  prometheus::Histogram& inference =
-      Histogram("fastdeploy:request_inference_time_seconds", "From the first step to the last token", kLong);
-  prometheus::Histogram& queue = Histogram("fastdeploy:request_queue_time_seconds",
-                                           "From the end of preprocessing to the first step", kLong);
-  prometheus::Histogram& prefill =
-      Histogram("fastdeploy:request_prefill_time_seconds", "From the first step to the first token", kLong);
-  prometheus::Histogram& decode =
-      Histogram("fastdeploy:request_decode_time_seconds", "From the first token to the last", kLong);
-  prometheus::Histogram& request_prompt =
-      Histogram("fastdeploy:request_prompt_tokens", "Prompt tokens of a sequence", kTokens);
-  prometheus::Histogram& request_generation =
-      Histogram("fastdeploy:request_generation_tokens", "Tokens generated in a sequence", kTokens);
-  prometheus::Histogram& request_max =
-      Histogram("fastdeploy:request_params_max_tokens", "The effective max_tokens of a sequence", kTokens);
-
-  prometheus::Counter& pictures =
-      Counter("fastdeploy:mm_images_prepared_total", "Pictures decoded, resized and cut into patches");
-  prometheus::Counter& videos =
-      Counter("fastdeploy:mm_videos_prepared_total", "Videos sampled, resized and cut into patches");
-  prometheus::Counter& processor_hits =
-      Counter("fastdeploy:mm_processor_cache_hits_total", "Media found prepared in the processor cache");
-  prometheus::Counter& processor_misses = Counter("fastdeploy:mm_processor_cache_misses_total",
-                                                  "Media looked for in vain in the processor cache");
-  prometheus::Histogram& media_fetch = Histogram(
-      "fastdeploy:mm_fetch_time_seconds", "Reading a picture or video from an http(s) or file URL", kMedia);
-  prometheus::Histogram& image_prepare = Histogram("fastdeploy:mm_image_prepare_time_seconds",
-                                                   "Decoding, resizing and cutting a picture", kMedia);
-  prometheus::Histogram& video_prepare =
-      Histogram("fastdeploy:mm_video_prepare_time_seconds", "Sampling, resizing and cutting a video", kMedia);
-  prometheus::Gauge& media_jobs = Gauge("fastdeploy:mm_jobs_in_flight",
-                                        "Pictures and videos that are fetched or prepared, or wait for it");
-  prometheus::Gauge& media_bytes =
-      Gauge("fastdeploy:mm_bytes_in_flight", "Bytes of them that count against --media-memory");
-
-  prometheus::Gauge& running = Gauge("fastdeploy:num_requests_running", "Sequences running");
-  prometheus::Gauge& waiting = Gauge("fastdeploy:num_requests_waiting", "Sequences waiting");
-  prometheus::Gauge& batch_size = Gauge("fastdeploy:batch_size", "Sequences in the batch");
-  prometheus::Gauge& max_batch_size = Gauge("fastdeploy:max_batch_size", "--max-num-seqs");
-  prometheus::Gauge& available_batch_size =
-      Gauge("fastdeploy:available_batch_size", "Sequences that may still join the batch");
-  prometheus::Gauge& cache_usage =
-      Gauge("fastdeploy:gpu_cache_usage_perc", "Share of KV pages in use; 1 = full");
-  prometheus::Gauge& available_blocks =
-      Gauge("fastdeploy:available_gpu_block_num", "KV pages that are free or hold only cached prefixes");
-  prometheus::Gauge& free_blocks = Gauge("fastdeploy:free_gpu_block_num", "KV pages that are free");
-  prometheus::Gauge& max_blocks = Gauge("fastdeploy:max_gpu_block_num", "KV pages in all");
-  prometheus::Gauge& available_resource =
-      Gauge("fastdeploy:available_gpu_resource", "available_gpu_block_num / max_gpu_block_num");
-  prometheus::Gauge& hit_token_rate =
-      Gauge("fastdeploy:hit_token_rate", "Share of prompt tokens taken from a cache");
-  prometheus::Gauge& first_token_latency =
-      Gauge("fastdeploy:first_token_latency", "The latest time to first token, in seconds");
-  prometheus::Gauge& infer_latency =
-      Gauge("fastdeploy:infer_latency", "The latest time between two tokens, in seconds");
-
-  prometheus::Counter& encoder_items =
-      Counter("fastdeploy:encoder_items_total", "Pictures and pairs of frames encoded");
-  prometheus::Counter& encoder_tokens = Counter("fastdeploy:encoder_tokens_total", "Their tokens");
-  prometheus::Counter& encoder_seconds =
-      Counter("fastdeploy:encoder_seconds_total", "Time spent encoding them");
-  prometheus::Counter& encoder_hits =
-      Counter("fastdeploy:encoder_cache_hits_total", "Pictures needed and found in the encoder cache");
-  prometheus::Counter& encoder_misses =
-      Counter("fastdeploy:encoder_cache_misses_total", "Pictures needed and not found in the encoder cache");
-  prometheus::Counter& encoder_hit_tokens =
-      Counter("fastdeploy:encoder_cache_hit_tokens_total", "Tokens of pictures found in the encoder cache");
-  prometheus::Counter& encoder_miss_tokens = Counter("fastdeploy:encoder_cache_miss_tokens_total",
-                                                     "Tokens of pictures not found in the encoder cache");
-  prometheus::Gauge& encoder_kept =
-      Gauge("fastdeploy:encoder_cache_tokens", "Tokens of pictures in the encoder cache");
-  prometheus::Gauge& encoder_capacity =
-      Gauge("fastdeploy:encoder_cache_capacity_tokens", "Tokens of pictures that the encoder cache can hold");
   std::mutex scrape_mutex;
+  StepSizes step_sizes;  // the latest that a scrape saw
 
-  prometheus::Family<prometheus::Counter>& http_requests =
-      prometheus::BuildCounter().Name("http_requests_total").Help("HTTP responses").Register(registry);
-  prometheus::Family<prometheus::Histogram>& http_seconds =
-      prometheus::BuildHistogram()
-          .Name("http_request_duration_seconds")
-          .Help("From the request's arrival to the reply's end")
-          .Register(registry);
-  // Label lookups are slow in the library; the route table is small, so the children are kept here.
+  // The table of routes is small, so this stays small.
   std::mutex http_mutex;
-  std::map<std::tuple<std::string, std::string, int>, prometheus::Counter*> http_counters;
-  std::map<std::pair<std::string, std::string>, prometheus::Histogram*> http_histograms;
+  std::map<std::tuple<std::string, std::string, int>, prometheus::Counter> http_counters;
+  std::map<std::pair<std::string, std::string>, prometheus::Histogram> http_histograms;
+
+  Impl() {
+    for (const MetricRow& row : MetricTable()) {
+      Value& value = values[static_cast<size_t>(row.series)];
+      if (value.counter || value.gauge || value.histogram) continue;
+      switch (row.kind) {
+        case MetricKind::kCounter:
+          value.counter = std::make_unique<prometheus::Counter>();
+          break;
+        case MetricKind::kGauge:
+          value.gauge = std::make_unique<prometheus::Gauge>();
+          break;
+        case MetricKind::kHistogram:
+          value.histogram = std::make_unique<prometheus::Histogram>(Bounds(row.buckets));
+          break;
+      }
+    }
+  }
+
+  prometheus::Counter& Counter(Series series) { return *values[static_cast<size_t>(series)].counter; }
+  prometheus::Histogram& Histogram(Series series) { return *values[static_cast<size_t>(series)].histogram; }
+  void Add(Series series, int64_t amount = 1) { Counter(series).Increment(static_cast<double>(amount)); }
+  template <typename Number>
+  void Set(Series series, Number value) {
+    values[static_cast<size_t>(series)].gauge->Set(static_cast<double>(value));
+  }
+  template <typename Number>
+  void Observe(Series series, Number value) {
+    Histogram(series).Observe(static_cast<double>(value));
+  }
+  // Totals that are counted elsewhere: what was added since the last scrape is added here. Never falls,
+  // whatever the order in which scrapes read them.
+  template <typename Number>
+  void Raise(Series series, Number total) {
+    const double more = static_cast<double>(total) - Counter(series).Value();
+    if (more > 0) Counter(series).Increment(more);
+  }
+
+  void TakeGauges(const MetricsGauges& g);
+  void TakeProcess();
+  Labels LabelsOf(const MetricRow& row, int64_t pages) const;
+  void AppendHttp(const MetricRow& row, MetricFamily& family);
 };
 
 Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}
 Metrics::~Metrics() = default;
 
-void Metrics::RequestReceived() { impl_->requests.Increment(); }
+void Metrics::SetInfo(MetricsInfo info) {
+  std::lock_guard lock(impl_->scrape_mutex);
+  impl_->info = std::move(info);
+}
 
-void Metrics::FirstToken(double seconds_since_arrival) {
-  impl_->first_token.Observe(seconds_since_arrival);
-  impl_->first_token_latency.Set(seconds_since_arrival);
-  impl_->generation_tokens.Increment();
+void Metrics::RequestReceived(int64_t choices) {
+  impl_->Add(Series::kRequests);
+  impl_->Observe(Series::kRequestChoices, choices);
+}
+
+void Metrics::RequestFinished(int64_t longest) { impl_->Observe(Series::kRequestMaxGeneration, longest); }
+
+void Metrics::FirstToken(double seconds_since_arrival, int64_t prompt_tokens, int64_t cached_tokens) {
+  Impl& m = *impl_;
+  m.Observe(Series::kFirstToken, seconds_since_arrival);
+  m.Set(Series::kFirstTokenLatency, seconds_since_arrival);
+  m.Add(Series::kGenerationTokens);
+  m.Add(Series::kPromptTokens, prompt_tokens);
+  m.Add(Series::kCachedTokens, cached_tokens);
+  m.Observe(Series::kRequestComputed, prompt_tokens - cached_tokens);
+  ++m.begun_sequences;
+  if (cached_tokens > 0) ++m.hit_sequences;
 }
 
 void Metrics::NextTokens(double seconds, int64_t tokens) {
   if (tokens <= 0) return;
   const double each = seconds / static_cast<double>(tokens);
-  for (int64_t i = 0; i < tokens; ++i) impl_->per_token.Observe(each);
-  impl_->infer_latency.Set(each);
-  impl_->generation_tokens.Increment(static_cast<double>(tokens));
+  for (int64_t i = 0; i < tokens; ++i) impl_->Observe(Series::kPerToken, each);
+  impl_->Set(Series::kInferLatency, each);
+  impl_->Add(Series::kGenerationTokens, tokens);
 }
 
 void Metrics::SequenceFinished(const SequenceTimes& t, SequenceOutcome outcome) {
   Impl& m = *impl_;
   switch (outcome) {
     case SequenceOutcome::kSuccess:
-      m.successes.Increment();
+      m.Add(Series::kSuccesses);
+      m.Add(Series::kStopped);
+      break;
+    case SequenceOutcome::kLength:
+      m.Add(Series::kSuccesses);
+      m.Add(Series::kLengths);
       break;
     case SequenceOutcome::kAborted:
-      m.aborted.Increment();
+      m.Add(Series::kAborted);
       break;
     case SequenceOutcome::kFailed:
-      m.failed.Increment();
+      m.Add(Series::kFailed);
       break;
   }
-  m.request_max.Observe(static_cast<double>(t.max_tokens));
-  m.request_prompt.Observe(static_cast<double>(t.prompt_tokens));
-  m.request_generation.Observe(static_cast<double>(t.generated_tokens));
-  if (Reached(t.first_token_at)) {
-    m.prompt_tokens.Increment(static_cast<double>(t.prompt_tokens));
-    m.prefix_cache_tokens.Increment(static_cast<double>(t.cached_tokens));
-    m.decode.Observe(Seconds(t.first_token_at, t.last_token_at));
-  }
-  if (Reached(t.scheduled_at)) {
-    m.queue.Observe(Seconds(t.submitted_at, t.scheduled_at));
-    if (Reached(t.first_token_at)) {
-      m.prefill.Observe(Seconds(t.scheduled_at, t.first_token_at));
-      m.inference.Observe(Seconds(t.scheduled_at, t.last_token_at));
+  m.Observe(Series::kRequestMaxTokens, t.max_tokens);
+  m.Observe(Series::kRequestPrompt, t.prompt_tokens);
+  m.Observe(Series::kRequestGeneration, t.generated_tokens);
+  m.Observe(Series::kEndToEnd, Seconds(t.arrived_at, Clock::now()));
+  if (Reached(t.scheduled_at)) m.Observe(Series::kQueue, Seconds(t.submitted_at, t.scheduled_at));
+  if (!Reached(t.first_token_at)) {
+    if (outcome == SequenceOutcome::kSuccess) {  // a request for its prompt alone
+      m.Add(Series::kPromptTokens, t.prompt_tokens);
+      m.Add(Series::kCachedTokens, t.cached_tokens);
     }
+    return;
   }
-  m.e2e.Observe(Seconds(t.arrived_at, Clock::now()));
+  const double decode = Seconds(t.first_token_at, t.last_token_at);
+  m.Observe(Series::kDecode, decode);
+  if (t.generated_tokens > 1)
+    m.Observe(Series::kMeanPerToken, decode / static_cast<double>(t.generated_tokens - 1));
+  if (!Reached(t.scheduled_at)) return;
+  const double inference = Seconds(t.scheduled_at, t.last_token_at);
+  m.Observe(Series::kPrefill, Seconds(t.scheduled_at, t.first_token_at));
+  m.Observe(Series::kInference, inference);
+  if (inference > 0) m.Observe(Series::kRequestRate, static_cast<double>(t.generated_tokens) / inference);
 }
 
 void Metrics::HttpResponse(std::string_view method, std::string_view path, int status, double seconds) {
   Impl& m = *impl_;
   std::lock_guard lock(m.http_mutex);
-  auto [counter, is_new] =
-      m.http_counters.try_emplace({std::string(method), std::string(path), status}, nullptr);
-  if (is_new) {
-    counter->second = &m.http_requests.Add({{"method", std::string(method)},
-                                            {"path", std::string(path)},
-                                            {"status_code", std::to_string(status)}});
-  }
-  counter->second->Increment();
-  auto [histogram, is_first] =
-      m.http_histograms.try_emplace({std::string(method), std::string(path)}, nullptr);
-  if (is_first) {
-    histogram->second =
-        &m.http_seconds.Add({{"method", std::string(method)}, {"path", std::string(path)}}, kHttp);
-  }
-  histogram->second->Observe(seconds);
+  m.http_counters[{std::string(method), std::string(path), status}].Increment();
+  m.http_histograms.try_emplace({std::string(method), std::string(path)}, Bounds(BucketList::kHttp))
+      .first->second.Observe(seconds);
 }
 
-void Metrics::MediaFetched(double seconds) { impl_->media_fetch.Observe(seconds); }
+void Metrics::MediaFetched(double seconds) { impl_->Observe(Series::kMediaFetch, seconds); }
 
 void Metrics::MediaPrepared(bool video, double seconds) {
-  (video ? impl_->videos : impl_->pictures).Increment();
-  (video ? impl_->video_prepare : impl_->image_prepare).Observe(seconds);
+  impl_->Add(video ? Series::kVideos : Series::kPictures);
+  impl_->Observe(video ? Series::kVideoPrepare : Series::kImagePrepare, seconds);
 }
 
 void Metrics::ProcessorCacheLookup(bool hit) {
-  (hit ? impl_->processor_hits : impl_->processor_misses).Increment();
+  impl_->Add(Series::kProcessorQueries);
+  impl_->Add(hit ? Series::kProcessorHits : Series::kProcessorMisses);
+}
+
+void Metrics::Impl::TakeGauges(const MetricsGauges& g) {
+  using enum Series;
+  Set(kMediaJobs, g.media_jobs);
+  Set(kMediaBytes, g.media_bytes);
+  Raise(kEncoderItems, g.encoded_items);
+  Raise(kEncoderTokens, g.encoded_tokens);
+  Raise(kEncoderSeconds, g.encode_seconds);
+  Raise(kEncoderHits, g.encoder_hits);
+  Raise(kEncoderMisses, g.encoded_items);
+  Raise(kEncoderHitTokens, g.encoder_hit_tokens);
+  Raise(kEncoderMissTokens, g.encoded_tokens);
+  Set(kEncoderKept, g.encoder_kept_tokens);
+  Set(kEncoderCapacity, g.encoder_capacity_tokens);
+  Set(kRunning, g.running);
+  Set(kWaiting, g.waiting);
+  Set(kPreempted, g.preempted);
+  Raise(kPreemptions, g.preemptions);
+  if (g.step_sizes.num_steps > step_sizes.num_steps) step_sizes = g.step_sizes;
+  Set(kMaxBatch, g.max_num_seqs);
+  Set(kFreeBatch, g.max_num_seqs - g.running);
+  const auto total = static_cast<double>(g.total_pages);
+  const auto available = static_cast<double>(g.free_pages + g.cached_pages);
+  Set(kCacheUsage, total > 0 ? static_cast<double>(g.used_pages) / total : 0);
+  Set(kAvailablePages, available);
+  Set(kFreePages, g.free_pages);
+  Set(kMaxPages, total);
+  Set(kAvailableShare, total > 0 ? available / total : 0);
+  const double prompt_tokens = Counter(kPromptTokens).Value();
+  Set(kHitTokenRate, prompt_tokens > 0 ? Counter(kCachedTokens).Value() / prompt_tokens : 0);
+  const int64_t begun = begun_sequences;
+  Set(kHitRequestRate, begun > 0 ? static_cast<double>(hit_sequences) / static_cast<double>(begun) : 0);
+  Set(kCacheInfo, 1);
+}
+
+void Metrics::Impl::TakeProcess() {
+  using enum Series;
+  const ProcessStats stats = ReadProcessStats();
+  Raise(kCpuSeconds, stats.cpu_seconds);
+  Set(kResidentBytes, stats.resident_bytes);
+  Set(kVirtualBytes, stats.virtual_bytes);
+  Set(kOpenFiles, stats.open_files);
+  Set(kMaxFiles, stats.max_files);
+  Set(kStartTime, stats.start_unix_s);
+}
+
+Labels Metrics::Impl::LabelsOf(const MetricRow& row, int64_t pages) const {
+  const bool vllm = IsVllm(row.name);
+  Labels labels;
+  if (vllm) labels = {{"model_name", info.model_name}, {"engine", "0"}};
+  if (const std::string_view label = row.label; !label.empty()) {
+    const size_t equals = label.find('=');
+    labels.push_back({std::string(label.substr(0, equals)), std::string(label.substr(equals + 1))});
+  }
+  if (row.series != Series::kCacheInfo) return labels;
+  labels.push_back({"block_size", StrCat(info.page_tokens)});
+  labels.push_back({"cache_dtype", info.cache_dtype});
+  labels.push_back({"gpu_memory_utilization", StrCat(info.memory_share)});
+  labels.push_back({"enable_prefix_caching", "False"});
+  if (vllm) {
+    labels.push_back({"num_gpu_blocks", StrCat(pages)});
+    labels.push_back({"num_cpu_blocks", "0"});
+    labels.push_back({"kv_cache_size_tokens", StrCat(pages * info.page_tokens)});
+  } else {
+    labels.push_back({"total_block_num", StrCat(pages)});
+    labels.push_back({"enable_chunked_prefill", "True"});
+    labels.push_back({"swap_space", "0"});
+    labels.push_back({"max_encoder_cache", StrCat(info.encoder_cache_tokens)});
+    labels.push_back({"max_processor_cache", StrCat(info.processor_cache_bytes)});
+  }
+  return labels;
+}
+
+void Metrics::Impl::AppendHttp(const MetricRow& row, MetricFamily& family) {
+  std::lock_guard lock(http_mutex);
+  if (row.series == Series::kHttpRequests) {
+    for (const auto& [key, counter] : http_counters) {
+      const auto& [method, path, status] = key;
+      ClientMetric& metric = family.metric.emplace_back(counter.Collect());
+      metric.label = {{"method", method}, {"path", path}, {"status_code", StrCat(status)}};
+    }
+  } else {
+    for (const auto& [key, histogram] : http_histograms) {
+      ClientMetric& metric = family.metric.emplace_back(histogram.Collect());
+      metric.label = {{"method", key.first}, {"path", key.second}};
+    }
+  }
 }
 
 std::string Metrics::Text(const MetricsGauges& g) {
   Impl& m = *impl_;
   std::lock_guard lock(m.scrape_mutex);
-  m.media_jobs.Set(static_cast<double>(g.media_jobs));
-  m.media_bytes.Set(static_cast<double>(g.media_bytes));
-  // The engine counts; what it adds since the last scrape is added here.
-  const auto raise = [](prometheus::Counter& counter, double value) {
-    if (value > counter.Value()) counter.Increment(value - counter.Value());
-  };
-  raise(m.encoder_items, static_cast<double>(g.encoded_items));
-  raise(m.encoder_tokens, static_cast<double>(g.encoded_tokens));
-  raise(m.encoder_seconds, g.encode_seconds);
-  raise(m.encoder_hits, static_cast<double>(g.encoder_hits));
-  raise(m.encoder_misses, static_cast<double>(g.encoded_items));
-  raise(m.encoder_hit_tokens, static_cast<double>(g.encoder_hit_tokens));
-  raise(m.encoder_miss_tokens, static_cast<double>(g.encoded_tokens));
-  m.encoder_kept.Set(static_cast<double>(g.encoder_kept_tokens));
-  m.encoder_capacity.Set(static_cast<double>(g.encoder_capacity_tokens));
-  m.running.Set(static_cast<double>(g.running));
-  m.waiting.Set(static_cast<double>(g.waiting));
-  m.batch_size.Set(static_cast<double>(g.running));
-  m.max_batch_size.Set(static_cast<double>(g.max_num_seqs));
-  m.available_batch_size.Set(static_cast<double>(g.max_num_seqs - g.running));
-  const double total = static_cast<double>(g.total_pages);
-  const double available = static_cast<double>(g.free_pages + g.cached_pages);
-  m.cache_usage.Set(total > 0 ? static_cast<double>(g.used_pages) / total : 0);
-  m.available_blocks.Set(available);
-  m.free_blocks.Set(static_cast<double>(g.free_pages));
-  m.max_blocks.Set(total);
-  m.available_resource.Set(total > 0 ? available / total : 0);
-  const double prompt = m.prompt_tokens.Value();
-  m.hit_token_rate.Set(prompt > 0 ? m.prefix_cache_tokens.Value() / prompt : 0);
-  return prometheus::TextSerializer().Serialize(m.registry.Collect());
+  m.TakeGauges(g);
+  m.TakeProcess();
+  std::vector<MetricFamily> families;
+  for (const MetricRow& row : MetricTable()) {
+    if (!IsWritten(row.name, m.info.names)) continue;
+    if (families.empty() || families.back().name != row.name) {
+      families.push_back({row.name, row.help, TypeOf(row.kind), {}});
+    }
+    MetricFamily& family = families.back();
+    if (row.series == Series::kHttpRequests || row.series == Series::kHttpSeconds) {
+      m.AppendHttp(row, family);
+      continue;
+    }
+    ClientMetric metric = row.series == Series::kStepTokens
+                              ? HistogramOf(m.step_sizes)
+                              : m.values[static_cast<size_t>(row.series)].Collect();
+    metric.label = m.LabelsOf(row, g.total_pages);
+    family.metric.push_back(std::move(metric));
+  }
+  return prometheus::TextSerializer().Serialize(families);
 }
 
 }  // namespace fd

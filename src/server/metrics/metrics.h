@@ -1,4 +1,4 @@
-// What happened, counted under FastDeploy's metric names and written as Prometheus text. Any thread.
+// What happened, counted and written as Prometheus text under FastDeploy's names, vLLM's or both. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,9 @@
 #include <string>
 #include <string_view>
 
+#include "base/status.h"
 #include "engine/plan/request.h"
+#include "engine/plan/step_sizes.h"
 
 namespace fd {
 
@@ -14,6 +16,7 @@ namespace fd {
 struct MetricsGauges {
   int64_t running = 0;  // sequences
   int64_t waiting = 0;
+  int64_t preempted = 0;  // of the waiting: those that must be computed again
   int64_t max_num_seqs = 0;
   int64_t free_pages = 0;
   int64_t cached_pages = 0;
@@ -21,6 +24,8 @@ struct MetricsGauges {
   int64_t total_pages = 0;
   int64_t media_jobs = 0;   // pictures and videos that are fetched or prepared, or wait for it
   int64_t media_bytes = 0;  // what they hold
+  int64_t preemptions = 0;  // since start
+  StepSizes step_sizes;     // since start
   // The encoder of pictures; the first five count since start.
   int64_t encoded_items = 0;
   int64_t encoded_tokens = 0;
@@ -29,6 +34,21 @@ struct MetricsGauges {
   int64_t encoder_hit_tokens = 0;
   int64_t encoder_kept_tokens = 0;
   int64_t encoder_capacity_tokens = 0;
+};
+
+enum class MetricNames { kFastDeploy, kVllm, kBoth };
+inline constexpr const char* kMetricNames[] = {"fastdeploy", "vllm", "both"};  // of --metrics-names, in order
+
+// What does not change while the server runs.
+struct MetricsInfo {
+  MetricNames names = MetricNames::kFastDeploy;
+  std::string model_name;  // label of vLLM's names
+  // cache_config_info.
+  int64_t page_tokens = 0;
+  std::string cache_dtype;
+  double memory_share = 0;
+  int64_t encoder_cache_tokens = 0;
+  int64_t processor_cache_bytes = 0;
 };
 
 // The life of one choice. Times not reached stay default (epoch).
@@ -44,19 +64,26 @@ struct SequenceTimes {
   int64_t cached_tokens = 0;
 };
 
-enum class SequenceOutcome { kSuccess, kAborted, kFailed };
+// kSuccess: by an end token or a stop text; kLength: max_tokens or the model's length.
+enum class SequenceOutcome { kSuccess, kLength, kAborted, kFailed };
 
 class Metrics {
  public:
   Metrics();
   ~Metrics();
+  // Before the first request.
+  void SetInfo(MetricsInfo info);
 
-  void RequestReceived();
-  void FirstToken(double seconds_since_arrival);
+  // choices: prompts times n.
+  void RequestReceived(int64_t choices = 1);
+  // All its choices have ended; longest: the tokens of the longest.
+  void RequestFinished(int64_t longest);
+  // cached_tokens: of the prompt's, those that were not computed.
+  void FirstToken(double seconds_since_arrival, int64_t prompt_tokens, int64_t cached_tokens);
   // `tokens` arrived together, `seconds` after the ones before.
   void NextTokens(double seconds, int64_t tokens);
   void SequenceFinished(const SequenceTimes& times, SequenceOutcome outcome);
-  // path: a route of the table, never what a client wrote.
+  // method: one of a fixed set; path: a route of the table. Both are labels: never what a client wrote.
   void HttpResponse(std::string_view method, std::string_view path, int status, double seconds);
 
   void MediaFetched(double seconds);

@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <thread>
 #include <vector>
+
+#include "server/metrics/process_stats.h"
 
 namespace fd {
 namespace {
@@ -53,7 +56,7 @@ TEST(MetricsTest, OneSequence) {
   Metrics metrics;
   metrics.RequestReceived();
   const auto t0 = Clock::now() - milliseconds(1000);
-  metrics.FirstToken(0.3);
+  metrics.FirstToken(0.3, 40, 10);
   metrics.NextTokens(0.2, 2);
   metrics.SequenceFinished({.arrived_at = t0,
                             .submitted_at = t0 + milliseconds(10),
@@ -71,10 +74,84 @@ TEST(MetricsTest, OneSequence) {
   EXPECT_NE(text.find("fastdeploy:generation_tokens_total 3"), std::string::npos);
   EXPECT_NE(text.find("fastdeploy:prompt_tokens_total 40"), std::string::npos);
   EXPECT_NE(text.find("fastdeploy:hit_token_rate 0.25"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:hit_req_rate 1\n"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:prefix_gpu_cache_token_num_total 10\n"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:request_token_ratio_sum 6.25\n"), std::string::npos);  // 3 in 0.48 s
   EXPECT_NE(text.find("fastdeploy:time_to_first_token_seconds_bucket{le=\"0.25\"} 0"), std::string::npos);
   EXPECT_NE(text.find("fastdeploy:time_to_first_token_seconds_bucket{le=\"0.5\"} 1"), std::string::npos);
   EXPECT_NE(text.find("fastdeploy:time_per_output_token_seconds_count 2"), std::string::npos);
   EXPECT_NE(text.find("fastdeploy:request_decode_time_seconds_count 1"), std::string::npos);
+}
+
+TEST(MetricsTest, NamesOfVllm) {
+  Metrics metrics;
+  const auto name_it = [&](MetricNames names) {
+    metrics.SetInfo({.names = names,
+                     .model_name = "a \"b\"\n",
+                     .page_tokens = 64,
+                     .cache_dtype = "bfloat16",
+                     .memory_share = 0.9});
+  };
+  name_it(MetricNames::kVllm);
+  metrics.RequestReceived(2);
+  for (const SequenceOutcome outcome : {SequenceOutcome::kSuccess, SequenceOutcome::kLength,
+                                        SequenceOutcome::kLength, SequenceOutcome::kAborted}) {
+    metrics.SequenceFinished({.arrived_at = Clock::now()}, outcome);
+  }
+  metrics.RequestFinished(7);
+  MetricsGauges gauges{.running = 3, .total_pages = 10, .preemptions = 5};
+  gauges.step_sizes.Add(1);
+  gauges.step_sizes.Add(40);
+  gauges.step_sizes.Add(70000);
+  std::string text = metrics.Text(gauges);
+  const std::string labels = "{model_name=\"a \\\"b\\\"\\n\",engine=\"0\"";
+  for (const std::string& line :
+       {"num_requests_running" + labels + "} 3", "num_preemptions_total" + labels + "} 5",
+        "request_success_total" + labels + ",finished_reason=\"stop\"} 1",
+        "request_success_total" + labels + ",finished_reason=\"length\"} 2",
+        "request_success_total" + labels + ",finished_reason=\"abort\"} 1",
+        "request_success_total" + labels + ",finished_reason=\"error\"} 0",
+        "request_params_n_sum" + labels + "} 2", "request_max_num_generation_tokens_sum" + labels + "} 7",
+        "iteration_tokens_total_count" + labels + "} 3", "iteration_tokens_total_sum" + labels + "} 70041",
+        "iteration_tokens_total_bucket" + labels + ",le=\"1\"} 1",
+        "iteration_tokens_total_bucket" + labels + ",le=\"65536\"} 2",
+        "iteration_tokens_total_bucket" + labels + ",le=\"+Inf\"} 3"}) {
+    EXPECT_NE(text.find("\nvllm:" + line + "\n"), std::string::npos) << line << "\n" << text;
+  }
+  EXPECT_NE(text.find(",num_gpu_blocks=\"10\",num_cpu_blocks=\"0\",kv_cache_size_tokens=\"640\"} 1\n"),
+            std::string::npos)
+      << text;
+  EXPECT_EQ(text.find("fastdeploy:"), std::string::npos);
+  EXPECT_NE(text.find("\nprocess_open_fds "), std::string::npos);
+
+  // A scrape that read the engine earlier but comes later takes nothing back.
+  text = metrics.Text({});
+  EXPECT_NE(text.find("iteration_tokens_total_count" + labels + "} 3\n"), std::string::npos);
+
+  name_it(MetricNames::kBoth);
+  text = metrics.Text(gauges);
+  EXPECT_NE(text.find("\nfastdeploy:num_requests_running 3\n"), std::string::npos);
+  EXPECT_NE(text.find("\nvllm:num_requests_running{"), std::string::npos);
+  name_it(MetricNames::kFastDeploy);
+  text = metrics.Text(gauges);
+  EXPECT_EQ(text.find("vllm:"), std::string::npos);
+  EXPECT_NE(
+      text.find("fastdeploy:cache_config_info{block_size=\"64\",cache_dtype=\"bfloat16\","
+                "gpu_memory_utilization=\"0.9\",enable_prefix_caching=\"False\",total_block_num=\"10\""),
+      std::string::npos)
+      << text;
+}
+
+TEST(MetricsTest, TheProcess) {
+  const ProcessStats stats = ReadProcessStats();
+  EXPECT_GT(stats.resident_bytes, 1 << 20);
+  EXPECT_GE(stats.virtual_bytes, stats.resident_bytes);
+  EXPECT_GE(stats.open_files, 3);
+  const double now =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  EXPECT_NEAR(stats.start_unix_s, now, 600);
+  EXPECT_LE(stats.start_unix_s, now + 2);
+  EXPECT_GE(stats.cpu_seconds, 0);
 }
 
 // A sequence that left before its first step must not reach the histograms of phases it never saw.

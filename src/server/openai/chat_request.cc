@@ -1,5 +1,7 @@
 // The prompt of /v1/chat/completions: messages checked, media taken out, template, tokens.
 #include <algorithm>
+#include <limits>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -9,6 +11,7 @@
 #include "server/openai/fields.h"
 #include "server/openai/media_options.h"
 #include "server/openai/request.h"
+#include "server/openai/request_extras.h"
 
 namespace fd {
 namespace {
@@ -203,19 +206,90 @@ StatusOr<MediaOptions> ReadRequestOptions(const Service& service, const JsonObje
   return options;
 }
 
+// The request's own template where it brings one and may, else the server's. `own` holds the former.
+StatusOr<const ChatTemplate*> ReadTemplate(const Service& service, const JsonObject& body,
+                                           std::optional<ChatTemplate>& own) {
+  constexpr const char* kName = "chat_template";
+  FD_ASSIGN_OR_RETURN(const auto source, ReadString(body, kName, std::numeric_limits<int64_t>::max()));
+  if (!source) {
+    if (service.chat_template) return &*service.chat_template;
+    return InvalidArgument(StrCat("the model ", service.model_names.front(), " has no chat template (",
+                                  service.chat_template_error, "); use /v1/completions"),
+                           "messages");
+  }
+  if (!service.trust_request_chat_template) {
+    return InvalidArgument(
+        "chat_template: this server takes no templates of requests; leave the field out, or start the server "
+        "with --trust-request-chat-template",
+        kName);
+  }
+  if (std::ssize(*source) > service.limits.max_chat_template_bytes) {
+    return InvalidArgument(
+        StrCat("chat_template has ", source->size(), " bytes; at most ",
+               service.limits.max_chat_template_bytes, " are allowed (--max-chat-template-bytes)"),
+        kName);
+  }
+  StatusOr<ChatTemplate> parsed = ChatTemplate::FromSource(*source, service.template_tokens);
+  if (!parsed.ok()) return InvalidArgument(StrCat("chat_template: ", parsed.status().message()), kName);
+  own = std::move(parsed).value();
+  return &*own;
+}
+
+// For the variable of this name; null where the request has none.
+StatusOr<Json> ReadDocuments(const Service& service, const JsonObject& body,
+                             const ChatTemplate& chat_template) {
+  constexpr const char* kName = "documents";
+  FD_ASSIGN_OR_RETURN(const JsonArray* documents, ReadArray(body, kName));
+  if (documents == nullptr || documents->empty()) return Json();
+  if (std::ssize(*documents) > service.limits.max_documents) {
+    return InvalidArgument(StrCat("documents has ", documents->size(), " entries; at most ",
+                                  service.limits.max_documents, " are allowed (--max-documents)"),
+                           kName);
+  }
+  for (const Json& document : *documents) {
+    if (!document.is_object()) {
+      return BadField(kName, "an array of objects such as {\"title\": \"...\", \"text\": \"...\"}", document);
+    }
+  }
+  if (!chat_template.names_documents()) {
+    return InvalidArgument(
+        "documents: the chat template in use does not read them; put their text into a message", kName);
+  }
+  return Json(*documents);
+}
+
 Status CheckLength(const Service& service, int64_t tokens, const char* param) {
   if (tokens == 0) return InvalidArgument(StrCat(param, " is empty: the prompt has no tokens"), param);
   if (tokens >= service.max_model_len) return ContextLengthExceeded(tokens, service.max_model_len, param);
   return OkStatus();
 }
 
+// disable_chat_template: the first message's text is the prompt, read as /v1/completions reads one.
+Status ReadRawPrompt(const Service& service, const JsonObject& body, const JsonArray& messages,
+                     Prompt* prompt) {
+  const Json* content = messages[0].Find("content");
+  if (content == nullptr || !content->is_string() || !prompt->media.empty()) {
+    return InvalidArgument(
+        "disable_chat_template needs a first message whose content is a string, and no media",
+        "disable_chat_template");
+  }
+  prompt->text = content->as_string();
+  prompt->expanded.token_ids = service.tokenizer->EncodeWithBos(prompt->text);
+  FD_RETURN_IF_ERROR(TruncatePrompt(service, body, prompt));
+  prompt->reasoning =
+      HowReasoningStarts({{prompt->text, /*from_user=*/false}}, std::nullopt, service.reasoning_format);
+  return CheckLength(service, std::ssize(prompt->expanded.token_ids), "messages");
+}
+
 }  // namespace
 
 StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
   Prompt prompt;
+  FD_ASSIGN_OR_RETURN(prompt.begun_answer, ReadBegunAnswer(service, body));
   if (const Json* ids = body.Find("prompt_token_ids"); ids != nullptr && !ids->is_null()) {
     FD_ASSIGN_OR_RETURN(prompt.expanded.token_ids,
                         ReadTokenIds(*ids, "prompt_token_ids", "prompt_token_ids", service.vocab_size));
+    FD_RETURN_IF_ERROR(TruncatePrompt(service, body, &prompt));
     FD_RETURN_IF_ERROR(
         CheckLength(service, static_cast<int64_t>(prompt.expanded.token_ids.size()), "prompt_token_ids"));
     return prompt;
@@ -233,27 +307,35 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
                                   service.limits.max_messages, " are allowed (--max-messages)"),
                            "messages");
   }
-  if (!service.chat_template) {
-    return InvalidArgument(StrCat("the model ", service.model_names.front(), " has no chat template (",
-                                  service.chat_template_error, "); use /v1/completions"),
-                           "messages");
-  }
+  FD_ASSIGN_OR_RETURN(const auto raw, ReadBool(body, "disable_chat_template"));
   FD_ASSIGN_OR_RETURN(const MediaOptions options, ReadRequestOptions(service, body));
   FD_RETURN_IF_ERROR(CheckMediaCounts(service, messages->as_array()));
   for (size_t i = 0; i < messages->as_array().size(); ++i) {
     FD_RETURN_IF_ERROR(
         ReadMessage(service, options, messages->as_array()[i], StrCat("messages[", i, "]"), &prompt.media));
   }
+  if (raw.value_or(false)) {
+    FD_RETURN_IF_ERROR(ReadRawPrompt(service, body, messages->as_array(), &prompt));
+    return prompt;
+  }
+  std::optional<ChatTemplate> own_template;
+  FD_ASSIGN_OR_RETURN(const ChatTemplate* chat_template, ReadTemplate(service, body, own_template));
+  FD_ASSIGN_OR_RETURN(const Json documents, ReadDocuments(service, body, *chat_template));
   FD_ASSIGN_OR_RETURN(Json tools, ReadTools(service, body));
   const bool has_tools = !tools.is_null();
   FD_ASSIGN_OR_RETURN(const JsonObject* given_kwargs, ReadObject(body, "chat_template_kwargs"));
-  JsonObject kwargs = given_kwargs != nullptr ? *given_kwargs : JsonObject{};
+  JsonObject kwargs = service.default_template_kwargs;
+  if (given_kwargs != nullptr) {
+    for (const auto& [name, value] : *given_kwargs) kwargs.Set(name, value);
+  }
   FD_ASSIGN_OR_RETURN(const std::optional<bool> thinking, ReadThinking(service, body, kwargs));
   if (thinking) kwargs.Set("enable_thinking", Json(*thinking));
 
-  auto rendered = service.chat_template->Render(*messages, tools, kwargs, /*add_generation_prompt=*/true);
+  auto rendered = chat_template->Render(*messages, tools, kwargs, /*add_generation_prompt=*/true, documents);
   if (!rendered.ok()) {
     const Status& s = rendered.status();
+    if (own_template && s.param() == "messages")
+      return Status(s.code(), StrCat("chat_template: ", s.message()), "chat_template");
     return s.param().empty() ? Status(s.code(), s.message(), "messages") : s;
   }
   const std::vector<PromptPiece>& pieces = *rendered;
@@ -261,6 +343,9 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
   prompt.reasoning = HowReasoningStarts(pieces, thinking, service.reasoning_format);
   prompt.parse_tools = has_tools;
 
+  if (service.media && !prompt.media.empty()) {
+    FD_RETURN_IF_ERROR(RefuseTruncation(body, "a prompt with pictures or videos cannot be cut"));
+  }
   if (service.media) {
     const auto num_images = static_cast<size_t>(
         std::count_if(prompt.media.begin(), prompt.media.end(),
@@ -271,15 +356,18 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
     prompt.sections = std::move(sections).value();
     // Each picture brings at least one token.
     const int64_t tokens = prompt.sections.text_tokens + std::ssize(prompt.media);
-    FD_RETURN_IF_ERROR(CheckLength(service, tokens, "messages"));
-    if (prompt.media.empty()) prompt.expanded = FillPrompt(prompt.sections, *service.media, {}, {});
-    return prompt;
+    if (!prompt.media.empty()) {
+      FD_RETURN_IF_ERROR(CheckLength(service, tokens, "messages"));
+      return prompt;
+    }
+    prompt.expanded = FillPrompt(prompt.sections, *service.media, {}, {});
   } else {
     std::vector<TextSpan> spans;
     spans.reserve(pieces.size());
     for (const PromptPiece& piece : pieces) spans.push_back({piece.text, !piece.from_user});
     prompt.expanded.token_ids = service.tokenizer->EncodeSpans(spans);
   }
+  FD_RETURN_IF_ERROR(TruncatePrompt(service, body, &prompt));
   FD_RETURN_IF_ERROR(
       CheckLength(service, static_cast<int64_t>(prompt.expanded.token_ids.size()), "messages"));
   return prompt;

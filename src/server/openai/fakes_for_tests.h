@@ -80,8 +80,11 @@ class ScriptedEngine {
     Locked([&] { submit_error_ = status; });
   }
   // Every sequence fails after this many tokens.
-  void SetFailAfter(int64_t tokens) {
-    Locked([&] { fail_after_ = tokens; });
+  void SetFailAfter(int64_t tokens, Status error = Internal("the logits held a NaN")) {
+    Locked([&] {
+      fail_after_ = tokens;
+      fail_error_ = std::move(error);
+    });
   }
   int64_t running() {
     return Locked([&] { return static_cast<int64_t>(running_.size()); });
@@ -125,6 +128,7 @@ class ScriptedEngine {
   struct Running {
     GenerateRequest request;
     int64_t generated = 0;
+    bool scored = false;
   };
   template <typename Fn>
   auto Locked(Fn fn) -> decltype(fn()) {
@@ -142,7 +146,7 @@ class ScriptedEngine {
         TokenEvent event = Step(it->second);
         const bool over = event.finish_reason.has_value();
         const TokenSink& sink = it->second.request.sink;
-        if (over || !event.token_ids.empty()) sink(std::move(event));
+        if (over || !event.token_ids.empty() || !event.prompt_logprobs.empty()) sink(std::move(event));
         it = over ? running_.erase(it) : std::next(it);
       }
     }
@@ -159,7 +163,21 @@ class ScriptedEngine {
     if (silent_) return event;
     if (r.generated == fail_after_) {
       event.finish_reason = FinishReason::kError;
-      event.error = Internal("the logits held a NaN");
+      event.error = fail_error_;
+      return event;
+    }
+    const int32_t prompt_top = r.request.sampling.prompt_logprobs;
+    if (prompt_top >= 0 && !std::exchange(r.scored, true)) {  // '?' was likelier everywhere
+      for (size_t i = 1; i < r.request.token_ids.size(); ++i) {
+        const int32_t id = r.request.token_ids[i];
+        event.prompt_logprobs.push_back({id, -0.25f, 2, {{'?', -0.125f}, {id, -0.25f}, {0xe2, -2.5f}}});
+        auto& top = event.prompt_logprobs.back().top;
+        top.resize(std::min(top.size(), static_cast<size_t>(prompt_top)));
+      }
+      return event;
+    }
+    if (r.request.sampling.max_tokens == 0) {
+      event.finish_reason = FinishReason::kLength;
       return event;
     }
     const auto length = static_cast<int64_t>(script_.size());
@@ -192,6 +210,7 @@ class ScriptedEngine {
   Clock::time_point heartbeat_ = Clock::now();
   int64_t aborts_ = 0;
   int64_t fail_after_ = -1;
+  Status fail_error_;
   bool silent_ = false;
   bool frozen_ = false;
   bool stop_ = false;

@@ -2,15 +2,19 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "base/utf8.h"
 #include "server/openai/errors.h"
 #include "server/openai/openai_writer.h"
 #include "server/openai/request.h"
+#include "server/openai/request_extras.h"
 #include "server/openai/request_schema.h"
+#include "server/openai/sampling_fields.h"
 
 namespace fd {
 namespace {
@@ -51,6 +55,12 @@ void LogPrompts(const Service& service, const std::string& id, const std::vector
 // FastDeploy's rule: where a request does not say, a fifth of the output is left for the answer.
 int64_t DefaultThinkingTokens(int64_t max_tokens) { return std::max<int64_t>(max_tokens * 4 / 5, 1); }
 
+Clock::time_point DeadlineOf(const RequestFields& fields, Clock::time_point arrived_at) {
+  if (!fields.timeout_s) return Clock::time_point::max();
+  return arrived_at +
+         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*fields.timeout_s));
+}
+
 }  // namespace
 
 StatusOr<Json> ParseRequestBody(std::string_view body) {
@@ -71,6 +81,7 @@ struct Generation::Choice {
   ReasoningParser reasoning;
   ToolParser tools;
   int64_t reasoning_tokens = 0;
+  int64_t response_tokens_left = 0;  // of response_max_tokens; 0: no limit, or done
   int num_tool_calls = 0;
   int64_t content_bytes = 0;
   // Of tokens that may be a call's; calls_before is what it was before the first of them.
@@ -117,6 +128,15 @@ GenerationDraft::~GenerationDraft() = default;
 
 bool GenerationDraft::has_media() const { return impl_->has_media; }
 
+Clock::time_point GenerationDraft::deadline() const { return DeadlineOf(impl_->fields, impl_->arrived_at); }
+
+Status GenerationDraft::TimedOut() const {
+  return {StatusCode::kDeadlineExceeded,
+          StrCat("the pictures and videos of the request were not there in its timeout of ",
+                 impl_->fields.timeout_s.value_or(0), " seconds; raise timeout"),
+          "timeout"};
+}
+
 MediaRequest GenerationDraft::TakeMedia() {
   Prompt& prompt = impl_->prompts.front();
   MediaRequest request;
@@ -138,6 +158,7 @@ StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& serv
     return InvalidArgument(StrCat("the request body must be a JSON object; got ", body.TypeName()));
   }
   const RequestKind kind = endpoint == ApiEndpoint::kChat ? RequestKind::kChat : RequestKind::kCompletions;
+  FD_RETURN_IF_ERROR(MergeExtraPlaces(kind, body.as_object()));
   std::vector<std::string> ignored = UnknownFields(kind, body.as_object());
   if (service.strict_requests) FD_RETURN_IF_ERROR(RefuseUnknownFields(kind, ignored));
   FD_ASSIGN_OR_RETURN(RequestFields fields, ReadFields(service, endpoint, body.as_object()));
@@ -195,6 +216,13 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
     if (tokens >= service.max_model_len)
       return ContextLengthExceeded(tokens, service.max_model_len, "messages");
   }
+  for (Prompt& prompt : prompts) FD_RETURN_IF_ERROR(AppendBegunAnswer(service, prompt.begun_answer, &prompt));
+  // A chat has one prompt, whose log-probabilities stand once in the reply.
+  const int64_t scored_choices = endpoint == ApiEndpoint::kChat ? 1 : fields.n;
+  int64_t scored_tokens = 0;
+  for (const Prompt& prompt : prompts)
+    scored_tokens += scored_choices * std::ssize(prompt.expanded.token_ids);
+  FD_RETURN_IF_ERROR(CheckPromptLogprobs(service, fields, scored_tokens));
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
   g->reply_.id = ReplyId(d.id_prefix, fields);
   g->reply_.model = fields.model;
@@ -207,6 +235,9 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
   g->reply_.return_token_ids = fields.return_token_ids;
   g->reply_.echo = fields.echo;
   g->reply_.top_logprobs = fields.sampling.top_logprobs;
+  g->reply_.prompt_logprobs = fields.prompt_logprobs;
+  g->scores_prompt_ = fields.sampling.prompt_logprobs >= 0;
+  g->tokens_as_ids_ = fields.tokens_as_ids;
   g->tokens_per_chunk_ = fields.stream ? fields.tokens_per_chunk : 1;
   g->arrived_at_ = arrived_at;
   g->ignored_fields_ = std::move(d.ignored_fields);
@@ -232,10 +263,16 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       r.sampling.seed = fields.seed ? *fields.seed + static_cast<uint64_t>(k) : Fresh().low;
       const int64_t room = service.max_model_len - prompt_tokens;
       r.sampling.max_tokens = std::min(fields.max_tokens.value_or(room), room);
+      if (k >= scored_choices) r.sampling.prompt_logprobs = -1;
       r.arrived_at = arrived_at;
+      r.priority = fields.priority;
+      r.timeout_s = fields.timeout_s.value_or(0);
+      r.deadline = DeadlineOf(fields, arrived_at);
 
       if (fields.return_token_ids) choice->reply.prompt_token_ids = prompt.expanded.token_ids;
       if (fields.echo) choice->reply.echo = prompt.text;
+      choice->logprob_offset = CountUtf8Chars(choice->reply.echo);
+      choice->reply.first_prompt_id = r.token_ids.front();
       choice->stop = fields.stop;
       choice->include_stop = fields.include_stop;
       choice->skip_special = fields.skip_special_tokens;
@@ -243,6 +280,12 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
         choice->reasoning = ReasoningParser(service.reasoning_format, prompt.reasoning);
       }
       choice->reply.has_reasoning = choice->reasoning.in_reasoning();
+      if (fields.response_max_tokens) {
+        choice->response_tokens_left = *fields.response_max_tokens;
+        if (prompt.reasoning == ReasoningStart::kAnswer) {  // all that comes is the answer
+          r.sampling.max_tokens = std::min(r.sampling.max_tokens, *fields.response_max_tokens);
+        }
+      }
       if (prompt.parse_tools) choice->tools = ToolParser(service.tool_format);
       if (choice->reply.has_reasoning) {
         ThinkingBudget& budget = r.sampling.thinking;
@@ -265,7 +308,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
 
 Status Generation::Submit(Sink sink) {
   FD_CHECK(!submitted_, "Submit is called once");
-  service_->metrics->RequestReceived();
+  service_->metrics->RequestReceived(std::ssize(choices_));
   for (size_t i = 0; i < choices_.size(); ++i) {
     choices_[i]->request.sink = [sink, index = static_cast<int>(i)](TokenEvent&& event) {
       sink(index, std::move(event));
@@ -341,14 +384,17 @@ Delta Generation::Push(int index, TokenEvent&& event) {
 
   Delta& delta = choice.pending;
   SequenceTimes& times = choice.times;
+  times.scheduled_at = event.scheduled_at;
+  std::move(event.prompt_logprobs.begin(), event.prompt_logprobs.end(),
+            std::back_inserter(choice.reply.prompt_logprobs));
   const auto now = Clock::now();
   if (!event.token_ids.empty()) {
     const auto count = static_cast<int64_t>(event.token_ids.size());
     if (times.generated_tokens == 0) {
       times.first_token_at = now;
-      times.scheduled_at = event.scheduled_at;
       times.cached_tokens = event.cached_tokens;
-      service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count());
+      service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count(),
+                                    times.prompt_tokens, times.cached_tokens);
       service_->metrics->NextTokens(0, count - 1);
     } else {
       service_->metrics->NextTokens(std::chrono::duration<double>(now - times.last_token_at).count(), count);
@@ -364,17 +410,25 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     if (event.stopped_by_end_token && i + 1 == event.token_ids.size()) break;
     if (reply_.top_logprobs >= 0 && i < event.logprobs.size()) {
       static const std::vector<TokenLogprob> kNone;
-      LogprobEntry entry = MakeLogprobEntry(*service_->tokenizer, token_id, event.logprobs[i],
-                                            i < event.top_logprobs.size() ? event.top_logprobs[i] : kNone,
+      const auto& top = i < event.top_logprobs.size() ? event.top_logprobs[i] : kNone;
+      LogprobEntry entry = MakeLogprobEntry(*service_->tokenizer, token_id, event.logprobs[i], top,
                                             choice.skip_special, &choice.logprob_offset);
+      if (tokens_as_ids_) SpellAsTokenIds(token_id, top, &entry);
       entry.calls_before =
           choice.reasoning.in_reasoning() ? LogprobEntry::kOutsideText : choice.num_tool_calls;
       choice.undecided.push_back(std::move(entry));
     }
+    const bool of_answer = !choice.reasoning.in_reasoning();
     AppendToken(choice, token_id, delta);
     if (!choice.tools.may_be_call()) ReleaseLogprobs(choice, delta);
     if (choice.detokenizer->stopped()) {
       delta.finish_reason = "stop";
+      if (!event.finish_reason) service_->engine.abort(choice.id);
+      break;
+    }
+    if (of_answer && choice.response_tokens_left > 0 && --choice.response_tokens_left == 0) {
+      AppendText(choice, choice.detokenizer->Flush(), delta);
+      delta.finish_reason = "length";
       if (!event.finish_reason) service_->engine.abort(choice.id);
       break;
     }
@@ -391,7 +445,7 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     ReleaseLogprobs(choice, delta);
     if (choice.tools.found_call() && *delta.finish_reason == "stop") delta.finish_reason = "tool_calls";
     choice.reply.finish_reason = *delta.finish_reason;
-    End(choice, SequenceOutcome::kSuccess);
+    End(choice, *delta.finish_reason == "length" ? SequenceOutcome::kLength : SequenceOutcome::kSuccess);
   } else if (choice.pending_tokens < tokens_per_chunk_) {
     return {};
   }
@@ -413,6 +467,10 @@ void Generation::End(Choice& choice, SequenceOutcome outcome) {
   choice.ended = true;
   --unfinished_;
   service_->metrics->SequenceFinished(choice.times, outcome);
+  if (unfinished_ > 0) return;
+  int64_t longest = 0;
+  for (const auto& each : choices_) longest = std::max(longest, each->times.generated_tokens);
+  service_->metrics->RequestFinished(longest);
 }
 
 const ChoiceReply& Generation::choice(int index) const { return choices_[static_cast<size_t>(index)]->reply; }

@@ -64,7 +64,8 @@ struct ReplyOptions {
   bool continuous_usage = false;  // in every chunk
   bool return_token_ids = false;
   bool echo = false;
-  int32_t top_logprobs = -1;  // as in SamplingParams
+  int32_t top_logprobs = -1;     // as in SamplingParams
+  int32_t prompt_logprobs = -1;  // the same, of the prompt
 };
 
 // One choice as far as it is generated. Of a stream, whose text is gone with its deltas, only what the
@@ -72,6 +73,8 @@ struct ReplyOptions {
 struct ChoiceReply {
   std::vector<int32_t> prompt_token_ids;  // with return_token_ids
   std::string echo;
+  int32_t first_prompt_id = -1;
+  std::vector<PromptLogprob> prompt_logprobs;  // of the prompt's other tokens, also of a stream
   bool has_reasoning = false;  // also of a stream: there is or was a thought
   std::string reasoning_content;
   std::string content;
@@ -100,6 +103,10 @@ class GenerationDraft {
   bool has_media() const;
   // Once. The service must outlive the request.
   MediaRequest TakeMedia();
+  // When the request's own time is over (its field timeout); max() without one.
+  Clock::time_point deadline() const;
+  // The error for media that were not there by then.
+  Status TimedOut() const;
 
  private:
   friend class Generation;
@@ -147,6 +154,9 @@ class Generation {
   const Status& status() const { return status_; }
 
   const ReplyOptions& reply() const { return reply_; }
+  const Tokenizer& tokenizer() const { return *service_->tokenizer; }
+  // Writing the reply takes long enough to do it on a worker.
+  bool has_long_reply() const { return scores_prompt_; }
   int num_choices() const { return static_cast<int>(choices_.size()); }
   const ChoiceReply& choice(int index) const;
   Usage usage() const;
@@ -173,6 +183,8 @@ class Generation {
   int64_t image_tokens_ = 0;
   int64_t video_tokens_ = 0;
   int64_t tokens_per_chunk_ = 1;
+  bool tokens_as_ids_ = false;
+  bool scores_prompt_ = false;  // for the reply or for an echo
   Clock::time_point arrived_at_;
   std::vector<std::unique_ptr<Choice>> choices_;  // by index
   int64_t unfinished_ = 0;

@@ -1,5 +1,6 @@
 #include "server/openai/logprobs.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <set>
@@ -67,6 +68,51 @@ LogprobEntry MakeLogprobEntry(const Tokenizer& tokenizer, int32_t token_id, floa
   return entry;
 }
 
+void SpellAsTokenIds(int32_t token_id, const std::vector<TokenLogprob>& top, LogprobEntry* entry) {
+  entry->token.text = StrCat("token_id:", token_id);
+  for (size_t i = 0; i < entry->top.size(); ++i) entry->top[i].text = StrCat("token_id:", top[i].token_id);
+}
+
+std::vector<LogprobEntry> EchoEntries(const Tokenizer& tokenizer, int32_t first_id,
+                                      const std::vector<PromptLogprob>& logprobs, int32_t top) {
+  std::vector<LogprobEntry> entries;
+  entries.reserve(logprobs.size() + 1);
+  int64_t offset = 0;
+  entries.push_back(MakeLogprobEntry(tokenizer, first_id, 0, {}, /*skip_special=*/true, &offset));
+  entries.back().is_first = true;
+  for (const PromptLogprob& p : logprobs) {
+    const auto count = std::min(p.top.size(), static_cast<size_t>(std::max(top, 0)));
+    const std::vector<TokenLogprob> likeliest(p.top.begin(), p.top.begin() + static_cast<int64_t>(count));
+    entries.push_back(
+        MakeLogprobEntry(tokenizer, p.token_id, p.logprob, likeliest, /*skip_special=*/true, &offset));
+  }
+  return entries;
+}
+
+void AppendPromptLogprobs(std::string& out, const Tokenizer& tokenizer,
+                          const std::vector<PromptLogprob>& logprobs, int32_t top) {
+  const auto add = [&](int32_t id, float logprob, int32_t rank) {
+    out += StrCat("\"", id, "\":{\"logprob\":");
+    AppendLogprob(out, logprob);
+    out += StrCat(",\"rank\":", rank, ",\"decoded_token\":");
+    AppendJsonString(out, MakeToken(tokenizer, id, logprob).text);
+    out += '}';
+  };
+  out += "[null";
+  for (const PromptLogprob& p : logprobs) {
+    out += ",{";
+    add(p.token_id, p.logprob, p.rank);
+    for (int32_t k = 0; k < top && k < std::ssize(p.top); ++k) {
+      const TokenLogprob& t = p.top[static_cast<size_t>(k)];
+      if (t.token_id == p.token_id) continue;
+      out += ',';
+      add(t.token_id, t.logprob, k + 1);
+    }
+    out += '}';
+  }
+  out += ']';
+}
+
 void AppendLogprobList(std::string& out, const std::vector<LogprobEntry>& entries, bool with_bytes) {
   out += '[';
   const char* separator = "";
@@ -103,10 +149,20 @@ void AppendCompletionLogprobs(std::string& out, const std::vector<LogprobEntry>&
   out += '{';
   list("tokens", [&](const LogprobEntry& e) { AppendJsonString(out, e.token.text); });
   out += ',';
-  list("token_logprobs", [&](const LogprobEntry& e) { AppendLogprob(out, e.token.logprob); });
+  list("token_logprobs", [&](const LogprobEntry& e) {
+    if (e.is_first) {
+      out += "null";
+    } else {
+      AppendLogprob(out, e.token.logprob);
+    }
+  });
   out += ',';
   if (with_top) {
     list("top_logprobs", [&](const LogprobEntry& e) {
+      if (e.is_first) {
+        out += "null";
+        return;
+      }
       std::set<std::string_view> seen;  // tokens may be spelled alike; a key stands once
       const auto add = [&](const LogprobEntry::Token& token) {
         if (!seen.insert(token.text).second) return;

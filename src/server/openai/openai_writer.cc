@@ -52,6 +52,12 @@ void AppendLogprobs(const Generation& g, std::string& out, const std::vector<Log
   }
 }
 
+// Of an echoed prompt, where log-probabilities are asked for.
+std::vector<LogprobEntry> EchoLogprobs(const Generation& g, const ChoiceReply& choice) {
+  if (!g.reply().echo || g.reply().top_logprobs < 0) return {};
+  return EchoEntries(g.tokenizer(), choice.first_prompt_id, choice.prompt_logprobs, g.reply().top_logprobs);
+}
+
 class OpenAiWriter : public ReplyWriter {
  public:
   void Push(const Generation& g, int choice, const Delta& delta, std::string& sse) override {
@@ -112,7 +118,8 @@ std::string FirstChunkJson(const Generation& g, int index) {
     AppendIds(out, choice.prompt_token_ids);
   }
   if (IsChat(g)) out += '}';
-  out += ",\"logprobs\":null,\"finish_reason\":null}]";
+  AppendLogprobs(g, out, EchoLogprobs(g, choice), g.reply().echo);
+  out += ",\"finish_reason\":null}]";
   if (g.reply().continuous_usage) {
     out += ",\"usage\":";
     AppendUsage(out, g.usage());
@@ -232,13 +239,23 @@ std::string ReplyJson(const Generation& g) {
       AppendIds(out, choice.token_ids);
     }
     if (IsChat(g)) out += '}';
-    AppendLogprobs(g, out, choice.logprobs, true);
+    std::vector<LogprobEntry> logprobs = EchoLogprobs(g, choice);
+    logprobs.insert(logprobs.end(), choice.logprobs.begin(), choice.logprobs.end());
+    AppendLogprobs(g, out, logprobs, true);
+    if (g.reply().prompt_logprobs >= 0 && !IsChat(g)) {
+      out += ",\"prompt_logprobs\":";
+      AppendPromptLogprobs(out, g.tokenizer(), choice.prompt_logprobs, g.reply().prompt_logprobs);
+    }
     out += ",\"finish_reason\":";
     AppendJsonString(out, choice.finish_reason);
     out += '}';
   }
   out += "],\"usage\":";
   AppendUsage(out, g.usage());
+  if (g.reply().prompt_logprobs >= 0 && IsChat(g)) {
+    out += ",\"prompt_logprobs\":";
+    AppendPromptLogprobs(out, g.tokenizer(), g.choice(0).prompt_logprobs, g.reply().prompt_logprobs);
+  }
   out += '}';
   return out;
 }

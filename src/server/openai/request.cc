@@ -7,6 +7,7 @@
 #include "base/strings.h"
 #include "server/openai/errors.h"
 #include "server/openai/fields.h"
+#include "server/openai/request_extras.h"
 #include "server/openai/sampling_fields.h"
 
 namespace fd {
@@ -36,8 +37,11 @@ struct ComingField {
 };
 
 constexpr ComingField kComing[] = {
-    {"allowed_token_ids", nullptr, nullptr},
-    {"prompt_logprobs", nullptr, nullptr},
+    {"length_penalty", [](const Json& v) { return IsNumber(v, 1); }, "1"},
+    {"use_beam_search", IsFalse, "false"},
+    {"early_stopping", IsFalse, "false"},
+    {"detokenize", IsTrue, "true"},
+    {"kv_transfer_params", nullptr, nullptr},
     {"include_draft_logprobs", IsFalse, "false"},
     {"temp_scaled_logprobs", IsFalse, "false"},
     {"top_p_normalized_logprobs", IsFalse, "false"},
@@ -55,13 +59,8 @@ constexpr ComingField kComing[] = {
     {"structural_tag", nullptr, nullptr},
     {"functions", IsEmptyArray, "[]"},
     {"function_call", [](const Json& v) { return IsText(v, "auto", "none"); }, "\"auto\" or \"none\""},
-    {"documents", IsEmptyArray, "[]"},
-    {"response_max_tokens", nullptr, nullptr},
-    {"chat_template", nullptr, nullptr},
-    {"disable_chat_template", IsFalse, "false"},
     {"add_generation_prompt", IsTrue, "true"},
     {"continue_final_message", IsFalse, "false"},
-    {"completion_token_ids", IsEmptyArray, "[]"},
     {"mm_hashes", IsEmptyArray, "[]"},
     {"disaggregate_info", IsEmptyObject, "{}"},
     {"collect_metrics", IsFalse, "false"},
@@ -248,6 +247,7 @@ StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint,
   FD_RETURN_IF_ERROR(ReadSampling(service, body, out));
   FD_RETURN_IF_ERROR(ReadStops(service, body, out));
   FD_RETURN_IF_ERROR(ReadStreaming(body, out));
+  FD_RETURN_IF_ERROR(ReadExtras(service, body, out));
 
   FD_ASSIGN_OR_RETURN(auto n, ReadInteger(body, "n", 1, service.limits.max_choices));
   out.n = n.value_or(1);
@@ -258,9 +258,10 @@ StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint,
                            "best_of");
     }
   }
-  FD_ASSIGN_OR_RETURN(auto max_tokens, ReadInteger(body, "max_tokens", 1, service.max_model_len));
+  const int64_t least = MayDrawNothing(endpoint, body) ? 0 : 1;
+  FD_ASSIGN_OR_RETURN(auto max_tokens, ReadInteger(body, "max_tokens", least, service.max_model_len));
   FD_ASSIGN_OR_RETURN(auto max_completion_tokens,
-                      ReadInteger(body, "max_completion_tokens", 1, service.max_model_len));
+                      ReadInteger(body, "max_completion_tokens", least, service.max_model_len));
   out.max_tokens = max_completion_tokens ? max_completion_tokens : max_tokens;
   FD_RETURN_IF_ERROR(ReadSamplingControls(service, endpoint, body, out));
   FD_ASSIGN_OR_RETURN(out.reasoning_max_tokens, ReadReasoningBudget(service, body));
@@ -334,6 +335,7 @@ StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, cons
     return BadField(field, what, *value);
   }
   for (size_t i = 0; i < prompts.size(); ++i) {
+    FD_RETURN_IF_ERROR(TruncatePrompt(service, body, &prompts[i]));
     const auto count = static_cast<int64_t>(prompts[i].expanded.token_ids.size());
     if (count == 0) return InvalidArgument(StrCat(field, " is empty: it has no tokens"), field);
     if (count >= service.max_model_len) return ContextLengthExceeded(count, service.max_model_len, field);

@@ -36,15 +36,22 @@ struct RequestFields {
   bool return_token_ids = false;
   int64_t tokens_per_chunk = 1;
   bool echo = false;  // completions
+  int64_t priority = 0;
+  std::optional<double> timeout_s;
+  std::optional<int64_t> response_max_tokens;
+  bool tokens_as_ids = false;  // log-probabilities name tokens by id
+  // Of the reply's prompt_logprobs; -1: not asked for. sampling.prompt_logprobs has what echo needs too.
+  int32_t prompt_logprobs = -1;
 };
 
 // One prompt. Without media it is ready for the engine; with media, `expanded` is filled once they are
 // loaded.
 struct Prompt {
   ExpandedPrompt expanded;
-  SectionedPrompt sections;      // with media
-  std::vector<MediaSpec> media;  // in order of appearance
-  std::string text;              // what echo gives back
+  SectionedPrompt sections;           // with media
+  std::vector<MediaSpec> media;       // in order of appearance
+  std::string text;                   // what echo gives back
+  std::vector<int32_t> begun_answer;  // completion_token_ids; put behind the prompt once it is expanded
   ReasoningStart reasoning = ReasoningStart::kAnswer;
   bool parse_tools = false;  // calls become tool_calls
 };

@@ -131,8 +131,7 @@ TEST_F(RequestTest, BadFieldsAreRefusedByName) {
       {R"("user":"a\nb")", "user", "control"},
       {R"("request_id":"a\r\nX-Evil: 1")", "request_id", "control"},
       {R"("frequency_penalty":3)", "frequency_penalty", "from -2 to 2"},
-      {R"("prompt_logprobs":1)", "prompt_logprobs", "still to come"},
-      {R"("allowed_token_ids":[1])", "allowed_token_ids", "still to come"},
+      {R"("prompt_logprobs":-1)", "prompt_logprobs", "from 0 to 20; got -1 (--max-logprobs)"},
       {R"("response_format":{"type":"json_object"})", "response_format", "still to come"},
       {R"("guided_regex":"a+")", "guided_regex", "still to come"},
       {R"("best_of":4)", "best_of", "set it to n (1)"},
@@ -274,7 +273,7 @@ TEST_F(RequestTest, BadMessages) {
       {R"({"messages":[{"role":"user","content":"a"}],"chat_template_kwargs":7})", "chat_template_kwargs"},
       {R"({"messages":[{"role":"user","content":"a"}],"chat_template":"{{ 1 }}"})", "chat_template"},
       {R"({"messages":[{"role":"user","content":"a"}],"enable_thinking":"yes"})", "enable_thinking"},
-      {R"({"messages":[{"role":"user","content":"a"}],"prompt_logprobs":1})", "logprobs"},
+      {R"({"messages":[{"role":"user","content":"a"}],"prompt_logprobs":21})", "logprobs"},
       {R"({"messages":[{"role":"user","content":"a"}],"top_logprobs":5})", "top_logprobs"},
       {R"({"messages":[{"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f","arguments":"{"}}]}]})",
        "arguments is no JSON"},
@@ -296,6 +295,49 @@ TEST_F(RequestTest, PicturesAreCountedBeforeTheyAreRead) {
   EXPECT_NE(e.message.find("--limit-mm-per-prompt"), std::string::npos) << e.message;
   e = Refused(ApiEndpoint::kChat, head + R"({"type":"image_url","image_url":7}]}]})");
   EXPECT_NE(e.message.find("needs a URL"), std::string::npos) << e.message;
+}
+
+TEST_F(RequestTest, TemplateOfTheRequest) {
+  const std::string messages = R"({"messages":[{"role":"user","content":"a"}])";
+  const std::string own = messages + R"(,"chat_template":"<{{ messages[0].content }}{{ x }}>")";
+  ApiError e = Refused(ApiEndpoint::kChat, own + "}");
+  EXPECT_EQ(e.param, "chat_template");
+  EXPECT_NE(e.message.find("--trust-request-chat-template"), std::string::npos);
+  service_->trust_request_chat_template = true;
+  service_->default_template_kwargs = JsonObject{{"x", "d"}};
+  EXPECT_EQ(ChatPrompt(own + "}"), "<ad>");
+  EXPECT_EQ(ChatPrompt(own + R"(,"chat_template_kwargs":{"x":"r"}})"), "<ar>");
+  EXPECT_EQ(ChatPrompt(messages + R"(,"chat_template":null})"), ChatPrompt(messages + "}"));
+  for (const char* bad : {"{{", "{{ raise_exception('no') }}", "{% for i in range(10**9) %}{% endfor %}",
+                          "{{ 'x' * 10**10 }}", "{{ 1 // 0 }}"}) {
+    e = Refused(ApiEndpoint::kChat, messages + ",\"chat_template\":\"" + bad + "\"}");
+    EXPECT_EQ(e.http_status, 400) << bad;
+    EXPECT_EQ(e.param, "chat_template") << bad << ": " << e.message;
+  }
+  service_->limits.max_chat_template_bytes = 20;
+  e = Refused(ApiEndpoint::kChat, own + "}");
+  EXPECT_NE(e.message.find("at most 20 are allowed (--max-chat-template-bytes)"), std::string::npos);
+  // A model without one can be served with those of requests.
+  service_->limits.max_chat_template_bytes = 1000;
+  service_->chat_template.reset();
+  EXPECT_EQ(ChatPrompt(own + "}"), "<ad>");
+}
+
+TEST_F(RequestTest, Documents) {
+  const std::string body = R"({"messages":[{"role":"user","content":"a"}],"documents":)";
+  ApiError e = Refused(ApiEndpoint::kChat, body + R"([{"text":"x"}]})");
+  EXPECT_EQ(e.param, "documents");
+  EXPECT_NE(e.message.find("does not read them"), std::string::npos);
+  EXPECT_FALSE(ChatPrompt(body + "[]}").empty());
+  auto reads =
+      ChatTemplate::FromSource("{% for d in documents or [] %}{{ d.text }},{% endfor %}.", JsonObject{});
+  service_->chat_template = std::move(reads).value();
+  EXPECT_EQ(ChatPrompt(body + R"([{"text":"x"},{"text":"y"}]})"), "x,y,.");
+  EXPECT_EQ(ChatPrompt(body + "null}"), ".");
+  EXPECT_EQ(Refused(ApiEndpoint::kChat, body + "[1]}").param, "documents");
+  service_->limits.max_documents = 1;
+  e = Refused(ApiEndpoint::kChat, body + R"([{"text":"x"},{"text":"y"}]})");
+  EXPECT_NE(e.message.find("--max-documents"), std::string::npos);
 }
 
 TEST_F(RequestTest, NoChatTemplate) {

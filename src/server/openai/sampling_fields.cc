@@ -135,6 +135,28 @@ Status ReadBadWords(const Service& service, const JsonObject& body, SamplingPara
   return check(field);
 }
 
+Status ReadAllowedTokens(const Service& service, const JsonObject& body, SamplingParams& s) {
+  const char* field = "allowed_token_ids";
+  const Json* ids = body.Find(field);
+  if (ids == nullptr || ids->is_null()) return OkStatus();
+  const int64_t most = service.limits.max_allowed_token_ids;
+  if (ids->is_array() && std::ssize(ids->as_array()) > most) {
+    return InvalidArgument(StrCat(field, " has ", ids->as_array().size(), " ids; at most ", most,
+                                  " are allowed (--max-allowed-token-ids)"),
+                           field);
+  }
+  const int64_t drawable = std::min(service.vocab_size, service.tokenizer->vocab_size());
+  FD_ASSIGN_OR_RETURN(s.allowed_token_ids, ReadTokenIds(*ids, field, field, drawable));
+  if (s.allowed_token_ids.empty()) {
+    return InvalidArgument(
+        StrCat(field, " is an empty array, so no token could be drawn; leave it out to allow all"), field);
+  }
+  std::sort(s.allowed_token_ids.begin(), s.allowed_token_ids.end());
+  s.allowed_token_ids.erase(std::unique(s.allowed_token_ids.begin(), s.allowed_token_ids.end()),
+                            s.allowed_token_ids.end());
+  return OkStatus();
+}
+
 Status ReadMinTokens(const Service& service, const JsonObject& body, RequestFields& out) {
   FD_ASSIGN_OR_RETURN(auto min_tokens, ReadInteger(body, "min_tokens", 0, service.max_model_len));
   out.sampling.min_tokens = min_tokens.value_or(0);
@@ -146,20 +168,38 @@ Status ReadMinTokens(const Service& service, const JsonObject& body, RequestFiel
   return OkStatus();
 }
 
+StatusOr<std::optional<int64_t>> ReadLogprobCount(const Service& service, const JsonObject& body,
+                                                  const char* field) {
+  auto count = ReadInteger(body, field, 0, service.limits.max_logprobs);
+  if (!count.ok()) return InvalidArgument(StrCat(count.status().message(), " (--max-logprobs)"), field);
+  return count;
+}
+
+// After ReadLogprobs: an echoed prompt has log-probabilities where the answer has.
+Status ReadPromptLogprobs(const Service& service, ApiEndpoint endpoint, const JsonObject& body,
+                          RequestFields& out) {
+  FD_ASSIGN_OR_RETURN(auto count, ReadLogprobCount(service, body, "prompt_logprobs"));
+  if (count && out.stream) {
+    return InvalidArgument(
+        "prompt_logprobs are not available with \"stream\": true; leave out one of the two",
+        "prompt_logprobs");
+  }
+  out.prompt_logprobs = static_cast<int32_t>(count.value_or(-1));
+  out.sampling.prompt_logprobs = out.prompt_logprobs;
+  if (endpoint != ApiEndpoint::kCompletions) return OkStatus();
+  FD_ASSIGN_OR_RETURN(auto echo, ReadBool(body, "echo"));
+  if (echo.value_or(false)) {
+    out.sampling.prompt_logprobs = std::max(out.prompt_logprobs, out.sampling.top_logprobs);
+  }
+  return OkStatus();
+}
+
 // The chat field pair logprobs (true) and top_logprobs (a count); completions have logprobs as the count.
 Status ReadLogprobs(const Service& service, ApiEndpoint endpoint, const JsonObject& body,
                     RequestFields& out) {
-  const int64_t most = service.limits.max_logprobs;
-  const auto ranged = [&](const char* field) -> StatusOr<std::optional<int64_t>> {
-    auto count = ReadInteger(body, field, 0, most);
-    if (!count.ok()) {
-      return InvalidArgument(StrCat(count.status().message(), " (--max-logprobs)"), field);
-    }
-    return count;
-  };
   if (endpoint == ApiEndpoint::kChat) {
     FD_ASSIGN_OR_RETURN(auto wanted, ReadBool(body, "logprobs"));
-    FD_ASSIGN_OR_RETURN(auto count, ranged("top_logprobs"));
+    FD_ASSIGN_OR_RETURN(auto count, ReadLogprobCount(service, body, "top_logprobs"));
     if (wanted.value_or(false)) {
       out.sampling.top_logprobs = static_cast<int32_t>(count.value_or(0));
     } else if (count.value_or(0) > 0) {
@@ -177,14 +217,8 @@ Status ReadLogprobs(const Service& service, ApiEndpoint endpoint, const JsonObje
   }
   const Json* off = body.Find("logprobs");
   if (off != nullptr && off->is_bool() && !off->as_bool()) return OkStatus();
-  FD_ASSIGN_OR_RETURN(auto count, ranged("logprobs"));
+  FD_ASSIGN_OR_RETURN(auto count, ReadLogprobCount(service, body, "logprobs"));
   if (!count) return OkStatus();
-  FD_ASSIGN_OR_RETURN(auto echo, ReadBool(body, "echo"));
-  if (echo.value_or(false)) {
-    return Unimplemented(
-        "logprobs of an echoed prompt are still to come in this server; leave out echo or logprobs",
-        "logprobs");
-  }
   out.sampling.top_logprobs = static_cast<int32_t>(*count);
   return OkStatus();
 }
@@ -196,8 +230,29 @@ Status ReadSamplingControls(const Service& service, ApiEndpoint endpoint, const 
   FD_RETURN_IF_ERROR(ReadPenalties(service, body, out.sampling));
   FD_RETURN_IF_ERROR(ReadLogitBias(service, body, out.sampling));
   FD_RETURN_IF_ERROR(ReadBadWords(service, body, out.sampling));
+  FD_RETURN_IF_ERROR(ReadAllowedTokens(service, body, out.sampling));
   FD_RETURN_IF_ERROR(ReadMinTokens(service, body, out));
-  return ReadLogprobs(service, endpoint, body, out);
+  FD_RETURN_IF_ERROR(ReadLogprobs(service, endpoint, body, out));
+  return ReadPromptLogprobs(service, endpoint, body, out);
+}
+
+bool MayDrawNothing(ApiEndpoint endpoint, const JsonObject& body) {
+  if (endpoint != ApiEndpoint::kCompletions) return false;
+  const Json* echo = body.Find("echo");
+  const Json* prompt_logprobs = body.Find("prompt_logprobs");
+  return (echo != nullptr && echo->is_bool() && echo->as_bool()) ||
+         (prompt_logprobs != nullptr && prompt_logprobs->is_number());
+}
+
+Status CheckPromptLogprobs(const Service& service, const RequestFields& fields, int64_t prompt_tokens) {
+  const int64_t each = fields.sampling.prompt_logprobs + 1, most = service.limits.max_prompt_logprobs;
+  if (each == 0 || prompt_tokens * each <= most) return OkStatus();
+  const char* field = fields.prompt_logprobs >= 0 ? "prompt_logprobs" : "logprobs";
+  return InvalidArgument(
+      StrCat(field, ": ", prompt_tokens, " prompt tokens (all choices together) with ", each,
+             " log-probabilities each are ", prompt_tokens * each, "; at most ", most,
+             " are allowed (--max-prompt-logprobs): ask for fewer, or send fewer prompts at once"),
+      field);
 }
 
 }  // namespace fd

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "base/strings.h"
 #include "server/openai/errors.h"
 #include "server/openai/fakes_for_tests.h"
 #include "server/openai/openai_writer.h"
@@ -39,6 +40,7 @@ class SamplingFieldsTest : public ::testing::Test {
     std::string reply;
     std::vector<std::string> chunks;
     for (const bool stream : {false, true}) {
+      if (stream && fields.find("prompt_logprobs") != std::string::npos) continue;  // refused
       const std::string body = "{" + prompt + fields + (stream ? ",\"stream\":true}" : "}");
       auto generation = Generation::Prepare(*service_, endpoint, std::string_view(body));
       EXPECT_TRUE(generation.ok()) << generation.status().message();
@@ -136,6 +138,9 @@ TEST_F(SamplingFieldsTest, RefusedByName) {
     Refuses(StrCat("\"logit_bias\":{\"", key, "\":1}"), "logit_bias", "a token id from 0 to 258");
   for (const char* value : {"101", "-100.5", "1e30", "\"5\"", "null", "true"})
     Refuses(StrCat("\"logit_bias\":{\"5\":", value, "}"), "logit_bias", "from -100 to 100");
+  service_->limits.max_allowed_token_ids = 2;
+  Refuses(R"("allowed_token_ids":[1,2,3])", "allowed_token_ids",
+          "3 ids; at most 2 are allowed (--max-allowed-token-ids)");
   service_->limits.max_logit_bias = 2;
   Refuses(R"("logit_bias":{"1":1,"2":1,"3":1})", "logit_bias", "at most 2 are allowed (--max-logit-bias)");
   Refuses(R"("bad_words":"x")", "bad_words", "an array");
@@ -154,7 +159,19 @@ TEST_F(SamplingFieldsTest, RefusedByName) {
   Refuses(R"("logprobs":21)", "logprobs", "from 0 to 20; got 21 (--max-logprobs)");
   Refuses(R"("logprobs":-1)", "logprobs", "from 0 to 20");
   Refuses(R"("logprobs":true)", "logprobs", "from 0 to 20");
-  Refuses(R"("logprobs":2,"echo":true)", "logprobs", "echo");
+  Refuses(R"("prompt_logprobs":21)", "prompt_logprobs", "from 0 to 20; got 21 (--max-logprobs)");
+  Refuses(R"("prompt_logprobs":1.5)", "prompt_logprobs", "from 0 to 20");
+  Refuses(R"("prompt_logprobs":1,"stream":true)", "prompt_logprobs", "\"stream\": true");
+  Refuses(R"("prompt_logprobs":0,"stream":true)", "prompt_logprobs", "\"stream\": true", ApiEndpoint::kChat);
+  Refuses(R"("max_tokens":0)", "max_tokens", "from 1 to 512");
+  Refuses(R"("max_tokens":0,"echo":false)", "max_tokens", "from 1 to 512");
+  Refuses(R"("max_tokens":0,"prompt_logprobs":1)", "max_tokens", "from 1 to 512", ApiEndpoint::kChat);
+  service_->limits.max_prompt_logprobs = 12;  // "ab": two tokens
+  Refuses(R"("prompt_logprobs":6)", "prompt_logprobs", "14; at most 12 are allowed (--max-prompt-logprobs)");
+  Refuses(R"("prompt_logprobs":2,"n":3)", "prompt_logprobs", "6 prompt tokens");
+  Refuses(R"("logprobs":6,"echo":true)", "logprobs", "--max-prompt-logprobs");
+  EXPECT_TRUE(Read(R"("prompt_logprobs":5)").ok());
+  EXPECT_TRUE(Read(R"("logprobs":20)").ok());
   Refuses(R"("top_logprobs":2)", "top_logprobs", "/v1/chat/completions");
   Refuses(R"("logits_processors_args":{"thinking_budget":5})", "logits_processors_args", "thinking_budget");
 }
@@ -192,6 +209,74 @@ TEST_F(SamplingFieldsTest, LogprobsOfACompletion) {
   EXPECT_NE(reply.find(R"("logprobs":null)"), std::string::npos) << reply;
 }
 
+TEST_F(SamplingFieldsTest, PromptLogprobsReachTheEngine) {
+  EXPECT_EQ(Read(R"("user":"u")")->prompt_logprobs, -1);
+  EXPECT_EQ(Read(R"("prompt_logprobs":null,"logprobs":3)")->prompt_logprobs, -1);
+  EXPECT_EQ(Read(R"("prompt_logprobs":0)")->prompt_logprobs, 0);
+  EXPECT_EQ(Read(R"("prompt_logprobs":4)", ApiEndpoint::kChat)->prompt_logprobs, 4);
+  EXPECT_EQ(Read(R"("logprobs":3,"echo":true)")->prompt_logprobs, 3);
+  EXPECT_EQ(Read(R"("logprobs":3,"echo":true,"prompt_logprobs":5)")->prompt_logprobs, 5);
+  EXPECT_EQ(Read(R"("logprobs":3,"echo":true,"prompt_logprobs":1)")->prompt_logprobs, 3);
+  EXPECT_EQ(Read(R"("echo":true)")->prompt_logprobs, -1);
+  EXPECT_EQ(Read(R"("echo":true,"max_tokens":0)")->max_tokens, 0);
+  EXPECT_EQ(Read(R"("prompt_logprobs":0,"max_completion_tokens":0)")->max_tokens, 0);
+  // A chat's choices have one prompt: it is scored once.
+  ASSERT_TRUE(Read(R"("prompt_logprobs":2,"n":3)", ApiEndpoint::kChat).ok());
+  int scored = 0;
+  const auto seen = engine_.seen();
+  for (size_t i = seen.size() - 3; i < seen.size(); ++i) scored += seen[i].sampling.prompt_logprobs == 2;
+  EXPECT_EQ(scored, 1);
+}
+
+TEST_F(SamplingFieldsTest, EchoHasTheLogprobsOfItsPrompt) {
+  // ScriptedEngine says -0.25 of every prompt token, and '?' before it.
+  const std::string prompt = R"({"tokens":["a","b"],"token_logprobs":[null,-0.25],)"
+                             R"("top_logprobs":[null,{"?":-0.125,"b":-0.25}],"text_offset":[0,1]})";
+  const std::string whole = R"({"tokens":["a","b","h","i"],"token_logprobs":[null,-0.25,-0.5,-0.5],)"
+                            R"("top_logprobs":[null,{"?":-0.125,"b":-0.25},{"h":-0.5},{"i":-0.5}],)"
+                            R"("text_offset":[0,1,2,3]})";
+  auto reply = Replies(R"(,"logprobs":1,"echo":true)", ApiEndpoint::kCompletions).first;
+  EXPECT_NE(reply.find(R"("text":"abhi","logprobs":)" + whole), std::string::npos) << reply;
+  reply = Replies(R"(,"logprobs":1,"echo":true,"max_tokens":0)", ApiEndpoint::kCompletions).first;
+  EXPECT_NE(reply.find(R"("text":"ab","logprobs":)" + prompt + R"(,"finish_reason":"length")"),
+            std::string::npos)
+      << reply;
+  EXPECT_NE(reply.find(R"("completion_tokens":0)"), std::string::npos) << reply;
+  // In a stream the echo's chunk brings them.
+  const std::string body = R"({"prompt":"ab","logprobs":1,"echo":true,"stream":true})";
+  auto generation = Generation::Prepare(*service_, ApiEndpoint::kCompletions, std::string_view(body));
+  ASSERT_TRUE(generation.ok());
+  TokenEvent event;
+  event.prompt_logprobs = {{'b', -0.25f, 2, {{'?', -0.125f}}}};
+  EXPECT_TRUE((*generation)->Push(0, std::move(event)).empty());
+  EXPECT_NE(FirstChunkJson(**generation, 0).find(R"("text":"ab","logprobs":)" + prompt), std::string::npos)
+      << FirstChunkJson(**generation, 0);
+}
+
+TEST_F(SamplingFieldsTest, PromptLogprobsOfAReply) {
+  const std::string one = R"([null,{"98":{"logprob":-0.25,"rank":2,"decoded_token":"b"},)"
+                          R"("63":{"logprob":-0.125,"rank":1,"decoded_token":"?"}}])";
+  auto reply = Replies(R"(,"prompt_logprobs":1)", ApiEndpoint::kCompletions).first;
+  EXPECT_NE(reply.find(R"("logprobs":null,"prompt_logprobs":)" + one), std::string::npos) << reply;
+  // Echo needs two; the reply's list keeps to what it was asked for.
+  reply = Replies(R"(,"prompt_logprobs":1,"logprobs":2,"echo":true)", ApiEndpoint::kCompletions).first;
+  EXPECT_NE(reply.find(R"("prompt_logprobs":)" + one), std::string::npos) << reply;
+  reply = Replies(R"(,"prompt_logprobs":0)", ApiEndpoint::kCompletions).first;
+  EXPECT_NE(reply.find(R"("prompt_logprobs":[null,{"98":{"logprob":-0.25,"rank":2,"decoded_token":"b"}}])"),
+            std::string::npos)
+      << reply;
+  const Json chat = ParseJson(Replies(R"(,"prompt_logprobs":1)", ApiEndpoint::kChat).first).value();
+  const JsonArray& list = chat.Find("prompt_logprobs")->as_array();
+  EXPECT_EQ(static_cast<int64_t>(list.size()), At(chat, {"usage", "prompt_tokens"}).as_int());
+  EXPECT_TRUE(list[0].is_null());
+  EXPECT_EQ(Replies("", ApiEndpoint::kChat).first.find("prompt_logprobs"), std::string::npos);
+  // What cannot be is -9999, and a token that is a part of a character is written as its bytes.
+  std::string out;
+  AppendPromptLogprobs(out, ByteTokenizer(), {{0xe2, -INFINITY, 260, {{0xe2, -1.0f}, {'x', -2.0f}}}}, 20);
+  EXPECT_EQ(out, R"([null,{"226":{"logprob":-9999,"rank":260,"decoded_token":"bytes:\\xe2"},)"
+                 R"("120":{"logprob":-2,"rank":2,"decoded_token":"x"}}])");
+}
+
 TEST_F(SamplingFieldsTest, OffsetsCountCharacters) {
   const ByteTokenizer tokenizer;
   int64_t offset = 0;
@@ -205,6 +290,18 @@ TEST_F(SamplingFieldsTest, OffsetsCountCharacters) {
   AppendChatLogprobs(out, std::vector<LogprobEntry>{{{"x", "x", -INFINITY}, {}, 0}});
   EXPECT_EQ(out,
             R"({"content":[{"token":"x","logprob":-9999,"bytes":[120],"top_logprobs":[]}],"refusal":null})");
+}
+
+TEST_F(SamplingFieldsTest, AllowedTokens) {
+  EXPECT_TRUE(Read(R"("allowed_token_ids":null)")->allowed_token_ids.empty());
+  EXPECT_EQ(Read(R"("allowed_token_ids":[9,1,9,258,1])")->allowed_token_ids,
+            (std::vector<int32_t>{1, 9, 258}));
+  Refuses(R"("allowed_token_ids":[])", "allowed_token_ids", "leave it out");
+  Refuses(R"("allowed_token_ids":7)", "allowed_token_ids", "array of token ids");
+  for (const char* bad : {"-1", "259", "2147483648", "4294967297", "1.5", "\"a\"", "null", "1e300"})
+    Refuses(StrCat("\"allowed_token_ids\":[1,", bad, "]"), "allowed_token_ids", "from 0 to 258");
+  service_->vocab_size = 300;  // more logits than the tokenizer has tokens
+  Refuses(R"("allowed_token_ids":[299])", "allowed_token_ids", "from 0 to 258");
 }
 
 }  // namespace

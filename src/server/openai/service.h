@@ -38,17 +38,22 @@ inline EngineDoor DoorOf(Engine& engine) {
 
 // What a request may ask for at most. Each refusal names its flag.
 struct RequestLimits {
-  int64_t max_choices = 128;         // --max-choices: prompts x n of one request
-  int64_t max_messages = 4096;       // --max-messages
-  int64_t max_stop_strings = 16;     // --max-stop-strings (OpenAI: 4, FastDeploy: 5)
-  int64_t max_stop_bytes = 1024;     // --max-stop-bytes: each string
-  int64_t max_stop_token_ids = 128;  // --max-stop-token-ids
-  int64_t max_logit_bias = 1024;     // --max-logit-bias: tokens with a bias
-  int64_t max_banned_tokens = 1024;  // --max-banned-tokens: tokens of bad words
-  int64_t max_logprobs = 20;         // --max-logprobs: likeliest tokens at each place
-  int64_t max_tools = 128;           // --max-tools
-  int64_t images_per_prompt = 1;     // --limit-mm-per-prompt '{"image": 1}'
-  int64_t videos_per_prompt = 1;     // --limit-mm-per-prompt '{"video": 1}'
+  int64_t max_choices = 128;             // --max-choices: prompts x n of one request
+  int64_t max_messages = 4096;           // --max-messages
+  int64_t max_stop_strings = 16;         // --max-stop-strings (OpenAI: 4, FastDeploy: 5)
+  int64_t max_stop_bytes = 1024;         // --max-stop-bytes: each string
+  int64_t max_stop_token_ids = 128;      // --max-stop-token-ids
+  int64_t max_logit_bias = 1024;         // --max-logit-bias: tokens with a bias
+  int64_t max_banned_tokens = 1024;      // --max-banned-tokens: tokens of bad words
+  int64_t max_allowed_token_ids = 1024;  // --max-allowed-token-ids
+  int64_t max_logprobs = 20;             // --max-logprobs: likeliest tokens at each place
+  // --max-prompt-logprobs: log-probabilities of a request's prompts, prompt tokens x (prompt_logprobs + 1)
+  int64_t max_prompt_logprobs = 262144;
+  int64_t max_tools = 128;               // --max-tools
+  int64_t max_documents = 128;           // --max-documents
+  int64_t max_chat_template_bytes = 65536;  // --max-chat-template-bytes: a template of the request's own
+  int64_t images_per_prompt = 1;         // --limit-mm-per-prompt '{"image": 1}'
+  int64_t videos_per_prompt = 1;         // --limit-mm-per-prompt '{"video": 1}'
 };
 
 // Used where a request does not say: generation_config.json's values, else FastDeploy's.
@@ -73,6 +78,9 @@ struct Service {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;  // absent: /v1/chat/completions refuses
   std::string chat_template_error;            // why it is absent
+  JsonObject template_tokens;                 // bos_token and so on, for templates of requests
+  JsonObject default_template_kwargs;         // --default-chat-template-kwargs
+  bool trust_request_chat_template = false;   // --trust-request-chat-template
   std::optional<MediaConfig> media;           // absent: the model takes no pictures
   std::shared_ptr<MediaLoader> media_loader;  // there whenever `media` is
 

@@ -194,6 +194,18 @@ int64_t TopTokens(int32_t* ids, const float* logits, int64_t n, int64_t k) {
   return count;
 }
 
+int32_t TokenRank(const float* logits, int64_t n, int64_t token) {
+  const auto value = [logits](int64_t i) {
+    constexpr float kLargest = std::numeric_limits<float>::max();
+    return std::clamp(logits[i], -kLargest, kLargest);
+  };
+  const float own = value(token);
+  int32_t better = 0;  // two plain loops, for the compiler's vectors
+  for (int64_t i = 0; i < token; ++i) better += value(i) >= own;
+  for (int64_t i = token + 1; i < n; ++i) better += value(i) > own;
+  return better + 1;
+}
+
 void Penalize(float* logits, const int32_t* seen, int64_t n, float repetition, float presence,
               float frequency) {
   for (int64_t i = 0; i < n; ++i) {

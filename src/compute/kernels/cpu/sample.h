@@ -35,6 +35,10 @@ int32_t DrawToken(const float* weights, int64_t n, double total, double u);
 // float), then index; none of logit -infinity, NaN passed over. k above 0.
 int64_t TopTokens(int32_t* ids, const float* logits, int64_t n, int64_t k);
 
+// 1 + how many tokens TopTokens would list before this one; infinities as the largest finite float of their
+// sign. No logit is NaN; token in [0, n).
+int32_t TokenRank(const float* logits, int64_t n, int64_t token);
+
 // seen: bit 31 a token of the prompt, the other bits how often it was generated. Every operation is rounded
 // to float32, as on CUDA.
 void Penalize(float* logits, const int32_t* seen, int64_t n, float repetition, float presence,

@@ -28,11 +28,29 @@ __global__ void Enter(int32_t* row, int64_t vocab, const int32_t* prompt_ids, in
   }
 }
 
-__global__ void CountEach(SeenTable seen, const int32_t* slots, const int32_t* token_ids, int64_t rows) {
+__global__ void CountEach(SeenTable seen, const int32_t* slots, const int32_t* tokens,
+                          const int32_t* token_rows, int64_t rows) {
   const int64_t r = blockIdx.x * int64_t{kThreads} + threadIdx.x;
   if (r >= rows) return;
   const int64_t slot = slots[r];
-  if (HasSlot(seen, slot)) Count(seen.data + slot * seen.stride, seen.vocab, token_ids[r]);
+  if (HasSlot(seen, slot)) Count(seen.data + slot * seen.stride, seen.vocab, tokens[token_rows[r]]);
+}
+
+// Bans every token of [begin, end) that is not among ids, by a bit for each. All threads of the block.
+__device__ void AllowOnly(float* logits, const int32_t* ids, int count, int begin, int end) {
+  __shared__ uint32_t allowed[kPerBlock / 32];
+  const int thread = static_cast<int>(threadIdx.x);
+  for (int i = thread; i < kPerBlock / 32; i += kThreads) allowed[i] = 0;
+  __syncthreads();
+  for (int i = thread; i < count; i += kThreads) {
+    const int at = ids[i] - begin;
+    if (at >= 0 && at < end - begin) atomicOr(&allowed[at / 32], 1u << (at % 32));
+  }
+  __syncthreads();
+  for (int i = begin + thread; i < end; i += kThreads) {
+    const int at = i - begin;
+    if ((allowed[at / 32] >> (at % 32) & 1u) == 0 && !isnan(logits[i])) logits[i] = -INFINITY;
+  }
 }
 
 // Block x of row y owns kPerBlock tokens, their biases too. Few tokens have been seen, so the logits of the
@@ -48,7 +66,10 @@ __global__ void __launch_bounds__(kThreads) Penalize(PenaltyArgs a) {
   const int ban_begin = a.ban_offsets == nullptr ? 0 : a.ban_offsets[r],
             ban_end = a.ban_offsets == nullptr ? 0 : a.ban_offsets[r + 1];
   const bool banned = ban_begin < ban_end;
-  if (!penalized && !biased && !banned) return;
+  const int allow_begin = a.allow_offsets == nullptr ? 0 : a.allow_offsets[r],
+            allow_end = a.allow_offsets == nullptr ? 0 : a.allow_offsets[r + 1];
+  const bool restricted = allow_begin < allow_end;
+  if (!penalized && !biased && !banned && !restricted) return;
   float* logits = a.logits + r * a.logits_stride;
   const int vocab = static_cast<int>(a.seen.vocab);
   const int begin = static_cast<int>(blockIdx.x) * kPerBlock, end = min(begin + kPerBlock, vocab);
@@ -86,23 +107,27 @@ __global__ void __launch_bounds__(kThreads) Penalize(PenaltyArgs a) {
       for (int i = begin + thread; i < end; i += kThreads) penalize(i, seen[i]);
     }
   }
-  if (!biased && !banned) return;
-  __syncthreads();  // a bias goes on top of the penalty
-  for (int i = bias_begin + thread; i < bias_end; i += kThreads) {
-    const int id = a.bias_ids[i];
-    if (id < begin || id >= end) continue;
-    const float bias = a.bias_values[i], x = logits[id];
-    const bool forbids = bias == -INFINITY && !isnan(x);
-    logits[id] = forbids ? -INFINITY : __fadd_rn(x, bias);
+  if (biased) {
+    __syncthreads();  // a bias goes on top of the penalty
+    for (int i = bias_begin + thread; i < bias_end; i += kThreads) {
+      const int id = a.bias_ids[i];
+      if (id < begin || id >= end) continue;
+      const float bias = a.bias_values[i], x = logits[id];
+      const bool forbids = bias == -INFINITY && !isnan(x);
+      logits[id] = forbids ? -INFINITY : __fadd_rn(x, bias);
+    }
   }
-  if (!banned) return;
-  __syncthreads();  // and a ban on top of everything; two of one token write the same
-  const int last = a.tokens[a.token_rows[r]];
-  for (int i = ban_begin + thread; i < ban_end; i += kThreads) {
-    const int id = a.ban_ids[i], after = a.ban_after[i];
-    if (id < begin || id >= end || (after >= 0 && after != last)) continue;
-    if (!isnan(logits[id])) logits[id] = -INFINITY;
+  if (banned) {
+    __syncthreads();  // and a ban on top of everything; two of one token write the same
+    const int last = a.tokens[a.token_rows[r]];
+    for (int i = ban_begin + thread; i < ban_end; i += kThreads) {
+      const int id = a.ban_ids[i], after = a.ban_after[i];
+      if (id < begin || id >= end || (after >= 0 && after != last)) continue;
+      if (!isnan(logits[id])) logits[id] = -INFINITY;
+    }
   }
+  // Its barriers stand between these writes and the others.
+  if (restricted) AllowOnly(logits, a.allow_ids + allow_begin, allow_end - allow_begin, begin, end);
 }
 
 unsigned Blocks(int64_t items, int64_t per_block) {
@@ -126,10 +151,10 @@ void EnterSeen(const SeenTable& seen, int64_t slot, const int32_t* prompt_ids, i
   FD_CUDA_CHECK(cudaGetLastError());
 }
 
-void CountTokens(const SeenTable& seen, const int32_t* slots, const int32_t* token_ids, int64_t rows,
-                 void* stream) {
+void CountTokens(const SeenTable& seen, const int32_t* slots, const int32_t* tokens,
+                 const int32_t* token_rows, int64_t rows, void* stream) {
   if (rows == 0) return;
-  CountEach<<<Blocks(rows, kThreads), kThreads, 0, AsStream(stream)>>>(seen, slots, token_ids, rows);
+  CountEach<<<Blocks(rows, kThreads), kThreads, 0, AsStream(stream)>>>(seen, slots, tokens, token_rows, rows);
   FD_CUDA_CHECK(cudaGetLastError());
 }
 

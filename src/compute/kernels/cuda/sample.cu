@@ -495,6 +495,32 @@ __global__ void __launch_bounds__(32) LogprobOfToken(TokenLogprobsArgs a, const 
                       : __int_as_float(0x7fc00000);
 }
 
+// One block per row.
+__global__ void __launch_bounds__(kThreads) RankOfToken(TokenRanksArgs a) {
+  const int64_t r = blockIdx.x;
+  const float* row = a.logits + r * a.logits_stride;
+  const int n = static_cast<int>(a.valid_vocab), token = a.token_ids[r];
+  if (token < 0 || token >= n) {  // the same for the whole block
+    if (threadIdx.x == 0) a.ranks[r] = 0;
+    return;
+  }
+  const float own = Clamp(row[token]);
+  int better = 0, nan = 0;
+  ForRow(row, n, [&](int i, float raw) {
+    const float x = Clamp(raw);
+    nan |= isnan(raw);
+    better += x > own || (x == own && i < token);
+  });
+  for (int d = 16; d > 0; d /= 2) better += __shfl_xor_sync(0xffffffffu, better, d);
+  __shared__ int warps[kWarps];
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = better;
+  nan = __syncthreads_or(nan);
+  if (threadIdx.x != 0) return;
+  int rank = 1;
+  for (int w = 0; w < kWarps; ++w) rank += warps[w];
+  a.ranks[r] = nan ? 0 : rank;
+}
+
 }  // namespace
 
 int64_t SampleScratchBytes(int64_t rows) { return rows * kSplits * static_cast<int64_t>(sizeof(Stats)); }
@@ -533,6 +559,12 @@ void TokenLogprobs(const TokenLogprobsArgs& a, void* stream) {
       a.logits, a.logits_stride, static_cast<int>(a.valid_vocab), nullptr, stats);
   FD_CUDA_CHECK(cudaGetLastError());
   LogprobOfToken<<<static_cast<unsigned>(a.rows), 32, 0, AsStream(stream)>>>(a, stats);
+  FD_CUDA_CHECK(cudaGetLastError());
+}
+
+void TokenRanks(const TokenRanksArgs& a, void* stream) {
+  if (a.rows == 0) return;
+  RankOfToken<<<static_cast<unsigned>(a.rows), kThreads, 0, AsStream(stream)>>>(a);
   FD_CUDA_CHECK(cudaGetLastError());
 }
 

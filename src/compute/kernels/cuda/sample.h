@@ -48,6 +48,15 @@ struct TokenLogprobsArgs {
 };
 void TokenLogprobs(const TokenLogprobsArgs& args, void* stream);
 
+struct TokenRanksArgs {
+  int64_t rows, valid_vocab;
+  const float* logits;
+  int64_t logits_stride;
+  const int32_t* token_ids;  // [rows]
+  int32_t* ranks;            // [rows]
+};
+void TokenRanks(const TokenRanksArgs& args, void* stream);
+
 // What sequences have seen; slots outside [0, slots) and ids outside [0, vocab) are passed over.
 struct SeenTable {
   int32_t* data;
@@ -56,8 +65,9 @@ struct SeenTable {
 void ClearSeen(const SeenTable& seen, int64_t slot, void* stream);
 void EnterSeen(const SeenTable& seen, int64_t slot, const int32_t* prompt_ids, int64_t prompt_tokens,
                const int32_t* output_ids, int64_t output_tokens, void* stream);
-void CountTokens(const SeenTable& seen, const int32_t* slots, const int32_t* token_ids, int64_t rows,
-                 void* stream);
+// Of row r: tokens[token_rows[r]].
+void CountTokens(const SeenTable& seen, const int32_t* slots, const int32_t* tokens,
+                 const int32_t* token_rows, int64_t rows, void* stream);
 
 struct PenaltyArgs {
   int64_t rows;
@@ -73,9 +83,11 @@ struct PenaltyArgs {
   const float* bias_values;
   const int32_t* ban_offsets;  // [rows + 1]; null: no bans, and none of the following
   const int32_t* ban_ids;
-  const int32_t* ban_after;   // -1, or what the last token of the row must be
-  const int32_t* tokens;      // the last token of row r is tokens[token_rows[r]]
-  const int32_t* token_rows;  // [rows]
+  const int32_t* ban_after;      // -1, or what the last token of the row must be
+  const int32_t* tokens;         // the last token of row r is tokens[token_rows[r]]
+  const int32_t* token_rows;     // [rows]
+  const int32_t* allow_offsets;  // [rows + 1]; null: every row may draw all tokens
+  const int32_t* allow_ids;
 };
 void ApplyPenalties(const PenaltyArgs& args, void* stream);
 

@@ -54,6 +54,13 @@ std::vector<std::pair<int32_t, double>> TopLogprobs(const std::vector<float>& lo
   return top;
 }
 
+int32_t TokenRank(const std::vector<float>& logits, size_t token) {
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  return 1 + static_cast<int32_t>(std::find(order.begin(), order.end(), token) - order.begin());
+}
+
 std::vector<double> Penalize(const std::vector<float>& logits, const std::vector<int32_t>& prompt,
                              const std::vector<int32_t>& output, const Penalties& penalties) {
   std::vector<double> out(logits.begin(), logits.end());

@@ -14,6 +14,9 @@ std::vector<double> SampleProbs(const std::vector<float>& logits, double tempera
 // (token, natural log of its probability), best first; fewer than k when the others have logit -infinity.
 std::vector<std::pair<int32_t, double>> TopLogprobs(const std::vector<float>& logits, size_t k);
 
+// 1: the largest logit; of equal ones the lower index comes first. No logit is NaN.
+int32_t TokenRank(const std::vector<float>& logits, size_t token);
+
 struct Penalties {
   double repetition = 1, presence = 0, frequency = 0;
   std::vector<std::pair<int32_t, double>> biases;
