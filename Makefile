@@ -11,13 +11,14 @@ export ASAN_OPTIONS ?= detect_leaks=1:abort_on_error=0:exitcode=99
 export UBSAN_OPTIONS ?= print_stacktrace=1
 export TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1:exitcode=66:suppressions=$(CURDIR)/tests/tsan.supp
 
-.PHONY: help setup build demo test test-asan test-tsan gpu-test portable install format lint check clean
+.PHONY: help setup build demo test test-asan test-tsan fuzz gpu-test portable install format lint check clean
 help:
 	@echo 'make demo        set up, build, ask the bundled model about a picture'
 	@echo 'make test        set up, build, run all tests'
 	@echo 'make build       build/release/fastdeploy'
 	@echo 'make test-asan   unit and end-to-end tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make test-tsan   the same under ThreadSanitizer'
+	@echo 'make fuzz        every fuzzer for FUZZ_SECONDS=60 under AddressSanitizer; FUZZERS="fuzz_http ..." picks some'
 	@echo 'make gpu-test    kernels, models, tests/eval, faults and a smoke bench on the NVIDIA GPU of this machine'
 	@echo 'make portable    build/cuda-portable/fastdeploy, to be carried to a GPU machine without packages (ARCHITECTURES=90a-real)'
 	@echo 'make install     into PREFIX=$(PREFIX)'
@@ -49,6 +50,9 @@ test-asan test-tsan: test-%: setup
 	@$(MAKE) --no-print-directory $(VENV)/.ready
 	ctest --test-dir build/$* --output-on-failure -j $(JOBS) -L unit
 	FASTDEPLOY_BIN=build/$*/fastdeploy $(VENV)/bin/python -m pytest -q tests/e2e -m 'not slow'
+
+fuzz: setup
+	@tools/fuzz.sh '$(FUZZ_SECONDS)' $(FUZZERS)
 
 gpu-test:
 	@GTEST_DIR='$(GTEST_DIR)' PYTHON='$(PYTHON)' tools/gpu_test.sh

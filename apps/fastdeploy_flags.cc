@@ -30,7 +30,6 @@ constexpr const char* kPrefillDecode =
 constexpr const char* kSpeculative = "speculative decoding is still to come";
 constexpr const char* kPrefixCache = "the prefix cache is still to come; every prompt is computed in full";
 constexpr const char* kKvOffload = "moving the key/value cache out of memory is still to come";
-constexpr const char* kPooling = "embeddings and rewards are still to come; only generation works";
 constexpr const char* kGrammar = "structured output is still to come; only 'off' works";
 constexpr const char* kScheduler = "a scheduler shared over Redis is still to come; only 'local' works";
 constexpr const char* kExpertParallel = "expert parallelism is still to come";
@@ -80,11 +79,6 @@ constexpr KnownFlag kFlags[] = {
     {"tokenizer-base-url", Kind::kRefuseValue, "", "the tokenizer is read from the model's folder"},
     {"model-config-name", Kind::kOnly, "config.json", "another name for config.json is still to come"},
     {"block-size", Kind::kOnly, "64", "pages hold 64 tokens"},
-    {"task", Kind::kOnly, "generate", kPooling},
-    {"runner", Kind::kOnly, "auto|generate", kPooling},
-    {"convert", Kind::kOnly, "auto|none", kPooling},
-    {"override-pooler-config", Kind::kRefuseValue, "", kPooling},
-    {"pooler-config", Kind::kRefuseValue, "", kPooling},
     {"use-warmup", Kind::kOnly, "0", "nothing needs a warm-up run"},
     {"enable-mm", Kind::kNoteSwitch, "", "whether a model sees pictures is read from its config.json"},
     {"tool-parser-plugin", Kind::kRefuseValue, "", kPlugin},

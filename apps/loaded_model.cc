@@ -104,6 +104,24 @@ Status SetTemplateKwargs(const JsonObject& kwargs, Service& service) {
   return OkStatus();
 }
 
+Status SetEmbeddings(const ServiceFlags& flags, const ModelConfig& config, Service& service) {
+  if (!flags.pooling) return OkStatus();
+  service.embeddings = EmbeddingService{.normalize = flags.pooling->normalize,
+                                        .dimensions = flags.pooling->dimensions,
+                                        .hidden_size = config.hidden_size,
+                                        .is_matryoshka = config.is_matryoshka,
+                                        .matryoshka_dimensions = config.matryoshka_dimensions};
+  if (!service.embeddings->dimensions) return OkStatus();
+  return CheckDimensions(*service.embeddings, *service.embeddings->dimensions, service.model_names.front(),
+                         "--pooler-config dimensions");
+}
+
+const char* PoolingName(PoolingType type) {
+  return type == PoolingType::kMean  ? "mean of all tokens"
+         : type == PoolingType::kCls ? "first token"
+                                     : "last token";
+}
+
 StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const ServiceFlags& service_flags,
                                                const ModelConfig& config) {
   auto service = std::make_shared<Service>();
@@ -129,6 +147,7 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
   FD_RETURN_IF_ERROR(SetReasoningParser(*service, parser));
   FD_RETURN_IF_ERROR(SetToolParser(*service, service_flags.tool_call_parser));
   service->vocab_size = config.vocab_size;
+  FD_RETURN_IF_ERROR(SetEmbeddings(service_flags, config, *service));
   ModelConfig with_defaults = config;
   FD_RETURN_IF_ERROR(ChooseGenerationConfig(service_flags.generation_config, with_defaults));
   service->defaults = DefaultsOf(with_defaults);
@@ -200,6 +219,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   load.dtype = flags.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   load.random_weights = flags.load_format == "dummy";
   load.quantization = flags.quantization;
+  load.head = options.pooling == PoolingType::kNone;
   load.progress = progress;
   FD_ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(ctx, flags.model_dir, load));
   const ModelConfig& config = opened.config();
@@ -207,7 +227,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
 
   const bool cuda = ctx.device.type == DeviceType::kCuda;
   options.overlap = cuda && !flags.no_overlap;
-  options.cuda_graphs = cuda && !flags.no_cuda_graphs;
+  options.cuda_graphs = cuda && !flags.no_cuda_graphs && options.pooling == PoolingType::kNone;
   options.max_num_seqs = flags.max_num_seqs;
   options.max_num_batched_tokens =
       std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
@@ -297,6 +317,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   options.max_banned_tokens = service_flags.limits.max_banned_tokens;
   options.max_logprobs = service_flags.limits.max_logprobs;
   options.sampled_vocab_size = service.tokenizer->vocab_size();
+  if (service_flags.pooling) options.pooling = service_flags.pooling->type;
   FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, service.media, progress));
   ReleaseFreedMemory();
   if (service.media) KeepFreedMemory();
@@ -316,6 +337,10 @@ void LogModel(const LoadedModel& model) {
   LogInfo("model: ", Join(model.service->model_names, ", "), ", ", config.family, ", ", config.num_layers,
           " layers, on ", DescribeDevice(model.device), ", ", model.placement.ToString());
   LogInfo(model.memory.Summary());
+  if (const auto& embeddings = model.service->embeddings) {
+    LogInfo("embeddings: ", embeddings->dimensions.value_or(embeddings->hidden_size), " values, of the ",
+            PoolingName(options.pooling), embeddings->normalize ? ", normalised" : ", as they are");
+  }
   LogInfo("limits: ", options.max_model_len, " tokens a sequence, ", options.max_num_seqs,
           " sequences at once, ", options.max_num_batched_tokens, " tokens a step, ",
           options.max_waiting_requests, " waiting requests",

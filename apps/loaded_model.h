@@ -13,6 +13,7 @@
 #include "engine/plan/memory_plan.h"
 #include "media_work_flags.h"
 #include "model_flags.h"
+#include "pooling_flags.h"
 #include "server/multimodal/source/media_source.h"
 #include "server/openai/service.h"
 
@@ -32,6 +33,7 @@ struct ServiceFlags {
   RequestLimits limits;
   MediaPolicy media_policy;
   MediaWorkFlags media;
+  std::optional<PoolerConfig> pooling;  // there: embeddings in place of text
   int64_t max_waiting_requests = 1024;
   double max_waiting_s = -1;                 // as in EngineOptions
   std::string step_log;                      // a file for one line of JSON a step; empty: none

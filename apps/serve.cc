@@ -18,6 +18,7 @@
 #include "loaded_model.h"
 #include "media_flags.h"
 #include "model_flags.h"
+#include "pooling_flags.h"
 #include "progress_bar.h"
 #include "server/http/http_server.h"
 #include "service_notify.h"
@@ -35,6 +36,7 @@ constexpr IntegerRange kStopStrings{0, 1024, 16};
 struct ServeFlags {
   ModelFlags model;
   ServiceFlags service;
+  PoolingFlags pooling;
   HttpOptions http;
   double drain_timeout_s = 30;
   std::string api_key_file;
@@ -254,6 +256,7 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
       "What becomes tool_calls: ernie-x1, ernie-45-vl-thinking, hermes or qwen; without it calls are text",
       "NAME", "none");
   AddMediaPolicyFlags(flags, &values->service.media_policy);
+  AddPoolingFlags(flags, &values->pooling);
   flags.Group("Limits of a request");
   flags.Integer("max-choices", &limits.max_choices, {1, 4096, 128}, "Prompts times n");
   flags.Integer("max-messages", &limits.max_messages, {1, 1 << 20, 4096}, "Messages of a conversation");
@@ -268,6 +271,8 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Integer("max-logprobs", &limits.max_logprobs, {0, 32, 20}, "Likeliest tokens at each place");
   flags.Integer("max-prompt-logprobs", &limits.max_prompt_logprobs, {0, 1 << 24, 262144},
                 "Log-probabilities of prompts: tokens times (prompt_logprobs + 1)");
+  flags.Integer("max-embedding-inputs", &limits.max_embedding_inputs, {1, 1 << 20, 2048},
+                "Inputs of a request for embeddings");
   flags.Integer("max-tools", &limits.max_tools, {0, 65536, 128}, "Tools");
   flags.Integer("max-documents", &limits.max_documents, {0, 65536, 128}, "Documents");
   flags.Integer("max-chat-template-bytes", &limits.max_chat_template_bytes, {1, 1 << 24, 65536},
@@ -276,10 +281,17 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
                 "Bytes of a body; beyond it 413");
   flags.Integer("max-header-bytes", &http.max_header_bytes, {256, 1 << 30, 32768},
                 "Bytes of request line and headers; beyond it 431");
+  flags.Integer("max-bodies-bytes", &http.max_bodies_bytes, {1, kMaxBytes, 1073741824},
+                "Bytes of all bodies that are being read; beyond it 503");
+  flags.Integer("max-request-line-bytes", &http.max_request_line_bytes, {64, 1 << 30, 8192},
+                "Bytes of the request line; beyond it 414");
+  flags.Integer("max-headers", &http.max_headers, {1, 1 << 20, 100}, "Headers of a request; beyond it 431");
+  flags.Integer("max-chunk-overhead-bytes", &http.max_chunk_overhead_bytes, {64, kMaxBytes, 262144},
+                "Chunk sizes, extensions and trailers of a body, beyond its own size; beyond it 400");
   AddMediaWorkFlags(flags, &values->service.media);
   flags.Group("Connections");
-  flags.Integer("max-connections", &http.max_connections, {1, 1 << 20, 4096},
-                "Open connections; beyond it 503");
+  flags.Integer("max-connections", &http.max_connections, {1, 1 << 20, 16384},
+                "Open connections; beyond it 503; fewer where the limit of open files allows fewer");
   flags.Integer("max-concurrency", &http.max_concurrency, {1, 1 << 20, 512},
                 "Generating requests; beyond it 429");
   flags.Integer("max-concurrency-per-key", &http.max_concurrency_per_key, {0, 1 << 20, 16},
@@ -347,8 +359,10 @@ int Serve(ServeFlags& flags) {
   stop.Arm();
   LogModel(model);
   const std::string url = (*server)->url();
-  LogInfo("ready: ", url, "/v1/chat/completions and /v1/completions; metrics: ", flags.http.host, ":",
-          (*server)->metrics_port(), "/metrics; Ctrl-C stops");
+  LogInfo(
+      "ready: ", url,
+      model.service->embeddings ? "/v1/embeddings and /pooling" : "/v1/chat/completions and /v1/completions",
+      "; metrics: ", flags.http.host, ":", (*server)->metrics_port(), "/metrics; Ctrl-C stops");
   NotifyService(StrCat("READY=1\nSTATUS=serving at ", url));
 
   stop.Wait(-1);
@@ -400,6 +414,9 @@ int RunServe(const std::vector<std::string>& given) {
   if (Status status = ReadEnvironment(&values, flags.Given()); !status.ok())
     return UsageError("serve", status);
   if (Status status = CheckFlags(values); !status.ok()) return UsageError("serve", status);
+  auto pooling = ResolvePooling(values.pooling);
+  if (!pooling.ok()) return UsageError("serve", pooling.status());
+  values.service.pooling = *pooling;
   if (Status status = SetUpLog(values.log); !status.ok()) return UsageError("serve", status);
   for (std::string& note : EnvironmentNotes(ProcessEnvironment())) values.notes.push_back(std::move(note));
   values.http.version = FASTDEPLOY_VERSION;

@@ -38,8 +38,9 @@ INSIDE = {
     "server/chat": ["server/text"],
     "server/multimodal": ["server/text", "server/chat"],
     "server/openai": ["server/text", "server/chat", "server/multimodal", "server/metrics"],
+    "server/messages": ["server/openai"],
     "server/responses": ["server/text", "server/chat", "server/multimodal", "server/metrics", "server/openai"],
-    "server/http": ["server/openai", "server/responses", "server/metrics"],
+    "server/http": ["server/messages", "server/openai", "server/responses", "server/metrics"],
 }
 # Knows no tensors and no devices: the scheduler and the page bookkeeping must run in a unit test without either.
 NEVER = {"engine/scheduler": ("compute/", "model/model.h"), "engine/kvcache": ("compute/", "model/")}

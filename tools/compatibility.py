@@ -72,7 +72,8 @@ def endpoints():
 
 def fields():
     source = (ROOT / "src/server/openai/request_schema.cc").read_text()
-    kinds = {"c": "chat", "t": "completions", "k": "tokenize", "d": "detokenize", "a": "abort", "r": "responses"}
+    kinds = {"c": "chat", "t": "completions", "k": "tokenize", "d": "detokenize", "a": "abort", "r": "responses", "m": "messages", "e": "embeddings",
+             "p": "pooling"}
     lines = ["| field | requests | meaning |", "|---|---|---|"]
     for name, letters, why in re.findall(r'\{"(\w+)", FieldType::\w+, "(\w+)",\s*"((?:[^"\\]|\\.)*)"\}', source):
         lines.append(f"| `{name}` | {', '.join(kinds[c] for c in letters)} | {cell(why.replace(chr(92) + chr(34), chr(34)))} |")

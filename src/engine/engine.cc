@@ -46,6 +46,7 @@ struct Engine::Impl {
   void EndExpired();
   void Append(Sequence& sequence, const StepResult::Token& token);
   void Score(Sequence& sequence, const StepResult::Scores& scores);
+  void AppendEmbedding(Sequence& sequence, const std::vector<float>& embedding);
   void End(Sequence& sequence, FinishReason reason, Status error = OkStatus());
   void UpdateStats(int64_t step_tokens);
   void SendEvents();
@@ -193,7 +194,7 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
     working_stats.prompt_tokens += std::max<int64_t>(prompt_done - sequence->counted_prompt_tokens, 0);
     sequence->counted_prompt_tokens = std::max(sequence->counted_prompt_tokens, prompt_done);
   }
-  if (plan.num_tokens == plan.num_outputs) {
+  if (plan.num_tokens == plan.num_outputs && options.pooling == PoolingType::kNone) {
     working_stats.decode_ms += result.device_ms;
     working_stats.decode_idle_ms += result.device_idle_ms;
   }
@@ -221,13 +222,35 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
   working_stats.encoder_hits += plan.encoder_hits;
   working_stats.encoder_hit_tokens += plan.encoder_hit_tokens;
   working_stats.encode_ms += result.encode_ms;
+  working_stats.prefix_queries += plan.prefix_queries;
+  working_stats.prefix_hits += plan.prefix_hits;
+  working_stats.prefix_query_tokens += plan.prefix_query_tokens;
+  working_stats.prefix_hit_tokens += plan.prefix_hit_tokens;
   UpdateStats(plan.num_tokens);
   if (step_log != nullptr) step_log->Add(plan, result, scheduler.num_waiting());
   SendEvents();
   if (result.device_lost && on_device_lost) std::exchange(on_device_lost, nullptr)();
 }
 
+void Engine::Impl::AppendEmbedding(Sequence& sequence, const std::vector<float>& embedding) {
+  if (!std::all_of(embedding.begin(), embedding.end(), [](float v) { return std::isfinite(v); })) {
+    LogError("request ", sequence.request.id, ": the hidden states of its ", sequence.prompt_tokens,
+             " tokens are not numbers; the request ends with an error");
+    return End(
+        sequence, FinishReason::kError,
+        Internal(StrCat("the model gave no valid embedding of the ", sequence.prompt_tokens, " tokens")));
+  }
+  TokenEvent event;
+  event.request_id = sequence.request.id;
+  event.embedding = embedding;
+  event.scheduled_at = sequence.scheduled_at;
+  event.finish_reason = FinishReason::kStop;
+  outbox.emplace_back(std::move(sequence.request.sink), std::move(event));
+  scheduler.Remove(outbox.back().second.request_id);
+}
+
 void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
+  if (options.pooling != PoolingType::kNone) return AppendEmbedding(sequence, token.embedding);
   if (token.token_id < 0 && LeavesNothingToDraw(sequence, model->config().eos_token_ids)) {
     End(sequence, FinishReason::kError,
         InvalidArgument(
@@ -240,8 +263,9 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   if (token.token_id < 0) {
     LogError("request ", sequence.request.id, ": the logits of token ", sequence.tokens.size(),
              " are not numbers; the request ends with an error");
-    End(sequence, FinishReason::kError,
-        Internal(StrCat("the model gave no valid logits for token ", sequence.tokens.size())));
+    const Status error =
+        Internal(StrCat("the model gave no valid logits for token ", sequence.tokens.size()));
+    End(sequence, FinishReason::kError, error);
     return;
   }
   const bool forced = sequence.ForcedToken(sequence.generated_tokens()) >= 0;
@@ -257,6 +281,7 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   event.logprobs = {forced ? 0.0f : token.logprob};  // a forced token was certain, also where it was drawn
   if (sampling.top_logprobs > 0) event.top_logprobs = {token.top_logprobs};
   event.scheduled_at = sequence.scheduled_at;
+  event.cached_tokens = sequence.cached_tokens;
   event.stopped_by_end_token =
       contains(sampling.stop_token_ids) || (!sampling.ignore_eos && contains(model->config().eos_token_ids));
   if (event.stopped_by_end_token) {
@@ -288,8 +313,13 @@ void Engine::Impl::End(Sequence& sequence, FinishReason reason, Status error) {
   event.finish_reason = reason;
   event.error = std::move(error);
   event.scheduled_at = sequence.scheduled_at;
+  const RequestId id = event.request_id;
   outbox.emplace_back(std::move(sequence.request.sink), std::move(event));
-  scheduler.Remove(event.request_id);
+  if (reason == FinishReason::kError) {
+    scheduler.Discard(id);
+  } else {
+    scheduler.Remove(id);
+  }
 }
 
 // A step failed: what runs ends with its error; without a device also what waits, and nobody new is let in.
@@ -304,7 +334,7 @@ void Engine::Impl::Fail(const StepResult& result) {
   }
   if (!ids.empty()) LogError(result.status.message(), "; ", ids.size(), " requests end with an error");
   for (RequestId id : ids) End(*scheduler.Find(id), FinishReason::kError, result.status);
-  scheduler.ForgetEncoded();
+  scheduler.ForgetComputed();
 }
 
 // The engine stops: nothing may be left without its last event.

@@ -60,12 +60,19 @@ class FakeModel : public Model {
     std::atomic<int64_t> max_tokens{0};
     std::atomic<int64_t> sleep_us{0};
   };
-  explicit FakeModel(std::shared_ptr<Probe> probe) : config_(FakeConfig()), probe_(std::move(probe)) {}
+  // Without a head (config.has_head) its last hidden states are EmbeddingOf the same hash.
+  explicit FakeModel(std::shared_ptr<Probe> probe, ModelConfig config = FakeConfig())
+      : config_(std::move(config)), probe_(std::move(probe)) {}
 
   const ModelConfig& config() const override { return config_; }
   DType dtype() const override { return DType::kFloat32; }
   int64_t weight_bytes() const override { return 0; }
 
+  static std::vector<float> EmbeddingOf(uint64_t hash) {
+    std::vector<float> out;
+    for (uint64_t k = 0; k < 8; ++k) out.push_back(static_cast<float>(Mix(hash, k) % 2001) / 1000.0f - 1.0f);
+    return out;
+  }
   static uint64_t Mix(uint64_t h, uint64_t v) {
     h = (h ^ v) * 0x9e3779b97f4a7c15u;
     return h ^ (h >> 29);
@@ -117,6 +124,13 @@ class FakeModel : public Model {
         const float* slot = cache + (table[i / 64] * int64_t{64} + i % 64) * 8;
         for (int k = 0; k < 6; ++k) hash = Mix(hash, static_cast<uint64_t>(static_cast<int64_t>(slot[k])));
         nan |= slot[0] == static_cast<float>(kNanToken);
+      }
+      if (!config_.has_head) {
+        const std::vector<float> hidden = EmbeddingOf(hash);
+        for (int64_t k = 0; k < 8; ++k) {
+          row_logits[k] = nan ? std::numeric_limits<float>::quiet_NaN() : hidden[static_cast<size_t>(k)];
+        }
+        return;
       }
       for (int64_t v = 0; v < config_.vocab_size; ++v) row_logits[v] = 0;
       // One of 3 .. 92: never an end token or one with an effect.

@@ -231,6 +231,7 @@ Status CheckRequest(const GenerateRequest& request, const ModelConfig& config, c
         StrCat(request.vision_expert.size(), " expert marks for a prompt of ", prompt_tokens, " tokens"));
   }
   FD_RETURN_IF_ERROR(CheckMedia(request, config, options));
+  if (options.pooling != PoolingType::kNone) return OkStatus();
   FD_RETURN_IF_ERROR(CheckThinking(request.sampling.thinking, config.vocab_size));
   FD_RETURN_IF_ERROR(CheckSampling(request.sampling));
   return CheckControls(request.sampling, config, options);

@@ -32,7 +32,7 @@ struct ForwardBatch {
   TensorView token_ids;  // int32 [tokens]; a placeholder's id may be anything inside the vocabulary
   TensorView positions;  // int32 [3, tokens]: t, h, w; all equal for text
   ops::AttentionBatch attention;
-  TensorView logits_rows;  // int32 [outputs]: rows whose logits are wanted
+  TensorView logits_rows;  // int32 [outputs]: rows whose logits (or last hidden states) are wanted
   // Rows whose embedding is replaced by an encoder output; empty without pictures in the step.
   TensorView media_rows;        // int32 [m]
   TensorView media_embeddings;  // [m, hidden] act
@@ -79,7 +79,8 @@ class Model {
   virtual DType dtype() const = 0;  // activation type
   virtual int64_t weight_bytes() const = 0;
 
-  // logits float32 [outputs, vocab_size]. Scratch comes from ctx.workspace, released on return.
+  // logits float32 [outputs, vocab_size]; without a head (config().has_head) last hidden states, after the
+  // final norm, float32 [outputs, hidden_size]. Scratch comes from ctx.workspace, released on return.
   virtual void Forward(const ops::Context& ctx, const TensorView& logits, const ForwardBatch& batch,
                        KvStorage& kv) = 0;
   // embeddings [OutputTokens(), hidden] act. Only for models with config().vision.
@@ -102,6 +103,7 @@ struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay as stored or quantised
   // What the checkpoint has of its own comes first; a packed checkpoint refuses every other than its own.
   Quantization quantization;
+  bool head = true;             // false: the language-model head is left out, for embeddings
   bool random_weights = false;  // --load-format dummy: shapes from config alone, no weight file is read
   // Called as loading proceeds; bytes of weights done and in all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;

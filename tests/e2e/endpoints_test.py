@@ -14,7 +14,7 @@ from conftest import BINARY, EVAL, MODEL, ROOT, Server, ask, free_port, image_pa
 
 PICTURE = EVAL / "media" / "describe-000-0.png"
 SOURCES = ROOT / "src/server/openai"
-READERS = [SOURCES, ROOT / "src/server/responses"]
+READERS = [SOURCES, ROOT / "src/server/messages", ROOT / "src/server/responses"]
 
 
 def chat(**fields):
@@ -47,12 +47,12 @@ def test_known_fields_are_the_fields_that_are_read():
             continue
         text = source.read_text()
         named |= set(re.findall(r'"(\w+)"', text))
-        read |= set(re.findall(r'Read(?:Number|Integer|Bool|String|Object|Array)\(\s*body,\s*"(\w+)"', text))
-        read |= set(re.findall(r'\bbody\.Find\((?:field = )?"(\w+)"\)', text))
+        read |= set(re.findall(r'Read(?:Number|Integer|Bool|String|Object|Array)\(\s*(?:body|given),\s*"(\w+)"', text))
+        read |= set(re.findall(r'\b(?:body|given)\.Find\((?:field = )?"(\w+)"\)', text))
         read |= set(re.findall(r'^    \{"(\w+)", (?:nullptr|Is\w+|\[\])', text, re.M))  # kComing
         read |= set(re.findall(r'^    \{"(\w+)",$', text, re.M))
     assert read - known == set(), "read but not in request_schema.cc: unknown to /openapi.json and warned about"
-    assert known - read - named == {"prompt_cache_options", "prompt_cache_retention", "trace_context"}, \
+    assert known - read - named == {"trace_context"}, \
         "in request_schema.cc but read by nobody: neither honoured nor warned about"
 
 

@@ -24,10 +24,12 @@ int64_t FaultStep() {
 int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOptions& options) {
   const int64_t seqs = options.MaxStepSequences();
   int64_t bytes = StepInputs::DeviceBytes(options);
-  bytes += Arena::PaddedBytes(seqs * config.vocab_size * DTypeBytes(DType::kFloat32));
+  bytes +=
+      Arena::PaddedBytes(options.MaxStepOutputs() * config.OutputFeatures() * DTypeBytes(DType::kFloat32));
   bytes += Arena::PaddedBytes(2 * seqs * DTypeBytes(DType::kInt32));
-  bytes += ControlledSampler::DeviceBytes(config, options);
-  bytes += PromptScorer::DeviceBytes(options);
+  bytes += options.pooling == PoolingType::kNone
+               ? ControlledSampler::DeviceBytes(config, options) + PromptScorer::DeviceBytes(options)
+               : Pooler::DeviceBytes(config, options);
   if (config.vision) {
     bytes += Arena::PaddedBytes(options.max_num_batched_tokens * config.hidden_size * DTypeBytes(dtype));
   }
@@ -36,7 +38,7 @@ int64_t ExecutorBytes(const ModelConfig& config, DType dtype, const EngineOption
 
 int64_t SampleStepScratchBytes(const ops::Context& ctx, const ModelConfig& config,
                                const EngineOptions& options) {
-  return ControlledSampler::ScratchBytes(ctx, config, options);
+  return options.pooling == PoolingType::kNone ? ControlledSampler::ScratchBytes(ctx, config, options) : 0;
 }
 
 int64_t EncoderSlabBytes(const ModelConfig& config, DType dtype, const EngineOptions& options) {
@@ -70,21 +72,31 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
       fault_step_(FaultStep()),
       kv_(MakeKvStorage(model.config(), model.dtype(), ctx, options.num_kv_pages)),
       inputs_(ctx, options, kSlots),
-      controls_(ctx, model.config(), options, kSlots),
-      prompt_scorer_(ctx, options, kSlots, valid_vocab_),
       encoder_slab_(model, ctx, options) {
   const ModelConfig& config = model.config();
   const int64_t seqs = options.MaxStepSequences();
+  const bool pools = options.pooling != PoolingType::kNone;
+  FD_CHECK(config.has_head != pools, "an engine pools exactly when its model has no head");
+  if (pools) {
+    pooler_.emplace(ctx, config, options);
+  } else {
+    controls_.emplace(ctx, config, options, kSlots);
+    prompt_scorer_.emplace(ctx, options, kSlots, valid_vocab_);
+  }
   if (config.vision) {
     media_embeddings_ =
         ops::NewTensor(ctx, model.dtype(), {options.max_num_batched_tokens, config.hidden_size});
   }
-  logits_ = ops::NewTensor(ctx, DType::kFloat32, {seqs, config.vocab_size});
+  logits_ = ops::NewTensor(ctx, DType::kFloat32, {options.MaxStepOutputs(), config.OutputFeatures()});
   results_ = ops::NewTensor(ctx, DType::kInt32, {2, seqs});
   for (int i = 0; i < kSlots; ++i) {
     slots_.emplace_back();
     slots_.back().results = Tensor::Staging(ctx.device, DType::kInt32, {2, seqs});
-    slots_.back().top_results = ControlledSampler::HostResults(ctx, options);
+    if (pools) {
+      slots_.back().embeddings = Pooler::HostResults(ctx, config, options);
+    } else {
+      slots_.back().top_results = ControlledSampler::HostResults(ctx, options);
+    }
     Slot& slot = slots_.back();
     for (ops::Event* event : {&slot.begin, &slot.end, &slot.done, &slot.encode_begin, &slot.encode_end})
       *event = ops::Event(ctx);
@@ -96,7 +108,7 @@ Executor::~Executor() {
 }
 
 Status Executor::Prepare() {
-  if (!options_.cuda_graphs || !ops::HasGraphs(ctx_)) return OkStatus();
+  if (pooler_ || !options_.cuda_graphs || !ops::HasGraphs(ctx_)) return OkStatus();
   try {
     ops::UseDevice(ctx_);
     for (const int64_t rows : DecodeGraphRows(options_)) {
@@ -144,8 +156,11 @@ void Executor::Launch(const StepPlan& plan) {
   slot.top_counts.clear();
   slot.encodes = !plan.encodes.empty();
   slot.encode_host_ms = 0;
+  slot.divisors.clear();
   for (const SequenceStep& s : plan.sequences) {
-    if (s.samples) slot.requests.push_back(s.request_id);
+    if (!s.samples) continue;
+    slot.requests.push_back(s.request_id);
+    if (pooler_) slot.divisors.push_back(options_.pooling == PoolingType::kMean ? s.context_tokens : 1);
   }
   if (ControlledSampler::WantsTopLogprobs(plan)) {
     for (const SequenceStep& s : plan.sequences) {
@@ -168,6 +183,14 @@ void Executor::Encode(const StepPlan& plan, Slot& slot) {
   if (ctx_.device.type == DeviceType::kCpu)
     slot.encode_host_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
   slot.encode_end.Record(ctx_);
+}
+
+void Executor::CopyPages(const StepPlan& plan) {
+  for (const PageCopy& copy : plan.page_copies) {
+    for (auto* tensors : {&kv_.k, &kv_.v}) {
+      for (Tensor& layer : *tensors) ops::Copy(ctx_, layer.view().Rows(copy.to, 1), layer.view().Rows(copy.from, 1));
+    }
+  }
 }
 
 // Rows of the step that are pictures get the encoder's output.
@@ -193,6 +216,14 @@ void Executor::Compute(bool samples) {
   if (outputs == 0 || !samples) return;
   ops::Sample(ctx_, Drawn().Rows(0, outputs), Logprobs().Rows(0, outputs), logits, inputs_.sample_params(),
               valid_vocab_);
+}
+
+// The same where the engine pools: last hidden states, and the vectors of who ends.
+void Executor::Pool(Slot& slot) {
+  ForwardBatch& batch = inputs_.batch();
+  const TensorView hidden = logits_.view().Rows(0, batch.logits_rows.NumElements());
+  model_.Forward(ctx_, hidden, batch, kv_);
+  pooler_->Pool(ctx_, hidden, inputs_, slot.embeddings);
 }
 
 TensorView Executor::Drawn() const {
@@ -227,11 +258,11 @@ void Executor::SampleWithControls(const StepPlan& plan, int index, bool sampled)
                                         inputs_.batch().token_ids,
                                         inputs_.batch().logits_rows.Rows(0, outputs),
                                         params};
-  controls_.Upload(ctx_, plan, index);
-  controls_.TopLogprobs(ctx_, plan, rows, valid_vocab_);
-  if (edits) controls_.Sample(ctx_, plan, rows, valid_vocab_);
+  controls_->Upload(ctx_, plan, index);
+  controls_->TopLogprobs(ctx_, plan, rows, valid_vocab_);
+  if (edits) controls_->Sample(ctx_, plan, rows, valid_vocab_);
   if (!slots_[static_cast<size_t>(index)].top_counts.empty())
-    ops::Copy(ctx_, slots_[static_cast<size_t>(index)].top_results, controls_.top_results());
+    ops::Copy(ctx_, slots_[static_cast<size_t>(index)].top_results, controls_->top_results());
 }
 
 void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
@@ -243,20 +274,26 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (const DecodeGraph* decode = GraphFor(plan)) {
     inputs_.Upload(ctx_, plan, index, decode->rows);
     slot.begin.Record(ctx_);
+    CopyPages(plan);
     decode->graph.Launch(ctx_);
-    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
+    controls_->Enter(ctx_, plan, inputs_.batch().token_ids);
     SampleWithControls(plan, index, true);
   } else {
     inputs_.Upload(ctx_, plan, index);
-    prompt_scorer_.Upload(ctx_, plan, index, inputs_.batch());
+    if (prompt_scorer_) prompt_scorer_->Upload(ctx_, plan, index, inputs_.batch());
     slot.begin.Record(ctx_);
+    CopyPages(plan);
     Encode(plan, slot);
     PlaceMedia(plan);
-    const bool edits = ControlledSampler::EditsLogits(plan);
-    Compute(!edits);
-    controls_.Enter(ctx_, plan, inputs_.batch().token_ids);
-    SampleWithControls(plan, index, !edits);
-    prompt_scorer_.Download(ctx_, index);
+    if (pooler_) {
+      Pool(slot);
+    } else {
+      const bool edits = ControlledSampler::EditsLogits(plan);
+      Compute(!edits);
+      controls_->Enter(ctx_, plan, inputs_.batch().token_ids);
+      SampleWithControls(plan, index, !edits);
+      prompt_scorer_->Download(ctx_, index);
+    }
   }
   slot.end.Record(ctx_);
   if (const int64_t overflows = ctx_.workspace->overflows(); overflows > workspace_overflows_) {
@@ -264,7 +301,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
     LogWarning("step ", plan.step, " took ", ctx_.workspace->peak_bytes(), " bytes of scratch, ",
                ctx_.workspace->capacity_bytes(), " were planned; the rest was allocated");
   }
-  if (!slot.requests.empty()) ops::Copy(ctx_, slot.results, results_);
+  if (!slot.requests.empty() && !pooler_) ops::Copy(ctx_, slot.results, results_);
   slot.done.Record(ctx_);
 }
 
@@ -296,7 +333,16 @@ StepResult Executor::Wait() {
   result.status = slot.status;
   result.device_lost = device_lost_ && !slot.status.ok();
   if (!result.status.ok()) return result;
-  result.scores = prompt_scorer_.Take(index);
+  for (size_t row = 0; row < slot.divisors.size(); ++row) {
+    const TensorView vector = slot.embeddings.view().Rows(static_cast<int64_t>(row), 1);
+    StepResult::Token& token = result.tokens.emplace_back();
+    token.request_id = slot.requests[row];
+    token.embedding.assign(vector.As<float>(), vector.As<float>() + vector.NumElements());
+    const auto divisor = static_cast<float>(slot.divisors[row]);
+    for (float& value : token.embedding) value /= divisor;
+  }
+  if (pooler_) return result;
+  result.scores = prompt_scorer_->Take(index);
   const int64_t seqs = slot.results.view().dim(1);
   const int32_t* words = slot.results.view().As<int32_t>();
   for (size_t row = 0; row < slot.requests.size(); ++row) {

@@ -5,12 +5,14 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "compute/ops/stream.h"
 #include "compute/ops/upload.h"
 #include "engine/executor/controlled_sampler.h"
 #include "engine/executor/encoder_slab.h"
+#include "engine/executor/pooler.h"
 #include "engine/executor/prompt_scorer.h"
 #include "engine/executor/step_inputs.h"
 #include "engine/plan/options.h"
@@ -65,6 +67,8 @@ class Executor {
     double encode_host_ms = 0;  // on the CPU
     int64_t step = 0;
     std::vector<RequestId> requests;  // those that sample, by output row
+    Tensor embeddings;                // with pooling: Pooler::HostResults
+    std::vector<int64_t> divisors;    // of each request: what its vector is to be divided by
     Status status;
   };
   struct DecodeGraph {
@@ -74,10 +78,12 @@ class Executor {
 
   void Run(const StepPlan& plan, Slot& slot, int index);
   void Compute(bool samples = true);
+  void Pool(Slot& slot);
   void SampleWithControls(const StepPlan& plan, int index, bool sampled);
   TensorView Drawn() const;
   TensorView Logprobs() const;
   void Encode(const StepPlan& plan, Slot& slot);
+  void CopyPages(const StepPlan& plan);
   void PlaceMedia(const StepPlan& plan);
   const DecodeGraph* GraphFor(const StepPlan& plan) const;
   Status StatusOf(const char* doing, int64_t step, const std::exception& error);
@@ -89,11 +95,12 @@ class Executor {
   const int64_t fault_step_;  // FASTDEPLOY_INJECT_DEVICE_ERROR: the device is lost in this step; 0: never
   KvStorage kv_;
   StepInputs inputs_;
-  ControlledSampler controls_;
-  PromptScorer prompt_scorer_;
+  std::optional<ControlledSampler> controls_;  // these two, or the pooler
+  std::optional<PromptScorer> prompt_scorer_;
+  std::optional<Pooler> pooler_;
   EncoderSlab encoder_slab_;
   Tensor media_embeddings_;  // [max_num_batched_tokens, hidden] act; empty for text models
-  Tensor logits_;            // float32 [step sequences, vocab]
+  Tensor logits_;            // float32 [step outputs, vocab or, with pooling, hidden]
   Tensor results_;           // int32 [2, step sequences], as in Slot
   std::vector<Slot> slots_;
   std::deque<int> in_flight_;  // indices of slots_, oldest first

@@ -11,14 +11,15 @@ namespace {
 static_assert(kKvPageTokens == ops::kPageTokens, "scheduler and attention count in the same pages");
 
 constexpr int64_t kAlignWords = 16;  // 64 bytes: every section starts as an allocation of its own would
-constexpr int64_t kSections = 22;
+constexpr int64_t kSections = 25;
 
 int64_t Words(const EngineOptions& o) {
   const int64_t tokens = o.max_num_batched_tokens, seqs = o.MaxStepSequences();
   const int64_t by_token = 9;  // id, source, 3 positions, slot, media row, text row, vision row
-  const int64_t by_sequence =
-      13;  // 2 offsets, context, logits row, 4 sampling words, 2 double words, padding
-  return by_token * tokens + by_sequence * (seqs + 1) + seqs * PagesForTokens(o.max_model_len) +
+  // 2 offsets, context, logits row, 4 sampling words, 2 double words, padding; fewer with pooling
+  const int64_t by_sequence = 13;
+  const int64_t pooled_rows = o.pooling == PoolingType::kMean ? tokens : 0;
+  return by_token * tokens + pooled_rows + by_sequence * (seqs + 1) + seqs * PagesForTokens(o.max_model_len) +
          kSections * kAlignWords;
 }
 
@@ -26,7 +27,8 @@ int64_t Words(const EngineOptions& o) {
 
 StepInputs::StepInputs(const ops::Context& ctx, const EngineOptions& options, int slots)
     : device_(ops::NewTensor(ctx, DType::kInt32, {Words(options)})),
-      max_model_pages_(PagesForTokens(options.max_model_len)) {
+      max_model_pages_(PagesForTokens(options.max_model_len)),
+      pooling_(options.pooling) {
   for (int i = 0; i < slots; ++i)
     host_.push_back(Tensor::Staging(ctx.device, DType::kInt32, {Words(options)}));
 }
@@ -67,6 +69,8 @@ void StepInputs::Upload(const ops::Context& ctx, const StepPlan& plan, int slot,
     max_context = max_model_pages_ * kKvPageTokens;
   }
   num_outputs_ = plan.num_outputs + padding;
+  const bool sums = pooling_ == PoolingType::kMean;
+  const int64_t sampling = pooling_ == PoolingType::kNone ? num_outputs_ : 0;
   const int64_t text_count = vision_count == 0 ? 0 : tokens - vision_count;  // both empty: all text
 
   writing_ = host_.at(static_cast<size_t>(slot)).view().As<int32_t>();
@@ -75,6 +79,7 @@ void StepInputs::Upload(const ops::Context& ctx, const StepPlan& plan, int slot,
       *media_rows, *text_rows, *vision_rows, *top_k;
   float *temperature, *top_p, *min_p;
   int64_t *seed, *sample_position;
+  int32_t *sum_slots, *fresh, *output_slots;
   const DType i32 = DType::kInt32, i64 = DType::kInt64, f32 = DType::kFloat32;
   batch_ = ForwardBatch{};
   batch_.num_tokens = tokens;
@@ -87,16 +92,19 @@ void StepInputs::Upload(const ops::Context& ctx, const StepPlan& plan, int slot,
   batch_.attention.table_offsets = Section(i32, {seqs + 1}, &table_offsets);
   batch_.attention.max_query_tokens = max_query;
   batch_.attention.max_context_tokens = max_context;
-  batch_.logits_rows = Section(i32, {num_outputs_}, &logits_rows);
+  batch_.logits_rows = Section(i32, {sums ? tokens : num_outputs_}, &logits_rows);
   batch_.media_rows = Section(i32, {media_count}, &media_rows);
   batch_.text_rows = Section(i32, {text_count}, &text_rows);
   batch_.vision_rows = Section(i32, {vision_count}, &vision_rows);
-  sample_params_.temperature = Section(f32, {num_outputs_}, &temperature);
-  sample_params_.top_k = Section(i32, {num_outputs_}, &top_k);
-  sample_params_.top_p = Section(f32, {num_outputs_}, &top_p);
-  sample_params_.min_p = Section(f32, {num_outputs_}, &min_p);
-  sample_params_.seed = Section(i64, {num_outputs_}, &seed);
-  sample_params_.position = Section(i64, {num_outputs_}, &sample_position);
+  sample_params_.temperature = Section(f32, {sampling}, &temperature);
+  sample_params_.top_k = Section(i32, {sampling}, &top_k);
+  sample_params_.top_p = Section(f32, {sampling}, &top_p);
+  sample_params_.min_p = Section(f32, {sampling}, &min_p);
+  sample_params_.seed = Section(i64, {sampling}, &seed);
+  sample_params_.position = Section(i64, {sampling}, &sample_position);
+  sums_.slots = Section(i32, {sums ? seqs : 0}, &sum_slots);
+  sums_.fresh = Section(i32, {sums ? seqs : 0}, &fresh);
+  sums_.output_slots = Section(i32, {sums ? num_outputs_ : 0}, &output_slots);
   batch_.attention.block_tables =
       Section(i32, {table_pages}, &tables);  // last: its length changes in every step
 
@@ -133,8 +141,15 @@ void StepInputs::Upload(const ops::Context& ctx, const StepPlan& plan, int slot,
       }
     }
     row += n;
-    if (s.samples) {
+    if (sums) {
+      for (int64_t k = row - n; k < row; ++k) *logits_rows++ = static_cast<int32_t>(k);
+      *sum_slots++ = s.sum_slot;
+      *fresh++ = s.context_tokens == n;
+      if (s.samples) *output_slots++ = s.sum_slot;
+    } else if (s.samples) {
       *logits_rows++ = static_cast<int32_t>(row - 1);
+    }
+    if (s.samples && sampling > 0) {
       *temperature++ = s.temperature;
       *top_k++ = s.top_k;
       *top_p++ = s.top_p;

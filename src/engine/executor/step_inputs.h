@@ -25,9 +25,19 @@ class StepInputs {
   void Upload(const ops::Context& ctx, const StepPlan& plan, int slot, int64_t rows = 0);
 
   ForwardBatch& batch() { return batch_; }
-  const ops::SampleParams& sample_params() const { return sample_params_; }
+  const ops::SampleParams& sample_params() const { return sample_params_; }  // empty in an engine that pools
+  // Running sums, for PoolingType::kMean: of each sequence its slot and whether the sum begins; the slots of
+  // those that end.
+  struct Sums {
+    TensorView slots;         // int32 [sequences]
+    TensorView fresh;         // int32 [sequences]
+    TensorView output_slots;  // int32 [num_outputs]
+  };
+  const Sums& sums() const { return sums_; }
+  const TensorView& query_offsets() const { return batch_.attention.query_offsets; }
   const TensorView& token_sources() const { return token_sources_; }  // for ops::TakeDrawnTokens
-  int64_t num_outputs() const { return num_outputs_; }  // sequences that sample, padding included
+  // Sequences that sample, padding included, or whose vector is ready.
+  int64_t num_outputs() const { return num_outputs_; }
 
  private:
   template <typename T>
@@ -38,8 +48,10 @@ class StepInputs {
   int32_t* writing_ = nullptr;
   int64_t used_words_ = 0;
   int64_t max_model_pages_ = 0;
+  const PoolingType pooling_;
   ForwardBatch batch_;
   ops::SampleParams sample_params_;
+  Sums sums_;
   TensorView token_sources_;
   int64_t num_outputs_ = 0;
 };

@@ -133,7 +133,9 @@ Status DoesNotFit(const NeedsOf& needs_of, const EngineOptions& options) {
   if (!help.empty()) {
     text += StrCat("; ", Join(help, ", or "));
   } else if (needs.weight_bytes > UsableBytes(needs, options)) {
-    text += "; the weights alone do not fit: take a device with more memory or a smaller model";
+    text +=
+        "; the weights alone do not fit: give them fewer bits (for example --quantization wint4), or take a "
+        "smaller model or a device with more memory";
   } else {
     text +=
         "; no flag alone helps: lower --max-model-len, --max-num-batched-tokens and --max-num-seqs together";

@@ -12,11 +12,16 @@ inline constexpr int64_t kKvPageTokens = 64;
 
 constexpr int64_t PagesForTokens(int64_t tokens) { return (tokens + kKvPageTokens - 1) / kKvPageTokens; }
 
+// What an engine gives for a prompt: tokens (kNone), or one vector of last hidden states, those after the
+// final norm: of the last token, the mean of all, or of the first token.
+enum class PoolingType : uint8_t { kNone, kLast, kMean, kCls };
+
 struct EngineOptions {
   int64_t max_model_len = 2048;           // prompt and output of a sequence, in tokens
   int64_t max_num_seqs = 8;               // sequences that run at once
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
   int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
+  bool prefix_caching = true;             // pages of earlier requests are used again
   int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses
   double max_waiting_s = -1;     // without a first step in this time a request ends; below 0: no limit
   int64_t max_media_tokens = 0;  // encoder output tokens of the largest picture; Submit refuses larger ones
@@ -34,6 +39,8 @@ struct EngineOptions {
   int64_t max_logprobs = 20;  // likeliest tokens at each place; at most ops::kMaxTopLogprobs
   // Ids at or above it are never drawn (a model may have more logits than its tokenizer has tokens); 0: all.
   int64_t sampled_vocab_size = 0;
+  // Not kNone: every request is a prompt alone, the model has no head, and sampling does not exist.
+  PoolingType pooling = PoolingType::kNone;
 
   // Prompt and output of the longest sequence that can ever run.
   int64_t MaxSequenceTokens() const { return std::min(max_model_len, num_kv_pages * kKvPageTokens); }
@@ -47,6 +54,10 @@ struct EngineOptions {
   int64_t MaxEncodePatches() const { return 4 * std::max(max_encoder_batch_tokens, max_media_tokens); }
   // Sequences that can be in one step: each has at least one token of it.
   int64_t MaxStepSequences() const { return std::min(max_num_seqs, max_num_batched_tokens); }
+  // Rows of a step for which the model gives logits, or last hidden states.
+  int64_t MaxStepOutputs() const {
+    return pooling == PoolingType::kMean ? max_num_batched_tokens : MaxStepSequences();
+  }
 };
 
 }  // namespace fd

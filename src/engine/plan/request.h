@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -116,6 +117,8 @@ struct TokenEvent {
   // Of the next prompt tokens, in order, from the second one on; where SamplingParams::prompt_logprobs asks
   // for them, all come before the first of token_ids, as many in an event as a step computed.
   std::vector<PromptLogprob> prompt_logprobs;
+  // [hidden], in the only event of an engine with EngineOptions::pooling: not normalised. No token_ids then.
+  std::vector<float> embedding;
   std::optional<FinishReason> finish_reason;  // set in the last event, and only there
   bool stopped_by_end_token = false;          // the last id is an end or stop token: not part of the text
   Status error;                               // with kError
@@ -132,8 +135,10 @@ struct GenerateRequest {
   int64_t position_delta = 0;  // position of generated index n is n + position_delta on all axes
   std::vector<uint8_t> vision_expert;  // [prompt tokens]: 1 = vision experts; empty = all text
   std::vector<std::shared_ptr<const MediaItem>> media;  // by first_token ascending
-  SamplingParams sampling;
-  int64_t priority = 0;  // lower ones leave the queue earlier; first come first served among equal ones
+  // Requests of different salts share no pages of the prefix cache.
+  std::string cache_salt;
+  SamplingParams sampling;  // not looked at by an engine that pools
+  int64_t priority = 0;     // lower ones leave the queue earlier; first come first served among equal ones
   TokenSink sink;
   Clock::time_point arrived_at = Clock::now();
   // The whole request must have ended by then; else kDeadlineExceeded. timeout_s: for that message.

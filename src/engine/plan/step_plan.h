@@ -12,6 +12,12 @@
 
 namespace fd {
 
+// Before anything else of the step, page `to` becomes what page `from` is.
+struct PageCopy {
+  int32_t from = -1;
+  int32_t to = -1;
+};
+
 // A picture to encode in this step: its output goes to rows [slab_row, slab_row + item->num_tokens) of the
 // encoder slab.
 struct MediaEncode {
@@ -70,7 +76,9 @@ struct SequenceStep {
   int64_t score_begin = 0;
   std::vector<int32_t> score_ids;
   int32_t score_top = 0;
-  bool samples = false;  // the chunk reaches the end of what is known: one token is drawn
+  bool samples =
+      false;  // the chunk reaches the end of what is known: one token is drawn, or its vector is ready
+  int32_t sum_slot = -1;  // PoolingType::kMean: its running sum of last hidden states
   // Only when it samples:
   float temperature = 1.0f;
   int32_t top_k = 0;
@@ -88,12 +96,19 @@ struct StepPlan {
   int64_t num_tokens = 0;
   int32_t num_outputs = 0;  // sequences that sample; row r of the output belongs to the r-th of them
   int32_t num_decodes = 0;  // the first so many sequences
+  std::vector<PageCopy> page_copies;  // in this order
   // Before anything is read from the slab, all of them are encoded; no two share rows.
   std::vector<MediaEncode> encodes;
   int64_t encode_tokens = 0;  // output tokens of `encodes`
   int64_t encoder_hits = 0;   // items that sequences begin in this step and whose outputs were kept
   int64_t encoder_hit_tokens = 0;
   int64_t encoder_kept_tokens = 0;  // in the slab after this step
+  // Of the sequences that this step admits: how many looked into the prefix tree, how many found something,
+  // and their tokens in all and those found.
+  int64_t prefix_queries = 0;
+  int64_t prefix_hits = 0;
+  int64_t prefix_query_tokens = 0;
+  int64_t prefix_hit_tokens = 0;
 };
 
 struct StepResult {
@@ -103,6 +118,7 @@ struct StepResult {
     int32_t token_id = -1;  // -1: the logits held a NaN
     float logprob = 0.0f;
     std::vector<TokenLogprob> top_logprobs;  // of who asked
+    std::vector<float> embedding;            // [hidden], in place of a token where the engine pools
   };
   struct Scores {
     RequestId request_id = 0;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
+#include <tuple>
 
 #include "base/check.h"
 #include "engine/scheduler/controls.h"
@@ -55,9 +57,23 @@ SequenceStep MakeSequenceStep(const Sequence& sequence, int64_t begin, int64_t c
   return step;
 }
 
+Status CheckInputFits(int64_t tokens, const EngineOptions& options) {
+  if (tokens < 1) return InvalidArgument("the input has no tokens: send at least one", "input");
+  const int64_t limit = options.MaxSequenceTokens();
+  if (tokens <= limit) return OkStatus();
+  const bool by_length = limit == options.max_model_len;
+  return InvalidArgument(
+      StrCat("the input has ", tokens, " tokens, but ",
+             by_length ? std::string("--max-model-len")
+                       : StrCat("the key/value cache (--num-kv-pages ", options.num_kv_pages, ")"),
+             " is ", limit, " tokens: shorten the input or set truncate_prompt_tokens to at most ", limit),
+      "input");
+}
+
 }  // namespace
 
 Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options) {
+  if (options.pooling != PoolingType::kNone) return CheckInputFits(prompt_tokens, options);
   if (prompt_tokens < 1) return InvalidArgument("the prompt has no tokens: send at least one", "prompt");
   if (max_tokens < 0) {
     return InvalidArgument(StrCat("max_tokens is ", max_tokens, "; it must not be negative, for example 256"),
@@ -95,6 +111,7 @@ Scheduler::Scheduler(const EngineOptions& options, std::vector<int32_t> end_toke
     : options_(options),
       end_tokens_(std::move(end_tokens)),
       pages_(options.num_kv_pages),
+      prefix_tree_(pages_),
       encoder_slots_(options.EncoderSlabTokens()) {
   FD_CHECK_GE(options.max_num_seqs, 1);
   FD_CHECK_GE(options.max_num_batched_tokens, 1);
@@ -109,8 +126,13 @@ void Scheduler::Add(GenerateRequest request) {
   sequence->prompt_tokens = static_cast<int64_t>(request.token_ids.size());
   sequence->tokens = std::move(request.token_ids);
   sequence->request = std::move(request);
+  if (options_.pooling != PoolingType::kNone) {  // one output, then it ends
+    sequence->request.sampling = {};
+    sequence->request.sampling.max_tokens = 1;
+  }
   FD_CHECK(CheckFits(sequence->prompt_tokens, sequence->request.sampling.max_tokens, options_).ok());
   FD_CHECK(by_id_.emplace(sequence->request.id, sequence.get()).second, "request id in use twice");
+  HoldPrefix(*sequence);
   next_end_ = std::min(next_end_, EndOf(*sequence));
   // Behind all that wait with its priority or a lower number.
   const auto place = std::upper_bound(
@@ -130,9 +152,22 @@ void Scheduler::Remove(RequestId id) {
   by_id_.erase(id);
   UnpinMedia(*sequence);
   FreeSeenSlot(*sequence);
-  pages_.Free(sequence->block_table);
+  GivePagesBack(*sequence);
   auto is_it = [sequence](const std::unique_ptr<Sequence>& s) { return s.get() == sequence; };
   if (std::erase_if(running_, is_it) == 0) std::erase_if(waiting_, is_it);
+}
+
+void Scheduler::Discard(RequestId id) {
+  Sequence* sequence = Find(id);
+  FD_CHECK(sequence != nullptr, "no sequence ", id);
+  for (const int32_t page : sequence->block_table) prefix_tree_.Retract(page);
+  sequence->computed_tokens = 0;  // nothing to publish
+  Remove(id);
+}
+
+void Scheduler::ForgetComputed() {
+  encoder_slots_.Clear();
+  prefix_tree_.Clear();
 }
 
 StepPlan Scheduler::Schedule() {
@@ -150,6 +185,8 @@ StepPlan Scheduler::Schedule() {
   plan.num_tokens = options_.max_num_batched_tokens - budget.tokens;
   if (options_.encoder_cache_tokens == 0) encoder_slots_.DropUnpinned();
   plan.encoder_kept_tokens = encoder_slots_.kept_tokens();
+  // Not before: within a step nobody reads what another writes.
+  for (const auto& sequence : running_) PublishPages(*sequence, /*with_tail=*/false);
   return plan;
 }
 
@@ -162,6 +199,7 @@ bool Scheduler::PlanDecodes(StepPlan& plan, StepBudget& budget) {
         PagesForTokens(sequence.num_tokens()) - static_cast<int64_t>(sequence.block_table.size());
     // Whoever is preempted is not older than this sequence, so it is not in the plan yet.
     while (i < running_.size() && !pages_.Allocate(missing, sequence.block_table)) {
+      if (ReleaseHold(nullptr)) continue;
       PreemptNewest();
       preempted = true;
     }
@@ -175,7 +213,7 @@ bool Scheduler::PlanDecodes(StepPlan& plan, StepBudget& budget) {
 void Scheduler::PlanPrefills(StepPlan& plan, StepBudget& budget) {
   for (const auto& sequence : running_) {
     if (budget.tokens == 0) return;
-    if (!sequence->IsDecode()) PlanPrefill(*sequence, plan, budget);
+    if (!sequence->IsDecode() && !sequence->AwaitsLastToken()) PlanPrefill(*sequence, plan, budget);
   }
 }
 
@@ -187,10 +225,8 @@ void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
     // First come, first served: who does not fit holds up those behind it. Who only waits for the encoder
     // does not.
     FD_CHECK(sequence.pending_tokens == 0, "a waiting sequence whose token is still being drawn");
-    const int64_t needed = PagesForTokens(sequence.num_tokens());
-    if (needed + num_running() > pages_.free_pages()) return;
-    FD_CHECK(pages_.Allocate(needed, sequence.block_table));
-    if (sequence.request.sampling.HasPenalties()) {
+    if (!AllocateFor(sequence, plan)) return;
+    if (sequence.request.sampling.HasPenalties() || options_.pooling == PoolingType::kMean) {
       FD_CHECK(!free_seen_slots_.empty(), "more sequences run than can");
       sequence.seen_slot = free_seen_slots_.back();
       free_seen_slots_.pop_back();
@@ -206,8 +242,9 @@ void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
 void Scheduler::PlanPrefill(Sequence& sequence, StepPlan& plan, StepBudget& budget) {
   const int64_t begin = sequence.computed_tokens;
   std::vector<MediaSlice> slices;
-  const int64_t end =
-      PlanMedia(sequence, begin + std::min(sequence.remaining_tokens(), budget.tokens), plan, budget, slices);
+  int64_t most = std::min(sequence.remaining_tokens(), budget.tokens);
+  if (options_.pooling == PoolingType::kCls) most = std::min<int64_t>(most, 1);  // no other token sees more
+  const int64_t end = PlanMedia(sequence, begin + most, plan, budget, slices);
   if (end == begin) return;
   if (sequence.scheduled_at == Clock::time_point{}) sequence.scheduled_at = Clock::now();
   SequenceStep step = MakeSequenceStep(sequence, begin, end - begin);
@@ -219,9 +256,14 @@ void Scheduler::PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan,
   const int64_t count = static_cast<int64_t>(step.token_ids.size());
   FD_CHECK_LE(count, budget.tokens, "a step beyond max_num_batched_tokens");
   budget.tokens -= count;
-  PlanScores(sequence, step);
-  step.controls =
-      PlanControls(sequence, step.context_tokens - count, step.context_tokens, step.samples, end_tokens_);
+  if (options_.pooling == PoolingType::kNone) {
+    PlanScores(sequence, step);
+    step.controls =
+        PlanControls(sequence, step.context_tokens - count, step.context_tokens, step.samples, end_tokens_);
+  } else {
+    step.sum_slot = sequence.seen_slot;
+    if (options_.pooling == PoolingType::kCls) step.samples = true;
+  }
   plan.sequences.push_back(std::move(step));
   sequence.computed_tokens += count;
   if (!plan.sequences.back().samples) return;
@@ -293,14 +335,139 @@ int64_t Scheduler::num_preempted() const {
   });
 }
 
+// Penalties count all tokens as they pass through a step, log-probabilities of a prompt are taken and vectors
+// of all or the first token are made there: of these none may be left out.
+bool Scheduler::UsesPrefixTree(const Sequence& sequence) const {
+  const SamplingParams& sampling = sequence.request.sampling;
+  const bool needs_all = options_.pooling == PoolingType::kNone
+                             ? sampling.HasPenalties() || sampling.prompt_logprobs >= 0
+                             : options_.pooling != PoolingType::kLast;
+  return options_.prefix_caching && !needs_all;
+}
+
+void Scheduler::HashPages(Sequence& sequence) const {
+  std::vector<Hash128>& hashes = sequence.page_hashes;
+  while ((std::ssize(hashes) + 1) * kKvPageTokens <= std::ssize(sequence.tokens)) {
+    const Hash128 before = hashes.empty() ? ChainRoot(sequence.request.cache_salt) : hashes.back();
+    hashes.push_back(ChainHash(before, ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens,
+                                                 std::ssize(hashes) * kKvPageTokens, kKvPageTokens)));
+  }
+}
+
+// All but the last token, which must be computed so that there are logits.
+PrefixMatch Scheduler::FindPrefix(Sequence& sequence) const {
+  PrefixMatch match;
+  if (!UsesPrefixTree(sequence)) return match;
+  HashPages(sequence);
+  const int64_t most = std::ssize(sequence.tokens) - 1;
+  match.pages = prefix_tree_.FindPages(std::span(sequence.page_hashes).first(most / kKvPageTokens));
+  const int64_t begin = std::ssize(match.pages) * kKvPageTokens;
+  if (const int64_t count = std::min(most - begin, kKvPageTokens); count > 0) {
+    const Hash128 before = begin == 0 ? ChainRoot(sequence.request.cache_salt)
+                                      : sequence.page_hashes[match.pages.size() - 1];
+    std::tie(match.copy_page, match.copy_tokens) = prefix_tree_.FindPartial(
+        before, ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens, begin, count));
+  }
+  return match;
+}
+
+void Scheduler::HoldPrefix(Sequence& sequence) {
+  for (const int32_t page : FindPrefix(sequence).pages) pages_.Share(page, sequence.block_table);
+}
+
+// Of the newest waiting sequence that holds something, `keep` excepted. False: none does.
+bool Scheduler::ReleaseHold(const Sequence* keep) {
+  for (auto it = waiting_.rbegin(); it != waiting_.rend(); ++it) {
+    if (it->get() == keep || (*it)->block_table.empty()) continue;
+    pages_.Free((*it)->block_table);
+    return true;
+  }
+  return false;
+}
+
+// Pages for all that is known of a waiting sequence: those that the tree has, a copy of one that begins alike,
+// and new ones. False: it has to wait.
+bool Scheduler::AllocateFor(Sequence& sequence, StepPlan& plan) {
+  const PrefixMatch match = FindPrefix(sequence);
+  std::vector<int32_t> table, copied;
+  for (const int32_t page : match.pages) pages_.Share(page, table);
+  pages_.Free(sequence.block_table);  // what it held; now that the same are shared
+  sequence.block_table = std::move(table);
+  const int64_t needed = PagesForTokens(sequence.num_tokens()) - std::ssize(match.pages);
+  while (needed + num_running() > pages_.available_pages()) {
+    if (!ReleaseHold(&sequence)) return false;
+  }
+  const bool copies = match.copy_tokens > 0;
+  if (copies) pages_.Share(match.copy_page, copied);
+  if (!pages_.Allocate(needed, sequence.block_table)) {
+    // The page to copy from is the very one that is missing; its content is lost only after the copy.
+    pages_.Free(copied);
+    FD_CHECK(pages_.Allocate(needed, sequence.block_table));
+  }
+  if (copies) {
+    const int32_t to = sequence.block_table[match.pages.size()];
+    if (to != match.copy_page) plan.page_copies.push_back({match.copy_page, to});
+  }
+  pages_.Free(copied);
+  const int64_t found = match.tokens();
+  sequence.computed_tokens = found;
+  sequence.published_pages = std::ssize(match.pages);
+  const auto& media = sequence.request.media;
+  while (sequence.next_media < std::ssize(media)) {
+    const MediaItem& item = *media[static_cast<size_t>(sequence.next_media)];
+    if (item.first_token + item.num_tokens > found) break;
+    ++sequence.next_media;
+  }
+  const int64_t prompt_found = std::min(found, sequence.prompt_tokens);
+  sequence.counted_prompt_tokens = std::max(sequence.counted_prompt_tokens, prompt_found);
+  if (sequence.scheduled_at == Clock::time_point{}) sequence.cached_tokens = prompt_found;
+  if (UsesPrefixTree(sequence)) {
+    ++plan.prefix_queries;
+    plan.prefix_hits += found > 0 ? 1 : 0;
+    plan.prefix_query_tokens += std::ssize(sequence.tokens);
+    plan.prefix_hit_tokens += found;
+  }
+  return true;
+}
+
+// Pages that the planned steps fill, as far as their tokens are known. with_tail: also the one that is begun,
+// which nobody will write any more.
+void Scheduler::PublishPages(Sequence& sequence, bool with_tail) {
+  if (!options_.prefix_caching) return;
+  const int64_t known = std::min(sequence.computed_tokens, static_cast<int64_t>(std::ssize(sequence.tokens)));
+  if (known < (sequence.published_pages + (with_tail ? 0 : 1)) * kKvPageTokens) return;
+  HashPages(sequence);
+  const auto publish = [&](int64_t page, int64_t count) {
+    PageContent content = ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens,
+                                    page * kKvPageTokens, count);
+    const Hash128 before = page == 0 ? ChainRoot(sequence.request.cache_salt)
+                                     : sequence.page_hashes[static_cast<size_t>(page - 1)];
+    const Hash128 hash = count == kKvPageTokens ? sequence.page_hashes[static_cast<size_t>(page)]
+                                                : ChainHash(before, content);
+    prefix_tree_.Publish(before, hash, std::move(content), sequence.block_table[static_cast<size_t>(page)]);
+  };
+  for (; (sequence.published_pages + 1) * kKvPageTokens <= known; ++sequence.published_pages) {
+    publish(sequence.published_pages, kKvPageTokens);
+  }
+  const int64_t tail = known - sequence.published_pages * kKvPageTokens;
+  if (with_tail && tail > 0) publish(sequence.published_pages, tail);
+}
+
+void Scheduler::GivePagesBack(Sequence& sequence) {
+  if (sequence.computed_tokens > 0) PublishPages(sequence, /*with_tail=*/true);
+  pages_.Free(sequence.block_table);
+  sequence.computed_tokens = 0;
+  sequence.published_pages = 0;
+}
+
 void Scheduler::PreemptNewest() {
   std::unique_ptr<Sequence> sequence = std::move(running_.back());
   running_.pop_back();
   UnpinMedia(*sequence);
   FreeSeenSlot(*sequence);
-  pages_.Free(sequence->block_table);
-  sequence->computed_tokens = 0;
+  GivePagesBack(*sequence);
   sequence->next_media = 0;  // it needs all its pictures again
+  HoldPrefix(*sequence);
   // Before all that wait with its priority or a higher number.
   const auto place = std::lower_bound(
       waiting_.begin(), waiting_.end(), sequence->request.priority,
@@ -369,6 +536,7 @@ void Scheduler::CheckIdle() const {
   FD_CHECK_EQ(static_cast<int64_t>(free_seen_slots_.size()), options_.MaxStepSequences(),
               "a record of seen tokens belongs to nobody");
   pages_.CheckAccounting();
+  prefix_tree_.CheckAccounting();
   FD_CHECK_EQ(pages_.used_pages(), 0, "pages used without a sequence");
 }
 

@@ -12,6 +12,10 @@
 // preempted for one, and the front is that of the sequence's own priority. Who waits behind a stream of more
 // urgent requests waits as long as it lasts.
 //
+// Prefix tree: a page is published when the plan that fills it is made, so later steps may read it; what a
+// sequence leaves is published with it, the begun page included. Who waits holds the pages that he will find;
+// only when a running sequence or an older waiting one cannot go on otherwise, the newest waiting ones let go.
+//
 // Pictures: a chunk takes up to max_encoder_batch_tokens of pictures that are not in the encoder slab,
 // together with the other chunks of the step; it ends before the first one that finds no budget or no room. A
 // sequence holds rows of the slab beyond a step only while it is in the middle of that picture. Whoever waits
@@ -27,6 +31,7 @@
 
 #include "base/status.h"
 #include "engine/kvcache/page_pool.h"
+#include "engine/kvcache/prefix_tree.h"
 #include "engine/plan/options.h"
 #include "engine/plan/request.h"
 #include "engine/plan/step_plan.h"
@@ -35,7 +40,8 @@
 
 namespace fd {
 
-// Whether a request can ever run under these limits; the message has both numbers. Pure, any thread.
+// Whether a request can ever run under these limits; the message has both numbers. Pure, any thread. Where
+// the engine pools max_tokens is not looked at, and a prompt may have all of max_model_len.
 Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options);
 
 class Scheduler {
@@ -50,6 +56,8 @@ class Scheduler {
   // Gives pages and media back and forgets the sequence, running or waiting, also while a step that computes
   // it is in flight: steps run in order, so whoever gets its pages writes them after that step.
   void Remove(RequestId id);
+  // The same for a sequence whose keys and values may be wrong: nobody else will find them.
+  void Discard(RequestId id);
 
   // What the next step computes; no sequences when there is nothing to do. May preempt. The plan counts as
   // done: the next one goes on where it ends, also before its drawn tokens are known. At most one plan may be
@@ -58,9 +66,9 @@ class Scheduler {
   // The token that the plan before drew for this sequence. Returns what stands there now: that token, or the
   // one that the thinking budget forces.
   int32_t Append(Sequence& sequence, int32_t token_id);
-  // A step failed, and nothing runs any more: what it and the one after it should have encoded cannot be
+  // A step failed, and nothing runs any more: what it and the one after it should have computed cannot be
   // used.
-  void ForgetEncoded() { encoder_slots_.Clear(); }
+  void ForgetComputed();
 
   // Whose time is over: the request's own deadline, or max_waiting_s without a first step. They are still
   // there. Cheap while nobody's time is over.
@@ -95,6 +103,14 @@ class Scheduler {
   int64_t PlanMedia(Sequence& sequence, int64_t end, StepPlan& plan, StepBudget& budget,
                     std::vector<MediaSlice>& slices);
   int64_t RowsFor(const std::shared_ptr<const MediaItem>& item, StepPlan& plan, StepBudget& budget);
+  bool UsesPrefixTree(const Sequence& sequence) const;
+  void HashPages(Sequence& sequence) const;
+  PrefixMatch FindPrefix(Sequence& sequence) const;
+  void HoldPrefix(Sequence& sequence);
+  bool ReleaseHold(const Sequence* keep);
+  bool AllocateFor(Sequence& sequence, StepPlan& plan);
+  void PublishPages(Sequence& sequence, bool with_tail);
+  void GivePagesBack(Sequence& sequence);
   void PreemptNewest();
   Clock::time_point EndOf(const Sequence& sequence) const;
   void FreeSeenSlot(Sequence& sequence);
@@ -104,6 +120,7 @@ class Scheduler {
   const std::vector<int32_t> end_tokens_;
   std::vector<int32_t> free_seen_slots_;  // of records of seen tokens, one for each sequence that can run
   PagePool pages_;
+  PrefixTree prefix_tree_;
   EncoderSlots encoder_slots_;
   std::deque<std::unique_ptr<Sequence>> waiting_;   // by priority, oldest first within one
   std::vector<std::unique_ptr<Sequence>> running_;  // oldest first

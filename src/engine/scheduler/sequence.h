@@ -14,17 +14,22 @@ struct Sequence {
   GenerateRequest request;      // as submitted; its token_ids moved into `tokens`
   std::vector<int32_t> tokens;  // prompt, then what was generated: all that is known
   int64_t prompt_tokens = 0;
-  // Tokens whose keys and values lie in the cache once the planned steps have run. A preemption sets it to 0
-  // and nothing else: the rest of `tokens` is then computed again in chunks, generated tokens like a
-  // prompt's.
+  // Tokens whose keys and values lie in the cache once the planned steps have run. A preemption sets it to 0;
+  // what the next admission does not find in the prefix tree is then computed again in chunks, generated
+  // tokens like a prompt's.
   int64_t computed_tokens = 0;
   // Tokens that planned steps draw and that are not in `tokens` yet, and the output row of the last such
   // step.
   int64_t pending_tokens = 0;
   int32_t pending_row = -1;
+  // While it waits: pages of the prefix tree that it will find, held so that they stay.
   std::vector<int32_t> block_table;
+  std::vector<Hash128> page_hashes;  // chain hashes of its whole pages, as far as somebody asked
+  int64_t published_pages = 0;       // whole pages of block_table that the prefix tree was told of
+  int64_t cached_tokens = 0;         // prompt tokens that its first admission found in the prefix tree
   int64_t next_media = 0;  // first media item not wholly computed
   int64_t media_row = -1;  // computed_tokens lies inside it: its pinned rows in the encoder slab
+  // Where the engine pools by mean, while it runs: its sum on the device, of which there are as many.
   // With penalties, while it runs: its record of seen tokens on the device, and how many of its tokens
   // (pending ones included) are entered there once the planned steps have run.
   int32_t seen_slot = -1;

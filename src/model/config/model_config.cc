@@ -322,6 +322,8 @@ StatusOr<ModelConfig> ParseModelConfig(const Json& config) {
   ConfigReader& tie = root.Has("tie_word_embeddings") ? root : text;
   c.tie_word_embeddings = tie.Bool("tie_word_embeddings", true);
   if (const Json* q = root.Find("quantization_config"); q != nullptr) c.quantization_config = *q;
+  c.matryoshka_dimensions = root.Ints("matryoshka_dimensions", {1, c.hidden_size}, 0, 4096);
+  c.is_matryoshka = root.Bool("is_matryoshka", false) || !c.matryoshka_dimensions.empty();
   c.num_nextn_predict_layers = text.Int("num_nextn_predict_layers", {0, 16}, 0);
   if (!status.ok()) return status;
   ReadRope(text, c);

@@ -62,6 +62,13 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids;  // config.json and generation_config.json together
   int32_t bos_token_id = -1;
   int32_t pad_token_id = -1;
+  // Whether parts of a last hidden state, its first values, are embeddings too, and which lengths; empty:
+  // any.
+  bool is_matryoshka = false;
+  std::vector<int64_t> matryoshka_dimensions;
+  // false: no language-model head is loaded, and a forward pass gives last hidden states. Not of config.json.
+  bool has_head = true;
+  int64_t OutputFeatures() const { return has_head ? vocab_size : hidden_size; }
   // generation_config.json, where present.
   std::optional<float> default_temperature;
   std::optional<float> default_top_p;

@@ -33,6 +33,11 @@ Ernie45Text LoadErnie45Text(WeightLoader& loader, const ModelConfig& config) {
   w.final_norm = loader.Vector(prefix + "norm.weight", config.hidden_size);
   // Tied only if the checkpoint brings no head of its own (reference 1.1, note a).
   const bool own_head = loader.Has("lm_head.weight") || !config.tie_word_embeddings;
+  if (!config.has_head) {
+    loader.Skip(own_head ? "lm_head.weight" : embedding, LinearRole::kHead);
+    w.rope = MakeTextRope(loader, config);
+    return w;
+  }
   w.head = own_head ? loader.Linear({{"lm_head.weight", config.vocab_size}}, config.hidden_size,
                                     {.transposed = transposed, .role = LinearRole::kHead})
                     : loader.Tied(embedding, w.embedding, config.vocab_size, config.hidden_size);
@@ -121,7 +126,11 @@ void ForwardErnie45Text(const ops::Context& ctx, const TensorView& logits, const
     ops::RmsNorm(ctx, last_rows, last_rows, weights.final_norm, config.rms_norm_eps);
   }
   if (probe) probe("final_norm", last_rows);
-  ops::Linear(ctx, logits, last_rows, weights.head);
+  if (config.has_head) {
+    ops::Linear(ctx, logits, last_rows, weights.head);
+  } else {
+    ops::Copy(ctx, logits, last_rows);
+  }
 }
 
 }  // namespace fd

@@ -24,7 +24,7 @@ struct Ernie45Text {
   Tensor embedding;  // [vocab, hidden]
   std::vector<Ernie45Layer> layers;
   Tensor final_norm;
-  ops::LinearWeight head;  // [vocab, hidden]; of the embedding when tied
+  ops::LinearWeight head;  // [vocab, hidden]; of the embedding when tied; empty without has_head
   RopeTable rope;
 };
 Ernie45Text LoadErnie45Text(WeightLoader& loader, const ModelConfig& config);

@@ -1,4 +1,5 @@
-// A host to load models on, and what a model answers to one token: to see that two of them are the same.
+// A host to load models on, and what a model answers to one token (logits, or without a head its last hidden
+// state): to see that two of them are the same.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +31,10 @@ inline std::vector<float> LogitsOf(Host& host, Model& model) {
   batch.attention = {
       ints(offsets, {2}), ints(&context, {1}), ints(offsets, {2}), ints(&zero, {1}), ints(&zero, {1}), 1, 1};
   batch.logits_rows = ints(&zero, {1});
-  Tensor logits(DType::kFloat32, Device{}, {1, model.config().vocab_size});
+  Tensor logits(DType::kFloat32, Device{}, {1, model.config().OutputFeatures()});
   model.Forward(host.ctx, logits, batch, kv);
   const float* p = logits.view().As<float>();
-  return {p, p + model.config().vocab_size};
+  return {p, p + model.config().OutputFeatures()};
 }
 
 }  // namespace fd

@@ -119,6 +119,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
                                StrCat(model_dir, " is packed as ", PackedName(opened->options.quantization)))
                          : status;
   }
+  opened->config.has_head = options.head;
   opened->family = &FamilyOf(opened->config);
   if (!options.random_weights) {
     FD_ASSIGN_OR_RETURN(opened->checkpoint, Checkpoint::Open(model_dir));

@@ -3,6 +3,7 @@
 
 #include "base/strings.h"
 #include "compute/ops/linear_prequantized.h"
+#include "model/weights/packed_config.h"
 #include "model/weights/weight_loader.h"
 
 namespace fd {
@@ -18,6 +19,16 @@ constexpr const char* kScale = "weight_scale";
 bool WeightLoader::IsPrequantized(const std::vector<Part>& parts) const {
   const std::string_view first = LayerOfTensor(parts[0].name);
   return Has(StoredName(first, kWeight)) || Has(StoredName(FusedName(first), kWeight));
+}
+
+void WeightLoader::Skip(const std::string& name, LinearRole role) {
+  SchemeOfParts({{name, 0}}, role);  // a pattern that names it has met its layer
+  if (pass_ != Pass::kCheck) return;
+  const std::string_view layer = LayerOfTensor(name);
+  for (const std::string& stored :
+       {name, PanelsName(name), ScalesName(name), StoredName(layer, kWeight), StoredName(layer, kScale)}) {
+    taken_.insert(stored);
+  }
 }
 
 const TensorInfo* WeightLoader::ClaimAs(const std::string& name, const std::vector<std::string>& dtypes,

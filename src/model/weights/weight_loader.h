@@ -63,6 +63,8 @@ class WeightLoader {
   Tensor Table(const std::string& name, int64_t rows, int64_t columns);
   // A head tied to `table`, which Table gave for `name`; a quantised one has rows of its own.
   ops::LinearWeight Tied(const std::string& name, const Tensor& table, int64_t rows, int64_t columns);
+  // A linear weight that is not wanted, in whatever form the checkpoint holds it: neither read nor left over.
+  void Skip(const std::string& name, LinearRole role);
   // float32 [rows, columns]; with one row also stored as [columns].
   Tensor Float32(const std::string& name, int64_t rows, int64_t columns);
 

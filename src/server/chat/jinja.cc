@@ -12,10 +12,7 @@ struct JinjaTemplate::Impl {
   jinja::Body body;
 };
 
-JinjaTemplate::JinjaTemplate(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-JinjaTemplate::~JinjaTemplate() = default;
-JinjaTemplate::JinjaTemplate(JinjaTemplate&&) noexcept = default;
-JinjaTemplate& JinjaTemplate::operator=(JinjaTemplate&&) noexcept = default;
+JinjaTemplate::JinjaTemplate(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 StatusOr<JinjaTemplate> JinjaTemplate::Parse(std::string_view source) {
   StatusOr<jinja::Body> body = jinja::ParseTemplate(source);

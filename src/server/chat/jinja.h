@@ -22,13 +22,11 @@ struct JinjaLimits {
   int max_depth = 64;
 };
 
+// Immutable: copies share what was parsed.
 class JinjaTemplate {
  public:
   // Errors name the line. trim_blocks and lstrip_blocks are on, as in transformers.
   static StatusOr<JinjaTemplate> Parse(std::string_view source);
-  ~JinjaTemplate();
-  JinjaTemplate(JinjaTemplate&&) noexcept;
-  JinjaTemplate& operator=(JinjaTemplate&&) noexcept;
 
   struct Result {
     std::string text;
@@ -45,8 +43,8 @@ class JinjaTemplate {
 
  private:
   struct Impl;
-  explicit JinjaTemplate(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit JinjaTemplate(std::shared_ptr<const Impl> impl);
+  std::shared_ptr<const Impl> impl_;
 };
 
 }  // namespace fd

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "server/http/openapi.h"
+#include "server/messages/messages_models.h"
 #include "server/openai/errors.h"
 #include "server/openai/request_schema.h"
 #include "server/openai/tokenize.h"
@@ -13,7 +14,8 @@
 namespace fd {
 namespace {
 
-HttpResponse Models(const Service& service, RouteKind kind, const std::string& path) {
+HttpResponse Models(const Service& service, RouteKind kind, const HttpRequest& request) {
+  const bool anthropic = ShapeOf(request.path, request.anthropic_client) == ApiShape::kAnthropic;
   const auto describe = [&](const std::string& name) {
     return JsonObject{{"id", name},
                       {"object", "model"},
@@ -25,12 +27,14 @@ HttpResponse Models(const Service& service, RouteKind kind, const std::string& p
                       {"permission", JsonArray{}}};
   };
   if (kind == RouteKind::kModel) {
-    const std::string name = path.substr(std::string_view("/v1/models/").size());
+    const std::string name = request.path.substr(std::string_view("/v1/models/").size());
     for (const std::string& known : service.model_names) {
-      if (known == name) return {.body = WriteJson(describe(known))};
+      if (known != name) continue;
+      return {.body = anthropic ? MessagesModelJson(service, known) : WriteJson(describe(known))};
     }
     return ErrorResponse(ModelNotFound(name, service.model_names.front()));
   }
+  if (anthropic) return {.body = MessagesModelsJson(service)};
   JsonArray data;
   for (const std::string& name : service.model_names) data.push_back(describe(name));
   return {.body = WriteJson(JsonObject{{"object", "list"}, {"data", std::move(data)}})};
@@ -121,7 +125,7 @@ HttpResponse AnswerEndpoint(ServerState& state, RouteKind kind, const HttpReques
   switch (kind) {
     case RouteKind::kModels:
     case RouteKind::kModel:
-      return Models(service, kind, request.path);
+      return Models(service, kind, request);
     case RouteKind::kStoredResponse:
       return ErrorResponse(NotFound(
           "responses are not stored on this server, so there is none to read, delete or cancel; the reply "

@@ -11,7 +11,9 @@ namespace {
 constexpr size_t kMaxAskedHeaderBytes = 1024;
 
 bool IsLoopbackName(std::string_view name) {
-  return name == "localhost" || name == "[::1]" || name == "::1" || name.starts_with("127.");
+  // "127.0.0.1.example.org" is a name that anybody may own.
+  const bool is_number = name.find_first_not_of("0123456789.") == std::string_view::npos;
+  return name == "localhost" || name == "[::1]" || name == "::1" || (is_number && name.starts_with("127."));
 }
 
 // "example.org:8080" -> "example.org", "[::1]:80" -> "[::1]".
@@ -118,12 +120,17 @@ std::optional<HttpResponse> Gate::Refuse(const HttpRequest& request, Access acce
     const bool is_admin = Find(admin_keys_, key) >= 0;
     if (keys_.empty() || is_user || is_admin) return std::nullopt;
   }
-  return ErrorResponse(
-      Status(StatusCode::kUnauthenticated,
-             key.empty() ? StrCat(access == Access::kAdmin ? "the admin key" : "an API key",
-                                  " is needed: send the header Authorization: Bearer KEY or X-Api-Key: KEY")
-             : access == Access::kAdmin ? std::string("this endpoint needs the admin key (--admin-key)")
-                                        : std::string("this API key is not known")));
+  const bool admin = access == Access::kAdmin;
+  const char* how = "send the header Authorization: Bearer KEY or X-Api-Key: KEY";
+  return ErrorResponse(Status(
+      StatusCode::kUnauthenticated,
+      key.empty() ? StrCat(admin ? "the admin key (--admin-key)"
+                                 : "one of the server's API keys (--api-key, --api-key-file, FD_API_KEY)",
+                           " is needed: ", how)
+      : admin ? StrCat("the key of this request is not the server's admin key (--admin-key): ", how)
+              : StrCat("the key of this request is none of the server's API keys (--api-key, "
+                       "--api-key-file, FD_API_KEY): ",
+                       how)));
 }
 
 std::vector<std::pair<std::string, std::string>> Gate::OriginHeaders(const HttpRequest& request) const {

@@ -4,24 +4,25 @@
 
 #include "base/hash.h"
 #include "base/strings.h"
-#include "server/openai/errors.h"
 
 namespace fd {
 
-HttpResponse ErrorResponse(const Status& status) {
-  const ApiError error = ToApiError(status);
-  HttpResponse response{.status = error.http_status, .body = ErrorJson(error)};
+HttpResponse ErrorResponse(const Status& status) { return ErrorResponse(ToApiError(status)); }
+
+HttpResponse ErrorResponse(int http_status, const std::string& code, const std::string& message) {
+  return ErrorResponse(ApiError{.http_status = http_status,
+                                .type = http_status >= 500 ? "server_error" : "invalid_request_error",
+                                .code = code,
+                                .param = "",
+                                .message = message});
+}
+
+HttpResponse ErrorResponse(const ApiError& error) {
+  HttpResponse response{.status = error.http_status};
+  response.error = error;
   if (error.http_status == 429 || error.http_status == 503) response.headers.push_back({"Retry-After", "1"});
   if (error.http_status == 401) response.headers.push_back({"WWW-Authenticate", "Bearer"});
   return response;
-}
-
-HttpResponse ErrorResponse(int http_status, const std::string& code, const std::string& message) {
-  return {.status = http_status,
-          .body = ErrorJson(ApiError{.http_status = http_status,
-                                     .type = http_status >= 500 ? "server_error" : "invalid_request_error",
-                                     .code = code,
-                                     .message = message})};
 }
 
 const char* ReasonPhrase(int status) {
@@ -42,8 +43,12 @@ const char* ReasonPhrase(int status) {
       return "Method Not Allowed";
     case 408:
       return "Request Timeout";
+    case 411:
+      return "Length Required";
     case 413:
       return "Content Too Large";
+    case 414:
+      return "URI Too Long";
     case 415:
       return "Unsupported Media Type";
     case 417:

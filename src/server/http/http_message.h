@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include "base/status.h"
 #include "engine/plan/request.h"
+#include "server/openai/errors.h"
 
 namespace fd {
 
@@ -20,13 +22,17 @@ struct HttpRequest {
   std::string origin;
   std::string authorization;
   std::string x_api_key;
-  std::string asked_method;   // Access-Control-Request-Method
-  std::string asked_headers;  // Access-Control-Request-Headers
-  std::string id;             // X-Request-Id if it is a safe one, else made here; stands in log and reply
+  bool anthropic_client = false;  // sent anthropic-version
+  std::string asked_method;       // Access-Control-Request-Method
+  std::string asked_headers;      // Access-Control-Request-Headers
+  std::string id;                 // X-Request-Id if it is a safe one, else made here; stands in log and reply
   std::string content_encoding;
+  std::string content_type;
   std::string expect;
   std::string framing_fault;  // why another reader might see other borders of this request; empty: none
   bool has_body = false;
+  bool has_length = false;     // Content-Length, be it 0, or chunks
+  int64_t content_length = 0;  // 0 for chunks
   bool is_http11 = true;
   bool keep_alive = true;
   std::string body;
@@ -40,9 +46,11 @@ struct HttpResponse {
   std::string content_type = "application/json";
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;  // besides length, type and connection
+  std::optional<ApiError> error;  // the body is made of it, in the shape of the request's API (ErrorBody)
 };
 
 HttpResponse ErrorResponse(const Status& status);
+HttpResponse ErrorResponse(const ApiError& error);
 HttpResponse ErrorResponse(int http_status, const std::string& code, const std::string& message);
 
 const char* ReasonPhrase(int status);

@@ -23,9 +23,16 @@ struct HttpOptions {
   int io_threads = 1;      // --http-threads
   int worker_threads = 2;  // --http-workers: JSON, templates, tokens
 
-  int64_t max_body_bytes = 32 << 20;    // --max-body-bytes: 413
-  int64_t max_header_bytes = 32 << 10;  // --max-header-bytes: request line and headers: 431
-  int64_t max_connections = 4096;       // --max-connections: 503 and close
+  int64_t max_body_bytes = 32 << 20;         // --max-body-bytes: 413
+  int64_t max_bodies_bytes = 1 << 30;        // --max-bodies-bytes: of all requests being read: 503
+  int64_t max_request_line_bytes = 8 << 10;  // --max-request-line-bytes: 414
+  int64_t max_header_bytes = 32 << 10;       // --max-header-bytes: request line and headers: 431
+  int64_t max_headers = 100;                 // --max-headers: 431
+  // --max-chunk-overhead-bytes: sizes, extensions and trailers of a chunked body beyond the size of the body
+  // itself: 400
+  int64_t max_chunk_overhead_bytes = 256 << 10;
+  // --max-connections: 503 and close. Start lowers it to what the limit of open files allows and says so.
+  int64_t max_connections = 16384;
   int64_t max_concurrency = 512;        // --max-concurrency: generating requests; beyond it 429
   int64_t max_concurrency_per_key = 0;  // --max-concurrency-per-key: of each API key; 0: no limit
   int64_t max_stream_lag_tokens =

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -18,13 +19,16 @@ class LiveRequests {
    public:
     // request_id: of the HTTP request. The reply's id is the generation's.
     Entry(LiveRequests& list, std::string request_id, Generation& generation)
-        : list_(list), request_id_(std::move(request_id)), generation_(generation) {
+        : Entry(list, std::move(request_id), generation.reply().id, [&generation] { generation.Abort(); }) {}
+    // Of any other request: its reply's id, and what ends it on any thread.
+    Entry(LiveRequests& list, std::string request_id, std::string id, std::function<void()> abort)
+        : list_(list), request_id_(std::move(request_id)), id_(std::move(id)), abort_(std::move(abort)) {
       std::lock_guard lock(list_.mutex_);
-      list_.entries_.emplace(generation_.reply().id, this);
+      list_.entries_.emplace(id_, this);
     }
     ~Entry() {
       std::lock_guard lock(list_.mutex_);
-      auto [begin, end] = list_.entries_.equal_range(generation_.reply().id);
+      auto [begin, end] = list_.entries_.equal_range(id_);
       for (auto it = begin; it != end; ++it) {
         if (it->second != this) continue;
         list_.entries_.erase(it);
@@ -39,13 +43,14 @@ class LiveRequests {
     friend class LiveRequests;
     LiveRequests& list_;
     const std::string request_id_;
-    Generation& generation_;
+    const std::string id_;
+    const std::function<void()> abort_;
     std::atomic<bool> aborted_{false};
   };
 
   // Ends what has this id, the reply's or the HTTP request's; how many were found.
   int64_t Abort(std::string_view id) {
-    return AbortIf([&](const Entry& e) { return e.generation_.reply().id == id || e.request_id_ == id; });
+    return AbortIf([&](const Entry& e) { return e.id_ == id || e.request_id_ == id; });
   }
   int64_t AbortAll() {
     return AbortIf([](const Entry&) { return true; });
@@ -59,7 +64,7 @@ class LiveRequests {
     for (auto& [id, entry] : entries_) {
       if (!chosen(*entry)) continue;
       entry->aborted_ = true;
-      entry->generation_.Abort();
+      entry->abort_();
       ++count;
     }
     return count;

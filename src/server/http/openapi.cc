@@ -22,12 +22,19 @@ std::optional<RequestKind> BodyOf(RouteKind kind) {
       return RequestKind::kCompletions;
     case RouteKind::kResponses:
       return RequestKind::kResponses;
+    case RouteKind::kEmbeddings:
+      return RequestKind::kEmbeddings;
+    case RouteKind::kPooling:
+      return RequestKind::kPooling;
     case RouteKind::kTokenize:
       return RequestKind::kTokenize;
     case RouteKind::kDetokenize:
       return RequestKind::kDetokenize;
     case RouteKind::kAbort:
       return RequestKind::kAbort;
+    case RouteKind::kMessages:
+    case RouteKind::kCountMessagesTokens:
+      return RequestKind::kMessages;
     default:
       return std::nullopt;
   }
@@ -47,6 +54,12 @@ const char* SchemaName(RequestKind kind) {
       return "AbortRequest";
     case RequestKind::kResponses:
       return "ResponsesRequest";
+    case RequestKind::kMessages:
+      return "MessagesRequest";
+    case RequestKind::kEmbeddings:
+      return "EmbeddingRequest";
+    case RequestKind::kPooling:
+      return "PoolingRequest";
   }
   return "";
 }
@@ -77,9 +90,9 @@ Json Success(const ReplyShape& shape, const std::string& method, bool has_body) 
 }
 
 // A reply to HEAD has no body.
-Json Failure(const std::string& method) {
+Json Failure(const std::string& method, const char* shape) {
   if (method == "head") return JsonObject{{"description", "What is wrong"}, {"headers", Headers(false)}};
-  return Ref("responses", "Error");
+  return Ref("responses", shape);
 }
 
 Json Operation(const Route& route, const std::string& method) {
@@ -107,7 +120,10 @@ Json Operation(const Route& route, const std::string& method) {
   } else if (shape != nullptr) {
     responses.Set("200", Success(*shape, method, body.has_value()));
   }
-  for (const int status : ErrorStatuses(route, method)) responses.Set(StrCat(status), Failure(method));
+  const bool anthropic = ShapeOf(route.path, /*anthropic_client=*/false) == ApiShape::kAnthropic;
+  for (const int status : ErrorStatuses(route, method)) {
+    responses.Set(StrCat(status), Failure(method, anthropic ? "AnthropicError" : "Error"));
+  }
   operation.Set("responses", std::move(responses));
   const JsonArray key{JsonObject{{"bearer", JsonArray{}}}, JsonObject{{"header", JsonArray{}}}};
   operation.Set("security", route.access == Access::kPublic ? JsonArray{} : key);
@@ -129,7 +145,8 @@ std::string OpenApiJson(const std::string& version, const ApiBounds& bounds) {
   JsonObject schemas = RequestParts(bounds);
   for (const JsonMember& part : ReplyParts(bounds)) schemas.Set(part.first, part.second);
   for (RequestKind kind : {RequestKind::kChat, RequestKind::kCompletions, RequestKind::kTokenize,
-                           RequestKind::kDetokenize, RequestKind::kAbort, RequestKind::kResponses}) {
+                           RequestKind::kDetokenize, RequestKind::kAbort, RequestKind::kResponses,
+                           RequestKind::kMessages, RequestKind::kEmbeddings, RequestKind::kPooling}) {
     schemas.Set(SchemaName(kind), RequestSchema(kind, bounds));
   }
   const auto header = [](const char* description, bool always) {
@@ -140,9 +157,11 @@ std::string OpenApiJson(const std::string& version, const ApiBounds& bounds) {
   const JsonObject headers{
       {"RequestId", header("Names the request in the log; the client's own, or a new one", true)},
       {"Ignored", header("Fields of the request that are not known here", false)}};
-  const JsonObject error{{"description", "What is wrong, in OpenAI's shape"},
-                         {"headers", Headers(false)},
-                         {"content", Content("application/json", Ref("schemas", "Error"))}};
+  const auto error_response = [](const char* schema, const char* description) {
+    return JsonObject{{"description", description},
+                      {"headers", Headers(false)},
+                      {"content", Content("application/json", Ref("schemas", schema))}};
+  };
   return WriteJson(JsonObject{
       {"openapi", "3.1.0"},
       {"info", JsonObject{{"title", "FastDeploy.cpp"}, {"version", version}}},
@@ -150,7 +169,10 @@ std::string OpenApiJson(const std::string& version, const ApiBounds& bounds) {
       {"components",
        JsonObject{{"schemas", std::move(schemas)},
                   {"headers", headers},
-                  {"responses", JsonObject{{"Error", error}}},
+                  {"responses",
+                   JsonObject{{"Error", error_response("Error", "What is wrong, in OpenAI's shape")},
+                              {"AnthropicError",
+                               error_response("AnthropicError", "What is wrong, in Anthropic's shape")}}},
                   {"securitySchemes",
                    JsonObject{{"bearer", JsonObject{{"type", "http"}, {"scheme", "bearer"}}},
                               {"header",

@@ -21,6 +21,10 @@ constexpr RouteReply kReplies[] = {
     {RouteKind::kModel, {"Model", kJson, false}},
     {RouteKind::kRender, {"RenderedChat", kJson, false}},
     {RouteKind::kResponses, {"Response", kJson, true}},
+    {RouteKind::kMessages, {"Message", kJson, true}},
+    {RouteKind::kCountMessagesTokens, {"InputTokens", kJson, false}},
+    {RouteKind::kEmbeddings, {"Embeddings", kJson, false}},
+    {RouteKind::kPooling, {"Pooled", kJson, false}},
     {RouteKind::kTokenize, {"Tokens", kJson, false}},
     {RouteKind::kDetokenize, {"Text", kJson, false}},
     {RouteKind::kHealth, {"", "", false}},
@@ -132,6 +136,39 @@ constexpr NamedFragment kParts[] = {
        "model":{"type":"string"},"output":{"type":"array","minItems":1,"items":{"$ref":"#ResponseItem"}},
        "usage":{"type":"object","required":["input_tokens","output_tokens","total_tokens"],"properties":{
          "input_tokens":{"$ref":"#Count"},"output_tokens":{"$ref":"#Count"},"total_tokens":{"$ref":"#Count"}}}}})"},
+    {"MessageBlock", R"({"type":"object","required":["type"],"anyOf":[
+       {"required":["thinking","signature"],"properties":{"type":{"const":"thinking"},
+         "thinking":{"type":"string"},"signature":{"type":"string"}}},
+       {"required":["text"],"properties":{"type":{"const":"text"},"text":{"type":"string","minLength":1}}},
+       {"required":["id","name","input"],"properties":{"type":{"const":"tool_use"},"id":{"type":"string"},
+         "name":{"type":"string"},"input":{"type":"object"}}}]})"},
+    {"Message",
+     R"({"type":"object","required":["id","type","role","model","content","stop_reason","stop_sequence",
+       "usage"],"properties":{"id":{"type":"string","pattern":"^msg_"},"type":{"const":"message"},
+       "role":{"const":"assistant"},"model":{"type":"string"},
+       "content":{"type":"array","items":{"$ref":"#MessageBlock"}},
+       "stop_reason":{"enum":["end_turn","max_tokens","stop_sequence","tool_use","model_context_window_exceeded"]},
+       "stop_sequence":{"type":["string","null"]},
+       "usage":{"type":"object","required":["input_tokens","output_tokens"],"properties":{
+         "input_tokens":{"$ref":"#Count"},"output_tokens":{"$ref":"#Count"},
+         "cache_creation_input_tokens":{"$ref":"#Count"},"cache_read_input_tokens":{"$ref":"#Count"}}}}})"},
+    {"InputTokens", R"({"type":"object","required":["input_tokens"],"properties":{
+       "input_tokens":{"$ref":"#Count"}}})"},
+    {"Vector", R"({"anyOf":[{"type":"string","description":"base64 of little-endian float32"},
+         {"type":"array","minItems":1,"items":{"type":"number"}}]})"},
+    {"Embeddings",
+     R"({"type":"object","required":["id","object","created","model","data","usage"],"properties":{
+       "id":{"type":"string"},"object":{"const":"list"},"created":{"$ref":"#Count"},"model":{"type":"string"},
+       "data":{"type":"array","minItems":1,"items":{"type":"object","required":["index","object","embedding"],
+         "properties":{"index":{"$ref":"#Count"},"object":{"const":"embedding"},"embedding":{"$ref":"#Vector"}}}},
+       "usage":{"type":"object","required":["prompt_tokens","total_tokens"],"properties":{
+         "prompt_tokens":{"$ref":"#Count"},"total_tokens":{"$ref":"#Count"}}}}})"},
+    {"Pooled", R"({"type":"object","required":["id","object","created","model","data","usage"],"properties":{
+       "id":{"type":"string"},"object":{"const":"list"},"created":{"$ref":"#Count"},"model":{"type":"string"},
+       "data":{"type":"array","minItems":1,"items":{"type":"object","required":["index","object","data"],
+         "properties":{"index":{"$ref":"#Count"},"object":{"const":"pooling"},"data":{"$ref":"#Vector"}}}},
+       "usage":{"type":"object","required":["prompt_tokens","total_tokens"],"properties":{
+         "prompt_tokens":{"$ref":"#Count"},"total_tokens":{"$ref":"#Count"}}}}})"},
     {"Tokens", R"({"type":"object","required":["count","max_model_len","tokens"],"properties":{
        "count":{"$ref":"#Count"},"max_model_len":{"const":"$max_model_len"},"tokens":{"$ref":"#TokenIds"},
        "token_strs":{"type":"array","items":{"type":"string"}}}})"},
@@ -159,6 +196,11 @@ constexpr NamedFragment kParts[] = {
     {"Error", R"({"type":"object","required":["error"],"properties":{"error":{"type":"object",
        "required":["message","type","param","code"],"properties":{"message":{"type":"string","minLength":1},
        "type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]}}}}})"},
+    {"AnthropicError", R"({"type":"object","required":["type","error"],"properties":{"type":{"const":"error"},
+       "error":{"type":"object","required":["type","message"],"properties":{
+         "type":{"enum":["invalid_request_error","authentication_error","permission_error","not_found_error",
+           "request_too_large","rate_limit_error","timeout_error","overloaded_error","api_error"]},
+         "message":{"type":"string","minLength":1}}},"request_id":{"type":"string"}}})"},
 };
 
 }  // namespace
@@ -178,12 +220,12 @@ JsonObject ReplyParts(const ApiBounds& bounds) {
 
 std::vector<int> ErrorStatuses(const Route& route, const std::string& method) {
   // Of the head (400, 403, 431), of its body where it has one (408, 413, 415, 417), of a server that is full,
-  // ends or failed (500, 503).
-  std::vector<int> statuses = {400, 403, 408, 413, 415, 417, 431, 500, 503};
+  // ends or failed (429, 500, 503).
+  std::vector<int> statuses = {400, 403, 408, 413, 415, 417, 429, 431, 500, 503};
   if (route.access != Access::kPublic) statuses.push_back(401);
   const bool by_name = std::string(route.path).find('{') != std::string::npos;
   if (by_name || method == "post") statuses.push_back(404);  // a model or a thing of another name
-  if (Generates(route.kind) || route.kind == RouteKind::kTokenize) statuses.push_back(429);
+  if (method == "post") statuses.push_back(411);
   std::sort(statuses.begin(), statuses.end());
   return statuses;
 }

@@ -43,7 +43,10 @@ TEST(OpenApi, FieldsOfRequests) {
                                    std::pair{RequestKind::kTokenize, "TokenizeRequest"},
                                    std::pair{RequestKind::kDetokenize, "DetokenizeRequest"},
                                    std::pair{RequestKind::kAbort, "AbortRequest"},
-                                   std::pair{RequestKind::kResponses, "ResponsesRequest"}}) {
+                                   std::pair{RequestKind::kResponses, "ResponsesRequest"},
+                                   std::pair{RequestKind::kMessages, "MessagesRequest"},
+                                   std::pair{RequestKind::kEmbeddings, "EmbeddingRequest"},
+                                   std::pair{RequestKind::kPooling, "PoolingRequest"}}) {
     const JsonObject& properties = schemas->Find(name)->Find("properties")->as_object();
     const std::vector<RequestField> fields = FieldsOf(kind);
     EXPECT_EQ(properties.size(), fields.size()) << name;
@@ -87,6 +90,18 @@ TEST(Routes, NamesInPaths) {
   EXPECT_EQ(path_of("/v1/responses/resp_1/cancel"), "/v1/responses/{id}/cancel");
   EXPECT_EQ(path_of("/v1/responses/resp_1/input_items"), "/v1/responses/{id}/input_items");
   EXPECT_EQ(path_of("/v1/responses/cancel"), "/v1/responses/{id}");
+}
+
+TEST(Routes, ShapeOfReplies) {
+  for (const char* path : {"/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches"}) {
+    EXPECT_EQ(ShapeOf(path, false), ApiShape::kAnthropic) << path;
+  }
+  for (const char* path : {"/v1/messagesx", "/v1/chat/completions", "/", "", "/v1/models", "/v1/models/a"}) {
+    EXPECT_EQ(ShapeOf(path, false), ApiShape::kOpenAi) << path;
+  }
+  EXPECT_EQ(ShapeOf("/v1/models", true), ApiShape::kAnthropic);
+  EXPECT_EQ(ShapeOf("/v1/models/a", true), ApiShape::kAnthropic);
+  EXPECT_EQ(ShapeOf("/v1/chat/completions", true), ApiShape::kOpenAi);
 }
 
 TEST(Routes, NearestPath) {

@@ -15,6 +15,15 @@ constexpr const char* kPost = "POST, OPTIONS";
 constexpr Route kRoutes[] = {
     {RouteKind::kChat, "/v1/chat/completions", kPost, Access::kKey, "Answers a conversation"},
     {RouteKind::kCompletions, "/v1/completions", kPost, Access::kKey, "Continues a text"},
+    {RouteKind::kMessages, "/v1/messages", kPost, Access::kKey, "Answers a conversation, as Anthropic's API"},
+    {RouteKind::kCountMessagesTokens, "/v1/messages/count_tokens", kPost, Access::kKey,
+     "Counts the tokens that /v1/messages would send to the model"},
+    {RouteKind::kEmbeddings, "/v1/embeddings", kPost, Access::kKey,
+     "Embeddings of texts, token ids or a conversation; with --runner pooling"},
+    {RouteKind::kPooling, "/pooling", kPost, Access::kKey, "The same in vLLM's form"},
+    {RouteKind::kPooling, "/v1/pooling", kPost, Access::kKey, "The same in vLLM's form"},
+    {RouteKind::kReward, "/v1/reward", kPost, Access::kKey,
+     "Refused: scores need a model with a score head, and this server knows none"},
     {RouteKind::kModels, "/v1/models", kGet, Access::kKey, "Lists the names of the model"},
     {RouteKind::kModel, "/v1/models/{model}", kGet, Access::kKey, "Describes one name of the model"},
     {RouteKind::kRender, "/v1/chat/completions/render", kPost, Access::kKey,
@@ -100,7 +109,22 @@ bool MethodAllowed(const Route& route, std::string_view method) {
 
 bool Generates(RouteKind kind) {
   return kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kRender ||
-         kind == RouteKind::kResponses;
+         kind == RouteKind::kResponses || kind == RouteKind::kMessages || Pools(kind);
 }
+
+ApiShape ShapeOf(std::string_view path, bool anthropic_client) {
+  const auto is_or_below = [&](std::string_view root) {
+    return path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/');
+  };
+  return is_or_below("/v1/messages") || (anthropic_client && is_or_below("/v1/models")) ? ApiShape::kAnthropic
+                                                                                        : ApiShape::kOpenAi;
+}
+
+bool ReadsJson(RouteKind kind) {
+  return Generates(kind) || kind == RouteKind::kTokenize || kind == RouteKind::kDetokenize ||
+         kind == RouteKind::kAbort;
+}
+
+bool Pools(RouteKind kind) { return kind == RouteKind::kEmbeddings || kind == RouteKind::kPooling; }
 
 }  // namespace fd

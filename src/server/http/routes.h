@@ -10,6 +10,9 @@ namespace fd {
 enum class RouteKind {
   kChat,
   kCompletions,
+  kEmbeddings,
+  kPooling,
+  kReward,
   kModels,
   kModel,
   kTokenize,
@@ -27,6 +30,8 @@ enum class RouteKind {
   kPause,
   kResume,
   kIsPaused,
+  kMessages,
+  kCountMessagesTokens,
 };
 
 enum class Access {
@@ -53,5 +58,14 @@ std::string NearestPath(Listener listener, bool has_metrics, std::string_view pa
 bool MethodAllowed(const Route& route, std::string_view method);
 // Starts work on the model, which a server that drains, pauses or is full refuses.
 bool Generates(RouteKind kind);
+// Of those, what needs a server that pools; the others need one that generates.
+bool Pools(RouteKind kind);
+// Reads a JSON body: 411 without one, 415 when it says that it is something else.
+bool ReadsJson(RouteKind kind);
+
+// Whose shape a reply has. Paths that do not exist count, too. anthropic_client: sent the header
+// anthropic-version, which decides about /v1/models, a path of both.
+enum class ApiShape { kOpenAi, kAnthropic };
+ApiShape ShapeOf(std::string_view path, bool anthropic_client);
 
 }  // namespace fd

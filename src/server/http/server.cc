@@ -1,6 +1,10 @@
 // Listeners, threads, drain and stop.
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -15,6 +19,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "server/http/http_message.h"
+#include "server/http/request_body.h"
 #include "server/http/server_state.h"
 
 namespace fd {
@@ -29,6 +34,11 @@ constexpr int kBacklog = 4096;
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr std::chrono::milliseconds kAcceptPause{50};
 constexpr std::chrono::seconds kStopGrace{3};
+// Files beside the connections: weights, logs, pictures on their way, the helper of videos.
+constexpr int64_t kOtherFiles = 256;
+// How many connections beyond --max-connections are told so at a time; more are closed without a word.
+constexpr int64_t kMaxRefusing = 128;
+constexpr std::chrono::seconds kWarnAgain{10};
 
 StatusOr<tcp::acceptor> Listen(asio::io_context& context, const std::string& host, int port,
                                const char* flag) {
@@ -46,7 +56,10 @@ StatusOr<tcp::acceptor> Listen(asio::io_context& context, const std::string& hos
   tcp::acceptor acceptor(context);
   const auto failed = [&](const error_code& why) {
     std::string message = StrCat("cannot listen on ", host, ":", port, " (", flag, "): ", why.message());
-    if (why == asio::error::address_in_use) message += "; stop the other program or choose another port";
+    if (why == asio::error::address_in_use) {
+      message += StrCat("; stop the other program or choose another port, for example ", flag, " ",
+                        port < 65535 ? port + 1 : port - 1);
+    }
     return Status(StatusCode::kUnavailable, std::move(message), flag);
   };
   acceptor.open(endpoint.protocol(), ec);
@@ -64,18 +77,56 @@ bool HasMetricsPort(const HttpOptions& options) {
   return options.metrics_port >= 0 && (options.metrics_port != options.port || options.port == 0);
 }
 
-// Every connection is a file descriptor; the soft limit of 1024 would stop the server early.
-void RaiseFileLimit(int64_t connections) {
-  const auto wanted = static_cast<rlim_t>(connections + 256);
+// Every connection is a file descriptor: the soft limit, often 1024, is raised to the hard one. How many of
+// `connections` fit.
+int64_t RaiseFileLimit(int64_t connections) {
+  const int64_t wanted = connections + kMaxRefusing + kOtherFiles;
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return connections;
   const rlim_t before = limit.rlim_cur;
-  limit.rlim_cur = limit.rlim_max == RLIM_INFINITY ? wanted : std::min(wanted, limit.rlim_max);
-  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
-  if (limit.rlim_cur < wanted) {
-    LogWarning("the system allows ", limit.rlim_cur, " open files; --max-connections ", connections,
-               " needs about ", wanted, " (ulimit -n)");
+  limit.rlim_cur =
+      limit.rlim_max == RLIM_INFINITY ? std::max(before, static_cast<rlim_t>(wanted)) : limit.rlim_max;
+  if (limit.rlim_cur != before && setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
+  if (limit.rlim_cur >= static_cast<rlim_t>(wanted)) return connections;
+  const auto files = static_cast<int64_t>(limit.rlim_cur);
+  const int64_t fit = std::max<int64_t>(files - kMaxRefusing - kOtherFiles, std::max<int64_t>(files / 4, 1));
+  LogWarning("--max-connections ", connections, " needs ", wanted, " open files and the system allows ",
+             files, ": limited to ", std::min(fit, connections), " connections; raise the limit (ulimit -n ",
+             wanted, ", LimitNOFILE=", wanted, " of systemd) or lower --max-connections");
+  return std::min(fit, connections);
+}
+
+// One descriptor kept free, so that a client can be told when there is none left.
+class SpareFile {
+ public:
+  SpareFile() { Take(); }
+  ~SpareFile() { Give(); }
+  SpareFile(const SpareFile&) = delete;
+  SpareFile& operator=(const SpareFile&) = delete;
+  void Take() {
+    if (fd_ < 0) fd_ = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   }
+  bool Give() {
+    if (fd_ < 0) return false;
+    ::close(std::exchange(fd_, -1));
+    return true;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// At once and without a session, which would need a descriptor for longer.
+void TellAndClose(int listening_fd, const std::string& reply) {
+  const int fd = ::accept4(listening_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd < 0) return;
+  // What lies unread at the close would make the kernel throw the reply away.
+  char sink[4096];
+  for (int i = 0; i < 16 && ::recv(fd, sink, sizeof(sink), MSG_DONTWAIT) == sizeof(sink); ++i) {
+  }
+  const ssize_t sent = ::send(fd, reply.data(), reply.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent > 0) ::shutdown(fd, SHUT_WR);
+  ::close(fd);
 }
 
 }  // namespace
@@ -113,33 +164,34 @@ struct HttpServer::Impl {
 
 asio::awaitable<void> HttpServer::Impl::Accept(tcp::acceptor& acceptor, Listener listener) {
   asio::steady_timer pause(acceptor.get_executor());
+  SpareFile spare;
+  Clock::time_point quiet_until{};
+  const HttpResponse no_files = ErrorResponse(
+      Unavailable("the server has no file descriptor left for this connection (ulimit -n); try again later"));
+  const std::string no_files_reply = ResponseHead({}, no_files, /*keep_alive=*/false) + no_files.body;
   while (!state->stopping) {
     Loop& loop = *loops[next_loop++ % loops.size()];
     tcp::socket socket(loop.context);
     const auto [ec] = co_await acceptor.async_accept(socket, kToken);
     if (ec == asio::error::operation_aborted || ec == asio::error::bad_descriptor) co_return;
     if (ec) {  // out of descriptors, mostly: it passes
-      LogWarning("a connection could not be accepted: ", ec.message());
+      if (Clock::now() >= quiet_until) {
+        quiet_until = Clock::now() + kWarnAgain;
+        LogWarning("connections cannot be accepted: ", ec.message(), " (ulimit -n); their clients get 503");
+      }
+      if (spare.Give()) TellAndClose(acceptor.native_handle(), no_files_reply);
+      spare.Take();
       pause.expires_after(kAcceptPause);
       co_await pause.async_wait(kToken);
       continue;
     }
-    if (state->connections >= state->options.max_connections) {
-      const std::string reply = [&] {
-        const HttpResponse response =
-            ErrorResponse(Unavailable(StrCat("the server has ", state->options.max_connections,
-                                             " connections, its limit (--max-connections)")));
-        return ResponseHead({}, response, /*keep_alive=*/false) + response.body;
-      }();
-      error_code ignored;
-      socket.non_blocking(true, ignored);
-      socket.write_some(asio::buffer(reply), ignored);
-      socket.shutdown(tcp::socket::shutdown_send, ignored);
-      continue;
-    }
-    asio::post(loop.context, [s = state.get(), &loop, listener, socket = std::move(socket)]() mutable {
-      if (!s->stopping) StartSession(*s, loop, std::move(socket), listener);
-    });
+    const bool refused = state->connections >= state->options.max_connections;
+    if (refused && state->refusing >= kMaxRefusing) continue;  // closes it
+    ++(refused ? state->refusing : state->connections);
+    asio::post(loop.context,
+               [s = state.get(), &loop, listener, refused, socket = std::move(socket)]() mutable {
+                 if (!s->stopping) StartSession(*s, loop, std::move(socket), listener, refused);
+               });
   }
 }
 
@@ -148,9 +200,10 @@ StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(std::shared_ptr<const Se
   FD_CHECK(service != nullptr && service->metrics != nullptr && !service->model_names.empty());
   FD_CHECK_GE(options.io_threads, 1);
   FD_CHECK_GE(options.worker_threads, 1);
-  RaiseFileLimit(options.max_connections);
+  HttpOptions possible = options;
+  possible.max_connections = RaiseFileLimit(options.max_connections);
   auto impl = std::make_unique<Impl>();
-  impl->state = std::make_unique<ServerState>(std::move(service), options);
+  impl->state = std::make_unique<ServerState>(std::move(service), possible);
   for (int i = 0; i < options.io_threads; ++i) {
     impl->loops.push_back(std::make_unique<Loop>());
     impl->guards.push_back(asio::make_work_guard(impl->loops.back()->context));

@@ -1,5 +1,6 @@
 // One connection: read a request within its limits, answer it or stream it, again. Internal to this folder.
-// session.cc reads requests and writes replies, session_generate.cc is one request to the model.
+// session.cc reads requests and writes replies, session_generate.cc is one request to the model,
+// session_embed.cc one for embeddings.
 //
 // Owner: its coroutine, which StartSession begins, and what waits on its behalf. Thread: its loop's.
 #pragma once
@@ -9,24 +10,29 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
 #include "server/http/http_message.h"
+#include "server/http/request_head.h"
 #include "server/http/server_state.h"
 #include "server/http/stream_inbox.h"
+#include "server/openai/embeddings.h"
 #include "server/openai/reply_writer.h"
 
 namespace fd {
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(ServerState& state, Loop& loop, boost::asio::ip::tcp::socket socket, Listener listener);
+  // Counted in state.connections already, or with kRefused in state.refusing: it gets a 503 and is closed.
+  enum class Place { kTaken, kRefused };
+  Session(ServerState& state, Loop& loop, boost::asio::ip::tcp::socket socket, Listener listener,
+          Place place);
   ~Session();
 
   boost::asio::awaitable<void> Run();
@@ -44,29 +50,56 @@ class Session : public std::enable_shared_from_this<Session> {
   // The client is cut off, and nothing keeps the session any longer.
   void Close() {
     Disarm();
+    deadline_.cancel();
     boost::system::error_code ignored;
     socket_.shutdown(boost::asio::ip::tcp::socket::shutdown_both, ignored);
     socket_.close(ignored);
   }
+  void Wake() {
+    wake_timer_.cancel();
+    // The stream may be stuck in a write to a client that does not read.
+    if (inbox_ && inbox_->overflowed()) CancelSocket();
+  }
   // After it neither the engine nor the loader of media posts to the loop any more.
   void CloseInbox() {
-    if (inbox_) inbox_->Close();
+    if (inbox_) std::exchange(inbox_, nullptr)->Close();
     if (media_load_) std::exchange(media_load_, nullptr)->Cancel();
   }
 
  private:
-  enum class Read { kRequest, kClosed, kAnswered };
+  // kAnswered: refused, and the connection ends; kNext: refused, and it carries another request.
+  enum class Read { kRequest, kClosed, kAnswered, kNext };
 
+  boost::asio::awaitable<bool> WaitForRequest();
+  boost::asio::awaitable<bool> AnswerRequest();
   boost::asio::awaitable<Read> ReadRequest(HttpRequest& request);
+  // Not whole: the request is over, with a refusal or, when the client has left, without one.
+  struct BodyEnd {
+    bool whole = false;
+    std::optional<HttpResponse> refusal;
+  };
+  boost::asio::awaitable<BodyEnd> ReadBody(HttpRequest& request, const RequestFraming& framing);
+  // Appends what has arrived to in_, waiting for it. False: the client left, the deadline passed, or Stop.
+  boost::asio::awaitable<bool> ReadSome();
+  // How many bytes of the present request's body this connection holds, for the limit of all of them.
+  void CountBody(size_t bytes) {
+    state_.body_bytes += static_cast<int64_t>(bytes) - body_bytes_;
+    body_bytes_ = static_cast<int64_t>(bytes);
+  }
   boost::asio::awaitable<void> Linger();
+  boost::asio::awaitable<void> RefusePlace();
   boost::asio::awaitable<bool> Handle(HttpRequest& request, const Route& route);
   // Whose exceptions, memory mostly, end the request with an error.
   boost::asio::awaitable<bool> HandleOrFail(HttpRequest& request, const Route& route);
   boost::asio::awaitable<bool> Generate(HttpRequest& request, const Route& route);
+  boost::asio::awaitable<bool> Embed(HttpRequest& request, const Route& route);
+  boost::asio::awaitable<StatusOr<std::unique_ptr<Embedding>>> PrepareEmbedding(HttpRequest& request,
+                                                                                const Route& route);
   // Null without an error: the client has left. The peer is watched from the first picture on.
   // Sets writer_. translate runs on a worker.
   using TranslateBody = std::function<StatusOr<TranslatedRequest>()>;
-  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(HttpRequest& request,
+  boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(const Service& service,
+                                                                                  HttpRequest& request,
                                                                                   TranslateBody translate);
   // request: moved from. Nothing after the deadline.
   boost::asio::awaitable<std::optional<StatusOr<LoadedMedia>>> LoadMedia(MediaRequest& request,
@@ -82,30 +115,38 @@ class Session : public std::enable_shared_from_this<Session> {
   std::optional<HttpResponse> CheckHead(const HttpRequest& request, const Route*& route) const;
   boost::asio::awaitable<bool> Health(const HttpRequest& request, const Route& route);
   boost::asio::awaitable<bool> AnswerTokens(HttpRequest& request, const Route& route);
+  using PromptAnswer = std::function<HttpResponse(const Generation&)>;
+  boost::asio::awaitable<bool> AnswerFromPrompt(const Service& service, HttpRequest& request,
+                                                const Route& route, TranslateBody translate,
+                                                PromptAnswer answer);
   void Account(const HttpRequest& request, const char* route, int status);
 
-  // The operation that runs now is cancelled at the deadline, and timed_out_ says so.
+  // The socket's operation that runs then is cancelled at the deadline, and timed_out_ says so. A deadline
+  // that moves away costs nothing: the timer looks again when it fires.
   void Arm(std::chrono::milliseconds duration) {
     timed_out_ = false;
-    deadline_.expires_after(duration);
-    deadline_.async_wait([self = shared_from_this()](boost::system::error_code ec) {
-      // A handler that was already on its way when the deadline was moved must not fire.
-      if (ec || self->deadline_.expiry() > Clock::now()) return;
+    due_ = Clock::now() + duration;
+    if (!timer_runs_ || due_ < deadline_.expiry()) WaitForDeadline();
+  }
+  void WaitForDeadline() {
+    timer_runs_ = true;
+    deadline_.expires_at(due_);
+    deadline_.async_wait([weak = weak_from_this()](boost::system::error_code ec) {
+      const auto self = weak.lock();
+      if (ec || !self) return;
+      self->timer_runs_ = false;
+      if (self->due_ == Clock::time_point::max()) return;
+      if (self->due_ > Clock::now()) return self->WaitForDeadline();
+      self->due_ = Clock::time_point::max();
       self->timed_out_ = true;
       self->CancelSocket();
     });
   }
-  void Disarm() { deadline_.expires_at(Clock::time_point::max()); }
+  void Disarm() { due_ = Clock::time_point::max(); }
   void CancelSocket() {
     boost::system::error_code ignored;
     socket_.cancel(ignored);
   }
-  void Wake() {
-    wake_timer_.cancel();
-    // The stream may be stuck in a write to a client that does not read.
-    if (inbox_ && inbox_->overflowed()) CancelSocket();
-  }
-
   void WatchPeer();
   void PollPeer();
   void StopWatching() {
@@ -125,7 +166,12 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::steady_timer deadline_;
   boost::asio::steady_timer wake_timer_;  // never expires: cancelling it wakes the stream
   boost::asio::steady_timer peer_poll_;
-  boost::beast::flat_buffer buffer_;
+  Clock::time_point due_ = Clock::time_point::max();  // of the deadline; max: there is none
+  bool timer_runs_ = false;
+  const Place place_;
+  std::string in_;          // what has arrived and is not read yet; no memory while the connection is idle
+  int64_t body_bytes_ = 0;  // CountBody
+  size_t read_bytes_ = 0;   // since others had their turn on this loop
   std::shared_ptr<StreamInbox> inbox_;
   std::unique_ptr<ReplyWriter> writer_;    // of the present request to the model
   std::shared_ptr<MediaLoad> media_load_;  // while a request's media are on their way

@@ -13,6 +13,7 @@
 #include "server/http/endpoints.h"
 #include "server/http/request_body.h"
 #include "server/http/session.h"
+#include "server/http/session_worker.h"
 #include "server/openai/errors.h"
 #include "server/openai/openai_writer.h"
 #include "server/openai/request_schema.h"
@@ -60,24 +61,6 @@ void Session::PollPeer() {
   });
 }
 
-template <typename T>
-awaitable<StatusOr<T>> Session::OnWorker(const std::function<StatusOr<T>()>& work) {
-  StatusOr<T> result = Internal("not done");
-  co_await asio::co_spawn(
-      state_.workers,
-      [&]() -> awaitable<void> {
-        try {
-          result = work();
-        } catch (const std::exception& e) {  // a library below, or memory
-          LogError("preparing a request failed: ", e.what());
-          result = Internal("the server failed while it read the request");
-        }
-        co_return;
-      },
-      asio::use_awaitable);
-  co_return result;
-}
-
 // Waits on the loop, not on a worker: pictures hold up nobody's text.
 awaitable<std::optional<StatusOr<LoadedMedia>>> Session::LoadMedia(MediaRequest& request,
                                                                    Clock::time_point deadline) {
@@ -102,13 +85,14 @@ awaitable<std::optional<StatusOr<LoadedMedia>>> Session::LoadMedia(MediaRequest&
   co_return Unavailable("the server is shutting down");
 }
 
-awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(HttpRequest& request,
+awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(const Service& service,
+                                                                            HttpRequest& request,
                                                                             TranslateBody translate) {
   using Draft = std::unique_ptr<GenerationDraft>;
   using Ready = std::unique_ptr<Generation>;
-  const Service& service = *state_.service;
   peer_gone_ = false;
   writer_ = nullptr;
+  const auto restated = [this](const Status& status) { return writer_ ? writer_->Restate(status) : status; };
   // JSON, template, tokens: not on the thread that serves the other connections.
   std::function<StatusOr<Draft>()> parse = [&]() -> StatusOr<Draft> {
     FD_ASSIGN_OR_RETURN(TranslatedRequest translated, translate());
@@ -119,24 +103,42 @@ awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(Http
   };
   StatusOr<Draft> draft = co_await OnWorker<Draft>(parse);
   request.body = std::string();
-  if (!draft.ok()) co_return draft.status();
+  CountBody(0);
+  if (!draft.ok()) co_return restated(draft.status());
   LoadedMedia media;
   if ((*draft)->has_media()) {
     MediaRequest wanted = (*draft)->TakeMedia();
     std::optional<StatusOr<LoadedMedia>> loaded = co_await LoadMedia(wanted, (*draft)->deadline());
     if (peer_gone_) co_return Ready();
     if (!loaded) co_return (*draft)->TimedOut();
-    if (!loaded->ok()) co_return loaded->status();
+    if (!loaded->ok()) co_return restated(loaded->status());
     media = std::move(*loaded).value();
   }
   std::function<StatusOr<Ready>()> finish = [&]() -> StatusOr<Ready> {
     return Generation::Finish(std::move(*draft), std::move(media));
   };
   StatusOr<Ready> ready = co_await OnWorker<Ready>(finish);
+  if (!ready.ok()) co_return restated(ready.status());
   co_return ready;
 }
 
-// /tokenize and /detokenize. A conversation is rendered as /v1/chat/completions would, pictures included.
+// What is answered from a prompt alone, pictures included.
+awaitable<bool> Session::AnswerFromPrompt(const Service& service, HttpRequest& request, const Route& route,
+                                          TranslateBody translate, PromptAnswer answer) {
+  generating_ = true;  // Stop wakes it instead of cutting it
+  StatusOr<std::unique_ptr<Generation>> ready =
+      co_await PrepareGeneration(service, request, std::move(translate));
+  generating_ = false;
+  StopWatching();
+  if (ready.ok() && *ready == nullptr) {
+    Account(request, route.path, 499);
+    co_return false;
+  }
+  const HttpResponse response = ready.ok() ? answer(**ready) : ErrorResponse(ready.status());
+  co_return co_await Reply(request, route.path, response);
+}
+
+// /tokenize, /detokenize and /v1/messages/count_tokens. A conversation is rendered as for an answer.
 awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) {
   const Service& service = *state_.service;
   HttpResponse response;
@@ -147,28 +149,27 @@ awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) 
         reply.ok() ? TokensResponse(reply->json, reply->ignored_fields) : ErrorResponse(reply.status());
     co_return co_await Reply(request, route.path, response);
   }
+  if (route.kind == RouteKind::kCountMessagesTokens) {
+    const Service& counting = state_.unbounded;
+    TranslateBody translate = [&] { return ReadRequestBody(counting, route.kind, request.body); };
+    PromptAnswer answer = [&](const Generation& g) {
+      return TokensResponse(StrCat("{\"input_tokens\":", g.first_prompt().size(), "}"),
+                            request.reply_ignores);
+    };
+    co_return co_await AnswerFromPrompt(counting, request, route, std::move(translate), std::move(answer));
+  }
   std::function<StatusOr<TokenizeWork>()> read = [&] { return Tokenize(service, request.body); };
   StatusOr<TokenizeWork> work = co_await OnWorker<TokenizeWork>(read);
-  if (!work.ok()) {
-    response = ErrorResponse(work.status());
-  } else if (!work->chat) {
-    response = TokensResponse(work->reply, work->ignored_fields);
-  } else {
-    generating_ = true;  // Stop wakes it instead of cutting it
+  if (work.ok() && work->chat) {
     TranslateBody translate = [&]() -> StatusOr<TranslatedRequest> {
       return TranslatedRequest{.body = std::move(*work->chat), .writer = MakeOpenAiWriter()};
     };
-    StatusOr<std::unique_ptr<Generation>> ready = co_await PrepareGeneration(request, std::move(translate));
-    generating_ = false;
-    StopWatching();
-    if (ready.ok() && *ready == nullptr) {
-      Account(request, route.path, 499);
-      co_return false;
-    }
-    response = ready.ok() ? TokensResponse(TokensJson(service, (*ready)->first_prompt(), work->token_strings),
-                                           work->ignored_fields)
-                          : ErrorResponse(ready.status());
+    PromptAnswer answer = [&](const Generation& g) {
+      return TokensResponse(TokensJson(service, g.first_prompt(), work->token_strings), work->ignored_fields);
+    };
+    co_return co_await AnswerFromPrompt(service, request, route, std::move(translate), std::move(answer));
   }
+  response = work.ok() ? TokensResponse(work->reply, work->ignored_fields) : ErrorResponse(work.status());
   co_return co_await Reply(request, route.path, response);
 }
 
@@ -188,7 +189,8 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
   } counted{*this, key};
 
   TranslateBody translate = [&] { return ReadRequestBody(*state_.service, route.kind, request.body); };
-  StatusOr<std::unique_ptr<Generation>> prepared = co_await PrepareGeneration(request, std::move(translate));
+  StatusOr<std::unique_ptr<Generation>> prepared =
+      co_await PrepareGeneration(*state_.service, request, std::move(translate));
   if (prepared.ok() && *prepared == nullptr) {
     StopWatching();
     Account(request, route.path, 499);
@@ -196,8 +198,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
   }
   if (!prepared.ok()) {
     StopWatching();
-    const Status refusal = writer_ ? writer_->Restate(prepared.status()) : prepared.status();
-    const HttpResponse response = ErrorResponse(refusal);
+    const HttpResponse response = ErrorResponse(prepared.status());
     co_return co_await Reply(request, route.path, response);
   }
   const std::unique_ptr<Generation> generation = std::move(prepared).value();
@@ -211,13 +212,9 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
     co_return co_await Reply(request, route.path, response);
   }
 
-  const auto inbox = std::make_shared<StreamInbox>(
-      [weak = weak_from_this(), &context = loop_.context] {
-        asio::post(context, [weak] {
-          if (const auto self = weak.lock()) self->Wake();
-        });
-      },
-      state_.options.max_stream_lag_tokens);
+  const auto inbox =
+      std::make_shared<StreamInbox>([weak = weak_from_this(), &loop = loop_] { loop.WakeSoon(weak); },
+                                    state_.options.max_stream_lag_tokens);
   inbox_ = inbox;
   const Status submitted =
       generation->Submit([inbox](int choice, TokenEvent&& event) { inbox->Add(choice, std::move(event)); });
@@ -283,9 +280,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
                          .param = "",
                          .message = "the request was ended by the server's admin (/v1/abort_requests)"};
   if (!failure.ok() && !head_sent) {
-    const HttpResponse response = live.aborted()
-                                      ? ErrorResponse(aborted.http_status, aborted.code, aborted.message)
-                                      : ErrorResponse(failure);
+    const HttpResponse response = live.aborted() ? ErrorResponse(aborted) : ErrorResponse(failure);
     co_return co_await Reply(request, route.path, response);
   }
   if (!stream) {

@@ -283,7 +283,7 @@ Status ReadRawPrompt(const Service& service, const JsonObject& body, const JsonA
 
 }  // namespace
 
-StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
+StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body, const ChatPromptOptions& how) {
   Prompt prompt;
   FD_ASSIGN_OR_RETURN(prompt.begun_answer, ReadBegunAnswer(service, body));
   if (const Json* ids = body.Find("prompt_token_ids"); ids != nullptr && !ids->is_null()) {
@@ -296,11 +296,20 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
   }
   Json* messages = body.Find("messages");
   if (messages == nullptr || messages->is_null()) {
+    if (body.Find("prompt") != nullptr) {
+      return InvalidArgument(
+          "messages is missing; a prompt belongs to /v1/completions, here it is for example {\"messages\": "
+          "[{\"role\": \"user\", \"content\": \"Hello\"}]}",
+          "messages");
+    }
     return InvalidArgument(
         "messages is missing; example: {\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}",
         "messages");
   }
-  if (!messages->is_array()) return BadField("messages", "an array", *messages);
+  if (!messages->is_array()) {
+    return BadField("messages", "an array, for example [{\"role\": \"user\", \"content\": \"Hello\"}]",
+                    *messages);
+  }
   if (messages->as_array().empty()) return InvalidArgument("messages is an empty array", "messages");
   if (static_cast<int64_t>(messages->as_array().size()) > service.limits.max_messages) {
     return InvalidArgument(StrCat("messages has ", messages->as_array().size(), " entries; at most ",
@@ -331,7 +340,7 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
   FD_ASSIGN_OR_RETURN(const std::optional<bool> thinking, ReadThinking(service, body, kwargs));
   if (thinking) kwargs.Set("enable_thinking", Json(*thinking));
 
-  auto rendered = chat_template->Render(*messages, tools, kwargs, /*add_generation_prompt=*/true, documents);
+  auto rendered = chat_template->Render(*messages, tools, kwargs, how.add_generation_prompt, documents);
   if (!rendered.ok()) {
     const Status& s = rendered.status();
     if (own_template && s.param() == "messages")
@@ -356,10 +365,10 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
     prompt.sections = std::move(sections).value();
     // Each picture brings at least one token.
     const int64_t tokens = prompt.sections.text_tokens + std::ssize(prompt.media);
-    if (!prompt.media.empty()) {
+    if (how.check_length && !prompt.media.empty()) {
       FD_RETURN_IF_ERROR(CheckLength(service, tokens, "messages"));
-      return prompt;
     }
+    if (!prompt.media.empty()) return prompt;
     prompt.expanded = FillPrompt(prompt.sections, *service.media, {}, {});
   } else {
     std::vector<TextSpan> spans;
@@ -367,6 +376,7 @@ StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body) {
     for (const PromptPiece& piece : pieces) spans.push_back({piece.text, !piece.from_user});
     prompt.expanded.token_ids = service.tokenizer->EncodeSpans(spans);
   }
+  if (!how.check_length) return prompt;
   FD_RETURN_IF_ERROR(TruncatePrompt(service, body, &prompt));
   FD_RETURN_IF_ERROR(
       CheckLength(service, static_cast<int64_t>(prompt.expanded.token_ids.size()), "messages"));

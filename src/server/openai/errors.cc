@@ -89,6 +89,14 @@ Status ContextLengthExceeded(int64_t prompt_tokens, int64_t max_model_len, std::
   return InvalidArgument(std::move(message), std::move(param));
 }
 
+Status BodyIsNoJson(const Status& why) {
+  std::string_view reason = why.message();
+  constexpr std::string_view kPrefix = "JSON: ";
+  if (reason.starts_with(kPrefix)) reason.remove_prefix(kPrefix.size());
+  return InvalidArgument(StrCat("the request body is no JSON: ", reason,
+                                "; this is JSON, for example: {\"prompt\": \"Hello\", \"max_tokens\": 16}"));
+}
+
 Status ModelNotFound(const std::string& name, const std::string& served_name) {
   return NotFound(StrCat(kModelNotFound, name.substr(0, 200), "` does not exist; this server has `",
                          served_name, "` (--served-model-name)"),

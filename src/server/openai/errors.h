@@ -23,6 +23,8 @@ inline std::string ErrorJson(const Status& status) { return ErrorJson(ToApiError
 
 // Code "context_length_exceeded"; the message has both numbers. param: "messages" or "prompt".
 Status ContextLengthExceeded(int64_t prompt_tokens, int64_t max_model_len, std::string param);
+// The body of a request could not be read; why: ParseJson's error.
+Status BodyIsNoJson(const Status& why);
 // Code "model_not_found".
 Status ModelNotFound(const std::string& name, const std::string& served_name);
 

@@ -1,5 +1,6 @@
 #include "server/openai/fields.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -21,6 +22,21 @@ std::optional<int64_t> AsInteger(const Json& value) {
   // Beyond 2^53 a double no longer says which integer was meant.
   if (std::fabs(d) > 9007199254740992.0 || d != std::floor(d)) return std::nullopt;
   return static_cast<int64_t>(d);
+}
+
+// "0.7" in quotes: the number that was meant, where it is one.
+std::optional<Json> QuotedNumber(const Json& value) {
+  if (!value.is_string()) return std::nullopt;
+  StatusOr<Json> number = ParseJson(value.as_string());
+  if (!number.ok() || !number->is_number()) return std::nullopt;
+  return std::move(number).value();
+}
+
+// A wrong type is a beginner's mistake, so the message ends with what would be right.
+Status WrongType(const char* name, const std::string& what, const Json& got, const Json& example) {
+  const Status status = BadField(name, what, got);
+  return InvalidArgument(StrCat(status.message(), "; for example {\"", name, "\": ", WriteJson(example), "}"),
+                         name);
 }
 
 }  // namespace
@@ -55,7 +71,11 @@ StatusOr<std::optional<double>> ReadNumber(const JsonObject& object, const char*
   const Json* value = FindValue(object, name);
   if (value == nullptr) return std::optional<double>();
   const std::string what = StrCat("a number from ", min, " to ", max);
-  if (!value->is_number()) return BadField(name, what, *value);
+  if (!value->is_number()) {
+    const double meant = QuotedNumber(*value).value_or(Json(1)).as_double();
+    return WrongType(name, what, *value,
+                     Json(meant >= min && meant <= max ? meant : std::clamp(1.0, min, max)));
+  }
   const double d = value->as_double();
   if (!(d >= min && d <= max)) return BadField(name, what, *value);
   return std::optional<double>(d);
@@ -68,10 +88,15 @@ StatusOr<std::optional<int64_t>> ReadInteger(const JsonObject& object, const cha
   const std::optional<int64_t> i = AsInteger(*value);
   if (!i || *i < min || *i > max) {
     const bool open = max == std::numeric_limits<int64_t>::max();
-    if (open && min == std::numeric_limits<int64_t>::min()) return BadField(name, "a 64-bit integer", *value);
-    return BadField(
-        name, open ? StrCat("an integer of at least ", min) : StrCat("an integer from ", min, " to ", max),
-        *value);
+    const bool any = open && min == std::numeric_limits<int64_t>::min();
+    const std::string what = any    ? "a 64-bit integer"
+                             : open ? StrCat("an integer of at least ", min)
+                                    : StrCat("an integer from ", min, " to ", max);
+    if (!value->is_number()) {
+      const int64_t meant = AsInteger(QuotedNumber(*value).value_or(Json(1))).value_or(1);
+      return WrongType(name, what, *value, Json(std::clamp(meant, min, max)));
+    }
+    return BadField(name, what, *value);
   }
   return i;
 }
@@ -79,7 +104,7 @@ StatusOr<std::optional<int64_t>> ReadInteger(const JsonObject& object, const cha
 StatusOr<std::optional<bool>> ReadBool(const JsonObject& object, const char* name) {
   const Json* value = FindValue(object, name);
   if (value == nullptr) return std::optional<bool>();
-  if (!value->is_bool()) return BadField(name, "true or false", *value);
+  if (!value->is_bool()) return WrongType(name, "true or false", *value, Json(true));
   return std::optional<bool>(value->as_bool());
 }
 

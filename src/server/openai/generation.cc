@@ -65,7 +65,7 @@ Clock::time_point DeadlineOf(const RequestFields& fields, Clock::time_point arri
 
 StatusOr<Json> ParseRequestBody(std::string_view body) {
   StatusOr<Json> json = ParseJson(body);
-  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
+  if (!json.ok()) return BodyIsNoJson(json.status());
   return json;
 }
 
@@ -445,6 +445,7 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     ReleaseLogprobs(choice, delta);
     if (choice.tools.found_call() && *delta.finish_reason == "stop") delta.finish_reason = "tool_calls";
     choice.reply.finish_reason = *delta.finish_reason;
+    choice.reply.stop_string = choice.detokenizer->stop_found();
     End(choice, *delta.finish_reason == "length" ? SequenceOutcome::kLength : SequenceOutcome::kSuccess);
   } else if (choice.pending_tokens < tokens_per_chunk_) {
     return {};

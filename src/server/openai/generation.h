@@ -69,7 +69,7 @@ struct ReplyOptions {
 };
 
 // One choice as far as it is generated. Of a stream, whose text is gone with its deltas, only what the
-// request fixed and finish_reason.
+// request fixed, finish_reason and stop_string.
 struct ChoiceReply {
   std::vector<int32_t> prompt_token_ids;  // with return_token_ids
   std::string echo;
@@ -82,6 +82,7 @@ struct ChoiceReply {
   std::vector<int32_t> token_ids;
   std::vector<LogprobEntry> logprobs;
   std::string finish_reason;  // "" while it runs
+  std::string stop_string;    // the one that ended it; "" otherwise
 };
 
 struct Usage {

@@ -40,6 +40,8 @@ std::string Head(const Generation& g, const char* chat_object) {
 
 std::string ChunkHead(const Generation& g) { return Head(g, "chat.completion.chunk"); }
 
+void AppendNumber(std::string& out, int64_t number) { internal::AppendPiece(out, number); }
+
 void AppendLogprobs(const Generation& g, std::string& out, const std::vector<LogprobEntry>& entries,
                     bool present) {
   out += ",\"logprobs\":";
@@ -58,16 +60,95 @@ std::vector<LogprobEntry> EchoLogprobs(const Generation& g, const ChoiceReply& c
   return EchoEntries(g.tokenizer(), choice.first_prompt_id, choice.prompt_logprobs, g.reply().top_logprobs);
 }
 
+// What every chunk of a stream ends with.
+void AppendChunkUsage(const Generation& g, std::string& out) {
+  if (g.reply().continuous_usage) {
+    out += ",\"usage\":";
+    AppendUsage(out, g.usage());
+  } else if (g.reply().include_usage) {
+    out += ",\"usage\":null";
+  }
+}
+
+// One chunk. tool_call: the member of a delta that says something of a call; "" in the others.
+void AppendChunk(const Generation& g, std::string_view head, int index, const Delta& delta, bool with_text,
+                 bool with_finish, std::string_view tool_call, std::string& out) {
+  const bool chat = IsChat(g);
+  out.append(head).append(",\"choices\":[{\"index\":");
+  AppendNumber(out, index);
+  const char* separator = "";
+  if (chat) {
+    out += ",\"delta\":{";
+    if (with_text && !delta.reasoning_content.empty()) {
+      out += "\"reasoning_content\":";
+      AppendJsonString(out, delta.reasoning_content);
+      separator = ",";
+    }
+    if (with_text && !delta.content.empty()) {
+      out.append(separator).append("\"content\":");
+      AppendJsonString(out, delta.content);
+      separator = ",";
+    }
+    if (!tool_call.empty()) out.append("\"tool_calls\":[").append(tool_call).append("]");
+  } else {
+    out += ",\"text\":";
+    AppendJsonString(out, with_text ? std::string_view(delta.content) : "");
+    separator = ",";
+  }
+  if (with_text && g.reply().return_token_ids) {
+    out.append(separator).append("\"completion_token_ids\":");
+    AppendIds(out, delta.token_ids);
+  }
+  if (chat) out += '}';
+  AppendLogprobs(g, out, delta.logprobs, with_text && !delta.logprobs.empty());
+  out += ",\"finish_reason\":";
+  if (with_finish) {
+    AppendJsonString(out, *delta.finish_reason);
+  } else {
+    out += "null";
+  }
+  out += "}]";
+  AppendChunkUsage(g, out);
+  out += '}';
+}
+
+// All chunks of a delta; begin and end are called around each.
+template <typename Begin, typename End>
+void AppendChunks(const Generation& g, std::string_view head, int index, const Delta& delta, std::string& out,
+                  const Begin& begin, const End& end) {
+  const auto add = [&](bool with_text, bool with_finish, std::string_view tool_call) {
+    begin();
+    AppendChunk(g, head, index, delta, with_text, with_finish, tool_call, out);
+    end();
+  };
+  if (!delta.content.empty() || !delta.reasoning_content.empty() || !delta.token_ids.empty() ||
+      !delta.logprobs.empty()) {
+    add(true, false, "");
+  }
+  for (const ToolCallDelta& call : delta.tool_calls) {
+    std::string start;
+    AppendToolCall(start, call, /*streamed=*/true);
+    add(false, false, start);
+    std::string arguments = StrCat("{\"index\":", call.index, ",\"function\":{\"arguments\":");
+    AppendJsonString(arguments, call.call.arguments);
+    add(false, false, arguments + "}}");
+  }
+  if (delta.finish_reason) add(false, true, "");
+}
+
 class OpenAiWriter : public ReplyWriter {
  public:
   void Push(const Generation& g, int choice, const Delta& delta, std::string& sse) override {
-    begun_.resize(static_cast<size_t>(g.num_choices()));
+    if (begun_.empty()) {
+      begun_.resize(static_cast<size_t>(g.num_choices()));
+      chunk_head_ = ChunkHead(g);
+    }
     if (!begun_[static_cast<size_t>(choice)]) {
       begun_[static_cast<size_t>(choice)] = true;
       const std::string first = FirstChunkJson(g, choice);
       if (!first.empty()) AppendSseEvent(sse, "", first);
     }
-    for (const std::string& chunk : ChunksJson(g, choice, delta)) AppendSseEvent(sse, "", chunk);
+    AppendChunks(g, chunk_head_, choice, delta, sse, [&] { sse += "data: "; }, [&] { sse += "\n\n"; });
   }
   void Finish(const Generation& g, std::string& sse) override {
     if (g.reply().include_usage) AppendSseEvent(sse, "", UsageChunkJson(g));
@@ -81,6 +162,7 @@ class OpenAiWriter : public ReplyWriter {
 
  private:
   std::vector<bool> begun_;
+  std::string chunk_head_;  // the same in all chunks of the reply
 };
 
 }  // namespace
@@ -96,7 +178,7 @@ void AppendIds(std::string& out, const std::vector<int32_t>& ids) {
   out += '[';
   for (size_t i = 0; i < ids.size(); ++i) {
     if (i > 0) out += ',';
-    internal::AppendPiece(out, ids[i]);
+    AppendNumber(out, ids[i]);
   }
   out += ']';
 }
@@ -120,76 +202,16 @@ std::string FirstChunkJson(const Generation& g, int index) {
   if (IsChat(g)) out += '}';
   AppendLogprobs(g, out, EchoLogprobs(g, choice), g.reply().echo);
   out += ",\"finish_reason\":null}]";
-  if (g.reply().continuous_usage) {
-    out += ",\"usage\":";
-    AppendUsage(out, g.usage());
-  } else if (g.reply().include_usage) {
-    out += ",\"usage\":null";
-  }
+  AppendChunkUsage(g, out);
   out += '}';
   return out;
 }
 
 std::vector<std::string> ChunksJson(const Generation& g, int index, const Delta& delta) {
   std::vector<std::string> chunks;
-  // tool_call: the member of a delta that says something of a call; "" in the others.
-  const auto add = [&](bool with_text, bool with_finish, const std::string& tool_call) {
-    std::string out = ChunkHead(g);
-    out += StrCat(",\"choices\":[{\"index\":", index);
-    const char* separator = "";
-    if (IsChat(g)) {
-      out += ",\"delta\":{";
-      if (with_text && !delta.reasoning_content.empty()) {
-        out += "\"reasoning_content\":";
-        AppendJsonString(out, delta.reasoning_content);
-        separator = ",";
-      }
-      if (with_text && !delta.content.empty()) {
-        out += StrCat(separator, "\"content\":");
-        AppendJsonString(out, delta.content);
-        separator = ",";
-      }
-      if (!tool_call.empty()) out += StrCat("\"tool_calls\":[", tool_call, "]");
-    } else {
-      out += ",\"text\":";
-      AppendJsonString(out, with_text ? delta.content : "");
-      separator = ",";
-    }
-    if (with_text && g.reply().return_token_ids) {
-      out += StrCat(separator, "\"completion_token_ids\":");
-      AppendIds(out, delta.token_ids);
-    }
-    if (IsChat(g)) out += '}';
-    AppendLogprobs(g, out, delta.logprobs, with_text && !delta.logprobs.empty());
-    out += ",\"finish_reason\":";
-    if (with_finish) {
-      AppendJsonString(out, *delta.finish_reason);
-    } else {
-      out += "null";
-    }
-    out += "}]";
-    if (g.reply().continuous_usage) {
-      out += ",\"usage\":";
-      AppendUsage(out, g.usage());
-    } else if (g.reply().include_usage) {
-      out += ",\"usage\":null";
-    }
-    out += '}';
-    chunks.push_back(std::move(out));
-  };
-  if (!delta.content.empty() || !delta.reasoning_content.empty() || !delta.token_ids.empty() ||
-      !delta.logprobs.empty()) {
-    add(true, false, "");
-  }
-  for (const ToolCallDelta& call : delta.tool_calls) {
-    std::string begin;
-    AppendToolCall(begin, call, /*streamed=*/true);
-    add(false, false, begin);
-    std::string arguments = StrCat("{\"index\":", call.index, ",\"function\":{\"arguments\":");
-    AppendJsonString(arguments, call.call.arguments);
-    add(false, false, arguments + "}}");
-  }
-  if (delta.finish_reason) add(false, true, "");
+  std::string chunk;
+  AppendChunks(
+      g, ChunkHead(g), index, delta, chunk, [&] { chunk.clear(); }, [&] { chunks.push_back(chunk); });
   return chunks;
 }
 

@@ -1,10 +1,11 @@
 // From what a Generation says to what one API's client reads. Each API has a writer of its own:
-// openai_writer.h; server/responses.
+// openai_writer.h, server/responses, server/messages.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "server/openai/errors.h"
@@ -39,7 +40,7 @@ struct TranslatedRequest {
   ApiEndpoint endpoint = ApiEndpoint::kChat;
   const char* id_prefix = nullptr;          // of the reply's id; null: the endpoint's
   std::vector<std::string> ignored_fields;  // of the client's body
-  std::unique_ptr<ReplyWriter> writer;      // never null
+  std::unique_ptr<ReplyWriter> writer;  // never null
 };
 
 // "data: JSON\n\n", with an "event: NAME\n" before it where there is a name. Neither holds a newline.

@@ -212,6 +212,8 @@ Status ReadStreaming(const JsonObject& body, RequestFields& out) {
   return OkStatus();
 }
 
+}  // namespace
+
 Status ReadNames(const Service& service, const JsonObject& body, RequestFields& out) {
   FD_ASSIGN_OR_RETURN(out.model, ReadModelName(service, body));
   FD_ASSIGN_OR_RETURN(auto user, ReadString(body, "user", kMaxNameBytes));
@@ -227,8 +229,6 @@ Status ReadNames(const Service& service, const JsonObject& body, RequestFields& 
   }
   return OkStatus();
 }
-
-}  // namespace
 
 StatusOr<std::string> ReadModelName(const Service& service, const JsonObject& body) {
   FD_ASSIGN_OR_RETURN(auto model, ReadString(body, "model", kMaxNameBytes));
@@ -284,12 +284,20 @@ StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint,
 StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, const JsonObject& body) {
   const char* field = "prompt_token_ids";
   const Json* value = body.Find(field);
-  if (value == nullptr || value->is_null()) value = body.Find(field = "prompt");
+  const bool ids_only = value != nullptr && !value->is_null();
+  if (!ids_only) value = body.Find(field = "prompt");
   if (value == nullptr || value->is_null()) {
+    if (body.Find("messages") != nullptr) {
+      return InvalidArgument(
+          "prompt is missing; messages belong to /v1/chat/completions, here it is for example {\"prompt\": "
+          "\"Hello\", \"max_tokens\": 16}",
+          "prompt");
+    }
     return InvalidArgument("prompt is missing; example: {\"prompt\": \"Hello\", \"max_tokens\": 16}",
                            "prompt");
   }
-  const std::string what = "a string, an array of strings, an array of token ids or an array of such arrays";
+  const std::string what = StrCat(ids_only ? "" : "a string, an array of strings, ",
+                                  "an array of token ids or an array of such arrays");
 
   std::vector<Prompt> prompts;
   const auto add_text = [&](const std::string& text) {
@@ -307,7 +315,7 @@ StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, cons
     return OkStatus();
   };
 
-  if (value->is_string()) {
+  if (value->is_string() && !ids_only) {
     add_text(value->as_string());
   } else if (value->is_array()) {
     const JsonArray& array = value->as_array();
@@ -321,7 +329,7 @@ StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, cons
                                field);
       }
       for (size_t i = 0; i < array.size(); ++i) {
-        if (array[i].is_string() && array[0].is_string()) {
+        if (array[i].is_string() && array[0].is_string() && !ids_only) {
           add_text(array[i].as_string());
         } else if (array[i].is_array() && array[0].is_array()) {
           FD_RETURN_IF_ERROR(add_ids(array[i], StrCat(field, "[", i, "]")));

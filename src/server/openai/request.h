@@ -59,12 +59,21 @@ struct Prompt {
 // Checks every field that is not part of the prompt, and refuses by name what is still to come.
 StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint, const JsonObject& body);
 
+// model, user and request_id.
+Status ReadNames(const Service& service, const JsonObject& body, RequestFields& out);
+
 // The model that a request names, as the reply names it; an error for a name that this server does not have.
 StatusOr<std::string> ReadModelName(const Service& service, const JsonObject& body);
 
+struct ChatPromptOptions {
+  bool add_generation_prompt = true;
+  bool check_length =
+      true;  // against what leaves room for an answer; pictures are checked by the caller anyway
+};
 // messages (or prompt_token_ids), tools, chat_template_kwargs, mm_processor_kwargs. Moves the media URLs out
 // of `body`; nothing is fetched or decoded.
-StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body);
+StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body,
+                                const ChatPromptOptions& options = {});
 
 // prompt: a string, strings, token ids, or lists of them (or prompt_token_ids).
 StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, const JsonObject& body);

@@ -11,7 +11,17 @@
 
 namespace fd {
 
-enum class RequestKind : uint8_t { kChat, kCompletions, kTokenize, kDetokenize, kAbort, kResponses };
+enum class RequestKind : uint8_t {
+  kChat,
+  kCompletions,
+  kTokenize,
+  kDetokenize,
+  kAbort,
+  kResponses,
+  kMessages,
+  kEmbeddings,
+  kPooling
+};
 
 enum class FieldType : uint8_t { kString, kInteger, kNumber, kBoolean, kObject, kArray, kAny };
 

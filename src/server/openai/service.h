@@ -52,6 +52,7 @@ struct RequestLimits {
   int64_t max_tools = 128;               // --max-tools
   int64_t max_documents = 128;           // --max-documents
   int64_t max_chat_template_bytes = 65536;  // --max-chat-template-bytes: a template of the request's own
+  int64_t max_embedding_inputs = 2048;   // --max-embedding-inputs (OpenAI: 2048)
   int64_t images_per_prompt = 1;         // --limit-mm-per-prompt '{"image": 1}'
   int64_t videos_per_prompt = 1;         // --limit-mm-per-prompt '{"video": 1}'
 };
@@ -67,6 +68,19 @@ struct GenerationDefaults {
   float frequency_penalty = 0.0f;
 };
 GenerationDefaults DefaultsOf(const ModelConfig& config);
+
+// A server whose requests become vectors (--runner pooling).
+struct EmbeddingService {
+  bool normalize = true;              // where a request does not say: to length 1
+  std::optional<int64_t> dimensions;  // the same; absent: all of hidden_size
+  int64_t hidden_size = 0;
+  // Whether the first values alone are an embedding too, and which numbers of them; empty: any.
+  bool is_matryoshka = false;
+  std::vector<int64_t> matryoshka_dimensions;
+};
+// Whether embeddings of this model may have so many values; the error says why not and stands at `param`.
+Status CheckDimensions(const EmbeddingService& embeddings, int64_t dimensions, const std::string& model,
+                       const std::string& param);
 
 struct Service {
   // The first one stands in replies. Requests may name any of them, or "default"; with check_model_name false
@@ -96,6 +110,8 @@ struct Service {
   // enable_thinking where a request does not say; FastDeploy: true for ERNIE-4.5-VL. Absent: the variable is
   // not set, and the template decides.
   std::optional<bool> thinking_by_default;
+
+  std::optional<EmbeddingService> embeddings;  // absent: the server generates
 
   int64_t max_model_len = 2048;  // prompt and output, in tokens
   int64_t max_num_seqs = 8;      // for the metrics

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "server/openai/errors.h"
 #include "server/openai/fields.h"
 #include "server/openai/request.h"
 #include "server/openai/request_schema.h"
@@ -17,7 +18,7 @@ constexpr int64_t kMaxBytesOfAToken = 64;
 
 StatusOr<Json> ReadBody(std::string_view body) {
   StatusOr<Json> json = ParseJson(body);
-  if (!json.ok()) return InvalidArgument(StrCat("the request body is no JSON: ", json.status().message()));
+  if (!json.ok()) return BodyIsNoJson(json.status());
   if (!json->is_object()) {
     return InvalidArgument(StrCat("the request body must be a JSON object; got ", json->TypeName()));
   }

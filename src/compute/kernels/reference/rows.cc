@@ -63,6 +63,15 @@ void Add(const TensorView& out, const TensorView& a, const TensorView& b) {
     for (int64_t i = 0; i < a.dim(1); ++i) Put(out, r, i, At(a, r, i) + At(b, r, i));
 }
 
+std::vector<double> SumOfRows(const TensorView& rows, int64_t first, int64_t last) {
+  std::vector<double> sum(static_cast<size_t>(rows.dim(1)));
+  for (int64_t r = first; r < last; ++r) {
+    for (size_t c = 0; c < sum.size(); ++c)
+      sum[c] += static_cast<double>(rows.As<float>()[r * rows.row_stride + static_cast<int64_t>(c)]);
+  }
+  return sum;
+}
+
 void NormalizePixels(const TensorView& out, const TensorView& in, const float* mean, const float* std) {
   const int64_t plane = in.dim(1) / 3;
   for (int64_t r = 0; r < in.dim(0); ++r) {

@@ -1,0 +1,203 @@
+// What the prefix tree does for single requests; random_workload_test has the rest.
+#include <gtest/gtest.h>
+
+#include "engine/scheduler/scheduler.h"
+
+namespace fd {
+namespace {
+
+constexpr int32_t kEnd = 3;
+
+EngineOptions Options(int64_t pages = 16) {
+  EngineOptions o;
+  o.max_model_len = 1024;
+  o.max_num_seqs = 4;
+  o.max_num_batched_tokens = 512;
+  o.num_kv_pages = pages;
+  return o;
+}
+
+std::vector<int32_t> Count(int32_t from, int64_t count) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(from + static_cast<int32_t>(i));
+  return tokens;
+}
+
+GenerateRequest Request(RequestId id, std::vector<int32_t> tokens, int64_t max_tokens = 4, std::string salt = "") {
+  GenerateRequest r;
+  r.id = id;
+  r.token_ids = std::move(tokens);
+  r.sampling.max_tokens = max_tokens;
+  r.cache_salt = std::move(salt);
+  return r;
+}
+
+struct Ran {
+  int64_t computed = 0;  // tokens of all steps
+  int64_t copies = 0;
+  int64_t cached = 0;
+  int64_t first_chunk = 0;
+};
+
+// To its end, alone; every drawn token is 9.
+Ran RunToEnd(Scheduler& scheduler, RequestId id) {
+  Ran ran;
+  for (int step = 0; step < 10000; ++step) {
+    Sequence* sequence = scheduler.Find(id);
+    if (sequence->generated_tokens() == sequence->request.sampling.max_tokens) break;
+    const StepPlan plan = scheduler.Schedule();
+    if (ran.computed == 0) ran.first_chunk = plan.num_tokens;
+    ran.computed += plan.num_tokens;
+    ran.copies += std::ssize(plan.page_copies);
+    for (const SequenceStep& s : plan.sequences) {
+      if (s.samples) scheduler.Append(*scheduler.Find(s.request_id), 9);
+    }
+  }
+  ran.cached = scheduler.Find(id)->cached_tokens;
+  scheduler.Remove(id);
+  return ran;
+}
+
+Ran RunAlone(Scheduler& scheduler, GenerateRequest request) {
+  const RequestId id = request.id;
+  scheduler.Add(std::move(request));
+  return RunToEnd(scheduler, id);
+}
+
+TEST(PrefixCache, TheSamePromptComputesItsLastTokenAlone) {
+  Scheduler scheduler(Options(), {kEnd});
+  for (const int64_t tokens : {1, 2, 63, 64, 65, 128, 200}) {
+    const auto prompt = Count(static_cast<int32_t>(1000 * tokens), tokens);
+    const Ran first = RunAlone(scheduler, Request(1, prompt));
+    EXPECT_EQ(first.cached, 0) << tokens;
+    EXPECT_EQ(first.computed, tokens + 3) << tokens;
+    const Ran second = RunAlone(scheduler, Request(2, prompt));
+    EXPECT_EQ(second.cached, tokens - 1) << tokens;
+    EXPECT_EQ(second.first_chunk, 1) << tokens;
+    EXPECT_EQ(second.copies, (tokens - 1) % 64 > 0 ? 1 : 0) << tokens;
+  }
+}
+
+TEST(PrefixCache, TheNextTurnFindsPromptAndAnswer) {
+  Scheduler scheduler(Options(), {kEnd});
+  auto conversation = Count(100, 150);
+  RunAlone(scheduler, Request(1, conversation, 30));
+  conversation.insert(conversation.end(), 30, 9);  // what it answered
+  for (int32_t token : Count(500, 20)) conversation.push_back(token);
+  const Ran next = RunAlone(scheduler, Request(2, conversation));
+  // The last answered token was drawn, not computed.
+  EXPECT_EQ(next.cached, 150 + 29);
+  EXPECT_EQ(next.first_chunk, 21);
+}
+
+TEST(PrefixCache, AForkCopiesTheBegunPage) {
+  Scheduler scheduler(Options(), {kEnd});
+  auto prompt = Count(100, 190);
+  RunAlone(scheduler, Request(1, prompt));
+  prompt[100] = 7;
+  const Ran fork = RunAlone(scheduler, Request(2, prompt));
+  EXPECT_EQ(fork.cached, 100);
+  EXPECT_EQ(fork.copies, 1);
+  // Both are there now.
+  EXPECT_EQ(RunAlone(scheduler, Request(3, prompt)).cached, 189);
+  prompt[100] = 200;
+  EXPECT_EQ(RunAlone(scheduler, Request(4, prompt)).cached, 189);
+}
+
+TEST(PrefixCache, SaltsShareNothing) {
+  Scheduler scheduler(Options(), {kEnd});
+  const auto prompt = Count(100, 190);
+  RunAlone(scheduler, Request(1, prompt, 4, "tenant a"));
+  EXPECT_EQ(RunAlone(scheduler, Request(2, prompt, 4, "tenant b")).cached, 0);
+  EXPECT_EQ(RunAlone(scheduler, Request(3, prompt)).cached, 0);
+  EXPECT_EQ(RunAlone(scheduler, Request(4, prompt, 4, "tenant a")).cached, 189);
+}
+
+TEST(PrefixCache, OffFindsNothingAndKeepsNothing) {
+  EngineOptions options = Options();
+  options.prefix_caching = false;
+  Scheduler scheduler(options, {kEnd});
+  RunAlone(scheduler, Request(1, Count(100, 190)));
+  EXPECT_EQ(scheduler.pages().free_pages(), 16);
+  EXPECT_EQ(RunAlone(scheduler, Request(2, Count(100, 190))).cached, 0);
+}
+
+TEST(PrefixCache, WhatFailedIsNotFound) {
+  Scheduler scheduler(Options(), {kEnd});
+  const auto prompt = Count(100, 190);
+  scheduler.Add(Request(1, prompt));
+  scheduler.Schedule();
+  scheduler.Discard(1);
+  EXPECT_EQ(scheduler.pages().cached_pages(), 0);
+  EXPECT_EQ(RunAlone(scheduler, Request(2, prompt)).cached, 0);
+}
+
+// The pages that a waiting request will find outlive all others.
+TEST(PrefixCache, PagesOfWaitingRequestsStay) {
+  EngineOptions options = Options(12);
+  options.max_num_seqs = 1;
+  Scheduler scheduler(options, {kEnd});
+  const auto kept = Count(100, 190);
+  RunAlone(scheduler, Request(1, kept));
+  scheduler.Add(Request(2, Count(5000, 400), 150));  // 9 pages in the end: all but those of `kept`
+  scheduler.Schedule();
+  scheduler.Append(*scheduler.Find(2), 9);
+  scheduler.Add(Request(3, kept));
+  RunToEnd(scheduler, 2);
+  EXPECT_EQ(RunToEnd(scheduler, 3).cached, 189);
+  // Without waiting they are the oldest and go.
+  RunAlone(scheduler, Request(4, Count(5000, 600), 100));
+  EXPECT_EQ(RunAlone(scheduler, Request(5, kept)).cached, 0);
+  scheduler.CheckIdle();
+}
+
+// A waiting request lets its pages go where a running one could not go on.
+TEST(PrefixCache, RunningRequestsComeFirst) {
+  EngineOptions options = Options(10);
+  options.max_num_seqs = 1;
+  Scheduler scheduler(options, {kEnd});
+  const auto kept = Count(100, 190);
+  RunAlone(scheduler, Request(1, kept));
+  scheduler.Add(Request(2, Count(5000, 400), 200));  // needs 10 pages
+  scheduler.Schedule();
+  scheduler.Append(*scheduler.Find(2), 9);
+  scheduler.Add(Request(3, kept));
+  RunToEnd(scheduler, 2);
+  EXPECT_EQ(scheduler.num_preemptions(), 0);
+  EXPECT_LT(RunToEnd(scheduler, 3).cached, 189);
+  scheduler.CheckIdle();
+}
+
+TEST(PrefixCache, PicturesInTheFoundPartAreNotEncodedAgain) {
+  EngineOptions options = Options();
+  options.max_media_tokens = 100;
+  Scheduler scheduler(options, {kEnd});
+  const auto request = [](RequestId id, uint64_t picture) {
+    GenerateRequest r = Request(id, std::vector<int32_t>(200, 1));
+    for (int axis = 0; axis < 3; ++axis) {
+      for (int32_t n = 0; n < 200; ++n) r.positions.push_back(n);
+    }
+    r.vision_expert.assign(200, 0);
+    auto item = std::make_shared<MediaItem>();
+    item->content_hash = {picture, 1};
+    item->first_token = 20;
+    item->num_tokens = 100;
+    r.media = {item};
+    return r;
+  };
+  RunAlone(scheduler, request(1, 5));
+  scheduler.Add(request(2, 5));
+  StepPlan plan = scheduler.Schedule();
+  EXPECT_EQ(plan.num_tokens, 1);
+  EXPECT_TRUE(plan.encodes.empty());
+  EXPECT_TRUE(plan.sequences[0].media.empty());
+  scheduler.Remove(2);
+  scheduler.Add(request(3, 6));  // another picture: the text before it is the same
+  plan = scheduler.Schedule();
+  EXPECT_EQ(plan.num_tokens, 180);
+  EXPECT_EQ(plan.encodes.size(), 1u);
+  scheduler.Remove(3);
+}
+
+}  // namespace
+}  // namespace fd

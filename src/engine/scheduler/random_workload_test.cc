@@ -1,0 +1,424 @@
+// Millions of steps of random requests against a machine that remembers what every page and every row of the
+// encoder slab holds. Each token's value follows from all before it, so a page that holds something else, a lost
+// token or a wrong order changes what is drawn; what every request gets is compared with what it gets alone.
+//
+// FASTDEPLOY_RANDOM_STEPS: steps of each workload (default 200,000).
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <random>
+#include <set>
+
+#include "engine/scheduler/scheduler.h"
+
+namespace fd {
+namespace {
+
+int64_t StepsWanted() {
+  const char* text = std::getenv("FASTDEPLOY_RANDOM_STEPS");
+  return text == nullptr ? 200'000 : std::atoll(text);
+}
+
+constexpr int32_t kVocab = 300, kEnd = 3;
+
+uint64_t Mix(uint64_t h, uint64_t value) {
+  h = (h ^ value) * 0x9e3779b97f4a7c15u;
+  return h ^ (h >> 29);
+}
+
+// What keys and values stand for here: all tokens, positions and pictures up to this one.
+uint64_t NextValue(uint64_t before, int32_t token, int32_t t, int32_t h, int32_t w, uint64_t media) {
+  return Mix(Mix(Mix(Mix(Mix(before, static_cast<uint64_t>(token)), static_cast<uint64_t>(t)),
+                     static_cast<uint64_t>(h)),
+                 static_cast<uint64_t>(w)),
+             media);
+}
+
+uint64_t MediaRowValue(const MediaItem& item, int64_t row) {
+  return Mix(item.content_hash.low, static_cast<uint64_t>(row) + 1);
+}
+
+int32_t Drawn(uint64_t value, uint64_t seed) { return static_cast<int32_t>(Mix(value, seed) % kVocab); }
+
+// Pages, slab and what a step does to them.
+class Machine {
+ public:
+  Machine(int64_t pages, int64_t slab_rows)
+      : pages_(static_cast<size_t>(pages)), slab_(static_cast<size_t>(slab_rows)) {}
+
+  std::vector<StepResult::Token> Run(const StepPlan& plan) {
+    for (const PageCopy& copy : plan.page_copies) pages_[At(copy.to)] = pages_[At(copy.from)];
+    for (const MediaEncode& encode : plan.encodes) {
+      for (int64_t row = 0; row < encode.item->num_tokens; ++row) {
+        slab_.at(static_cast<size_t>(encode.slab_row + row)) = MediaRowValue(*encode.item, row);
+      }
+    }
+    std::vector<StepResult::Token> drawn;
+    std::vector<int32_t> rows;
+    for (const SequenceStep& step : plan.sequences) {
+      const auto count = std::ssize(step.token_ids);
+      const int64_t begin = step.context_tokens - count;
+      std::vector<uint64_t> media(static_cast<size_t>(count), 0);
+      for (const MediaSlice& slice : step.media) {
+        for (int64_t i = 0; i < slice.count; ++i) {
+          media.at(static_cast<size_t>(slice.row_begin + i)) =
+              slab_.at(static_cast<size_t>(slice.slab_row + slice.media_begin + i));
+        }
+      }
+      // Attention reads all pages: each must go on where the one before ends.
+      uint64_t value = 0;
+      for (int64_t n = 0; n < begin; n += kKvPageTokens) {
+        const Page& page = pages_[At(step.block_table.at(static_cast<size_t>(n / kKvPageTokens)))];
+        const int64_t last = std::min(begin - n, kKvPageTokens) - 1;
+        EXPECT_EQ(page.before, value) << "request " << step.request_id << " reads a foreign page";
+        value = page.values[static_cast<size_t>(last)];
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t n = begin + i;
+        int32_t token = step.token_ids[static_cast<size_t>(i)];
+        if (i + 1 == count && step.last_token_from_row >= 0) {
+          token = last_rows_.at(static_cast<size_t>(step.last_token_from_row));
+        }
+        Page& page = pages_[At(step.block_table.at(static_cast<size_t>(n / kKvPageTokens)))];
+        if (n % kKvPageTokens == 0) page.before = value;
+        value = NextValue(value, token, step.positions[static_cast<size_t>(i)],
+                          step.positions[static_cast<size_t>(count + i)],
+                          step.positions[static_cast<size_t>(2 * count + i)], media[static_cast<size_t>(i)]);
+        page.values[static_cast<size_t>(n % kKvPageTokens)] = value;
+      }
+      if (!step.samples) continue;
+      const int32_t token = Drawn(value, step.seed);
+      rows.push_back(token);
+      drawn.push_back({step.request_id, token, 0.0f, {}});
+    }
+    last_rows_ = std::move(rows);
+    return drawn;
+  }
+  // What a failed step leaves: nothing that may be believed.
+  void Scramble() {
+    for (Page& page : pages_) page.values.fill(666);
+  }
+
+ private:
+  struct Page {
+    uint64_t before = 0;
+    std::array<uint64_t, kKvPageTokens> values{};
+  };
+  size_t At(int32_t page) const {
+    FD_CHECK(page >= 0 && page < std::ssize(pages_));
+    return static_cast<size_t>(page);
+  }
+  std::vector<Page> pages_;
+  std::vector<uint64_t> slab_;
+  std::vector<int32_t> last_rows_;
+};
+
+std::vector<int32_t> Alone(const GenerateRequest& request) {
+  uint64_t value = 0;
+  const auto prompt = std::ssize(request.token_ids);
+  std::vector<int32_t> out;
+  for (int64_t n = 0;; ++n) {
+    const bool in_prompt = n < prompt;
+    const auto at = [&](int64_t axis) {
+      if (!in_prompt) return static_cast<int32_t>(n + request.position_delta);
+      if (request.positions.empty()) return static_cast<int32_t>(n);
+      return request.positions[static_cast<size_t>(axis * prompt + n)];
+    };
+    uint64_t media = 0;
+    for (const auto& item : request.media) {
+      if (n >= item->first_token && n < item->first_token + item->num_tokens) {
+        media = MediaRowValue(*item, n - item->first_token);
+      }
+    }
+    const int32_t token = in_prompt ? request.token_ids[static_cast<size_t>(n)] : out.back();
+    value = NextValue(value, token, at(0), at(1), at(2), media);
+    if (n + 1 < prompt) continue;
+    out.push_back(Drawn(value, request.sampling.seed));
+    if (out.back() == kEnd || std::ssize(out) == request.sampling.max_tokens) return out;
+  }
+}
+
+struct Workload {
+  const char* name;
+  EngineOptions options;
+  bool pictures = false;
+  bool failures = false;
+  int64_t max_live = 12;
+  int64_t max_tail = 150;    // tokens behind a shared beginning
+  int64_t max_output = 90;
+};
+
+class RandomWorkload {
+ public:
+  RandomWorkload(const Workload& workload, uint32_t seed)
+      : workload_(workload),
+        rng_(seed),
+        scheduler_(workload.options, {kEnd}),
+        machine_(workload.options.num_kv_pages, std::max<int64_t>(workload.options.EncoderSlabTokens(), 1)) {
+    for (int i = 0; i < 5; ++i) beginnings_.push_back(Tokens(Below(260)));
+    for (int i = 0; i < 6; ++i) {
+      auto item = std::make_shared<MediaItem>();
+      item->content_hash = {rng_(), rng_()};
+      item->num_tokens = 1 + Below(std::max<int64_t>(workload.options.max_media_tokens, 1));
+      item->grid_h = 2;
+      item->grid_w = static_cast<int32_t>(2 * item->num_tokens);
+      pictures_.push_back(item);
+    }
+  }
+
+  void Run(int64_t steps) {
+    StepPlan running;
+    std::vector<StepResult::Token> drawn;
+    for (int64_t i = 0; i < steps && !testing::Test::HasFailure(); ++i) {
+      while (std::ssize(live_) < workload_.max_live && Below(3) == 0) Submit();
+      if (!live_.empty() && Below(40) == 0) Abort();
+      if (workload_.failures && Below(2000) == 0) {
+        Fail();
+        running = {};
+        continue;
+      }
+      StepPlan next = scheduler_.Schedule();
+      Check(next);
+      std::vector<StepResult::Token> next_drawn = machine_.Run(next);
+      if (!workload_.options.overlap) {
+        Publish(next_drawn);
+      } else {
+        if (!running.sequences.empty()) Publish(drawn);
+        running = std::move(next);
+        drawn = std::move(next_drawn);
+      }
+      if (Below(5000) == 0 && !workload_.options.overlap) Drain();
+    }
+    if (workload_.options.overlap) Publish(drawn);
+    Drain();
+  }
+
+  int64_t finished = 0, hit_tokens = 0, copies = 0, preemptions = 0;
+
+ private:
+  struct Live {
+    std::vector<int32_t> expected, got;
+    int64_t submitted_step = 0;
+  };
+
+  int64_t Below(int64_t n) { return static_cast<int64_t>(rng_() % static_cast<uint64_t>(n)); }
+  std::vector<int32_t> Tokens(int64_t count) {
+    std::vector<int32_t> tokens;
+    for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>(Below(kVocab)));
+    return tokens;
+  }
+
+  void Submit() {
+    GenerateRequest request;
+    request.id = ++last_id_;
+    if (!answered_.empty() && Below(3) == 0) {  // another turn of a conversation
+      request.token_ids = answered_[static_cast<size_t>(Below(std::ssize(answered_)))];
+    } else {
+      request.token_ids = beginnings_[static_cast<size_t>(Below(std::ssize(beginnings_)))];
+      request.token_ids.resize(static_cast<size_t>(Below(std::ssize(request.token_ids) + 1)));
+    }
+    for (int32_t token : Tokens(1 + Below(workload_.max_tail))) request.token_ids.push_back(token);
+    const int64_t longest = workload_.options.MaxSequenceTokens();
+    if (std::ssize(request.token_ids) > longest - 1) request.token_ids.resize(static_cast<size_t>(longest - 1));
+    if (workload_.pictures && Below(2) == 0) AddPictures(request);
+    request.sampling.max_tokens =
+        std::min(1 + Below(workload_.max_output), longest - std::ssize(request.token_ids));
+    request.sampling.seed = static_cast<uint64_t>(Below(3));
+    if (Below(4) == 0) request.cache_salt = Below(2) == 0 ? "a" : "b";
+    live_.emplace(request.id, Live{Alone(request), {}, step_});
+    prompts_[request.id] = request.token_ids;
+    scheduler_.Add(std::move(request));
+  }
+
+  void AddPictures(GenerateRequest& request) {
+    const auto prompt = std::ssize(request.token_ids);
+    int64_t at = Below(40);
+    request.vision_expert.assign(static_cast<size_t>(prompt), 0);
+    while (true) {
+      const auto& picture = pictures_[static_cast<size_t>(Below(std::ssize(pictures_)))];
+      if (at + picture->num_tokens >= prompt) break;
+      auto item = std::make_shared<MediaItem>(*picture);
+      item->first_token = at;
+      for (int64_t n = at; n < at + item->num_tokens; ++n) {
+        request.token_ids[static_cast<size_t>(n)] = 1;
+        request.vision_expert[static_cast<size_t>(n)] = 1;
+      }
+      at += item->num_tokens + Below(60);
+      request.media.push_back(item);
+    }
+    for (int64_t axis = 0; axis < 3; ++axis) {
+      int64_t position = 0, left = 0;
+      size_t next = 0;
+      for (int64_t n = 0; n < prompt; ++n) {
+        if (next < request.media.size() && n == request.media[next]->first_token) {
+          left = request.media[next++]->num_tokens;
+        }
+        request.positions.push_back(static_cast<int32_t>(position + (left > 0 ? axis : 0)));
+        if (left > 0 ? --left == 0 : true) ++position;
+      }
+      if (axis == 0) request.position_delta = position - prompt;
+    }
+  }
+
+  void Abort() {
+    auto it = live_.begin();
+    std::advance(it, Below(std::ssize(live_)));
+    scheduler_.Remove(it->first);
+    prompts_.erase(it->first);
+    live_.erase(it);
+  }
+
+  void Fail() {
+    machine_.Scramble();
+    for (RequestId id : scheduler_.AllIds()) scheduler_.Discard(id);
+    scheduler_.ForgetComputed();
+    live_.clear();
+    prompts_.clear();
+    scheduler_.CheckIdle();
+  }
+
+  void Check(const StepPlan& plan) {
+    ++step_;
+    int64_t tokens = 0;
+    std::set<int32_t> written;
+    std::set<RequestId> ids;
+    for (const SequenceStep& step : plan.sequences) {
+      const auto count = std::ssize(step.token_ids);
+      tokens += count;
+      EXPECT_TRUE(ids.insert(step.request_id).second);
+      for (int64_t n = (step.context_tokens - count) / kKvPageTokens; n * kKvPageTokens < step.context_tokens; ++n) {
+        EXPECT_TRUE(written.insert(step.block_table.at(static_cast<size_t>(n))).second)
+            << "two sequences write one page";
+      }
+    }
+    for (const SequenceStep& step : plan.sequences) {
+      const int64_t own = (step.context_tokens - std::ssize(step.token_ids)) / kKvPageTokens;
+      for (int64_t n = 0; n < own; ++n) {
+        EXPECT_FALSE(written.contains(step.block_table.at(static_cast<size_t>(n)))) << "a page read and written";
+      }
+    }
+    EXPECT_EQ(tokens, plan.num_tokens);
+    EXPECT_LE(tokens, workload_.options.max_num_batched_tokens);
+    EXPECT_LE(std::ssize(plan.sequences), workload_.options.MaxStepSequences());
+    if (!live_.empty() && !workload_.options.overlap) {
+      EXPECT_FALSE(plan.sequences.empty()) << "work waits and nothing runs";
+    }
+    hit_tokens += plan.prefix_hit_tokens;
+    copies += std::ssize(plan.page_copies);
+    const auto& pages = scheduler_.pages();
+    EXPECT_EQ(pages.free_pages() + pages.cached_pages() + pages.used_pages(), pages.total_pages());
+    if (step_ % 1000 == 0) pages.CheckAccounting();
+  }
+
+  void Publish(const std::vector<StepResult::Token>& drawn) {
+    for (const StepResult::Token& token : drawn) {
+      Sequence* sequence = scheduler_.Find(token.request_id);
+      if (sequence == nullptr) continue;
+      scheduler_.Append(*sequence, token.token_id);
+      Live& live = live_.at(token.request_id);
+      live.got.push_back(token.token_id);
+      if (token.token_id != kEnd && std::ssize(live.got) < sequence->request.sampling.max_tokens) continue;
+      EXPECT_EQ(live.got, live.expected) << "request " << token.request_id;
+      std::vector<int32_t> tokens = std::move(prompts_.at(token.request_id));
+      if (sequence->request.media.empty() && std::ssize(tokens) < workload_.options.MaxSequenceTokens() / 2) {
+        tokens.insert(tokens.end(), live.got.begin(), live.got.end());
+        answered_.push_back(std::move(tokens));
+        if (answered_.size() > 20) answered_.pop_front();
+      }
+      prompts_.erase(token.request_id);
+      live_.erase(token.request_id);
+      scheduler_.Remove(token.request_id);
+      ++finished;
+    }
+  }
+
+  void Drain() {
+    for (int64_t i = 0; !live_.empty() && !testing::Test::HasFailure(); ++i) {
+      StepPlan plan = scheduler_.Schedule();
+      Check(plan);
+      Publish(machine_.Run(plan));
+      ASSERT_LT(i, 100'000) << "a request never ends";
+    }
+    preemptions = scheduler_.num_preemptions();
+    if (!testing::Test::HasFailure()) scheduler_.CheckIdle();
+  }
+
+  const Workload workload_;
+  std::mt19937_64 rng_;
+  Scheduler scheduler_;
+  Machine machine_;
+  std::vector<std::vector<int32_t>> beginnings_;
+  std::deque<std::vector<int32_t>> answered_;
+  std::vector<std::shared_ptr<MediaItem>> pictures_;
+  std::map<RequestId, Live> live_;
+  std::map<RequestId, std::vector<int32_t>> prompts_;
+  RequestId last_id_ = 0;
+  int64_t step_ = 0;
+};
+
+std::vector<Workload> Workloads() {
+  EngineOptions base;
+  base.max_model_len = 512;
+  base.max_num_seqs = 6;
+  base.max_num_batched_tokens = 96;
+  base.num_kv_pages = 24;
+  std::vector<Workload> out;
+  out.push_back({.name = "text", .options = base});
+  Workload scarce{.name = "scarce", .options = base};
+  scarce.options.num_kv_pages = 9;
+  scarce.options.max_num_batched_tokens = 33;
+  out.push_back(scarce);
+  Workload crowded{.name = "crowded", .options = base, .max_tail = 30, .max_output = 250};
+  crowded.options.num_kv_pages = 11;
+  crowded.options.max_num_seqs = 8;
+  out.push_back(crowded);
+  Workload failing{.name = "failing", .options = base, .failures = true};
+  out.push_back(failing);
+  Workload uncached{.name = "uncached", .options = base};
+  uncached.options.prefix_caching = false;
+  out.push_back(uncached);
+  for (const Workload& same : std::vector<Workload>{out[0], out[2]}) {
+    Workload overlapped = same;
+    overlapped.name = same.options.num_kv_pages == 11 ? "crowded_overlapped" : "overlapped";
+    overlapped.options.overlap = true;
+    out.push_back(overlapped);
+  }
+  Workload pictures{.name = "pictures", .options = base, .pictures = true};
+  pictures.options.max_media_tokens = 40;
+  pictures.options.encoder_cache_tokens = 60;
+  out.push_back(pictures);
+  pictures.name = "pictures_overlapped";
+  pictures.options.overlap = true;
+  pictures.options.encoder_cache_tokens = 0;
+  out.push_back(pictures);
+  return out;
+}
+
+class RandomWorkloadTest : public testing::TestWithParam<Workload> {};
+
+TEST_P(RandomWorkloadTest, EveryRequestGetsWhatItGetsAlone) {
+  RandomWorkload run(GetParam(), 11);
+  run.Run(StepsWanted());
+  EXPECT_GT(run.finished, StepsWanted() / 100);
+  if (GetParam().options.prefix_caching) {
+    EXPECT_GT(run.hit_tokens, 0);
+    EXPECT_GT(run.copies, 0);
+  } else {
+    EXPECT_EQ(run.hit_tokens, 0);
+  }
+  if (GetParam().options.num_kv_pages == 11) {
+    EXPECT_GT(run.preemptions, 0);
+  }
+  std::printf("%s: %lld requests, %lld tokens found, %lld pages copied, %lld preemptions\n", GetParam().name,
+              static_cast<long long>(run.finished), static_cast<long long>(run.hit_tokens),
+              static_cast<long long>(run.copies), static_cast<long long>(run.preemptions));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RandomWorkloadTest, testing::ValuesIn(Workloads()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace fd
