@@ -21,6 +21,8 @@ FLAGS = ("--max-model-len", "128", "--max-choices", "3", "--max-num-seqs", "8", 
          "--reasoning-parser", "ernie-45-vl", "--tool-call-parser", "hermes", "--api-key", KEY, "--admin-key", ADMIN)
 CHECKS = [not_a_server_error, openapi_checks.status_code_conformance, openapi_checks.content_type_conformance,
           openapi_checks.response_headers_conformance, openapi_checks.response_schema_conformance]
+# What the description forbids is refused.
+REFUSES = [openapi_checks.negative_data_rejection]
 # A server that makes embeddings answers these; another one refuses them.
 POOLING = ("/v1/embeddings", "/pooling", "/v1/pooling")
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
@@ -83,7 +85,7 @@ def run(server, operation, mode, keep, count, tally):
         response = case.call(base_url=server.url, headers=HEADERS, timeout=CLIENT_TIMEOUT_S)
         tally[response.status_code] = tally.get(response.status_code, 0) + 1
         try:
-            case.validate_response(response, checks=CHECKS)
+            case.validate_response(response, checks=CHECKS + (REFUSES if mode == GenerationMode.NEGATIVE else []))
         finally:
             if "pause" in operation.path:
                 resume(server)

@@ -57,9 +57,12 @@ FIELDS = {
     "grouped": {"max_streaming_response_tokens": 4},
     "grouped_all": {"max_streaming_response_tokens": 1000},
     "ids": {"return_token_ids": True},
+    "allowed": {"allowed_token_ids": list(range(300, 340)), "return_token_ids": True},
     "ids_grouped": {"return_token_ids": True, "max_streaming_response_tokens": 3},
 }
 CHAT_FIELDS = {
+    "token_names": {"logprobs": True, "top_logprobs": 2, "return_tokens_as_token_ids": True},
+    "begun": {"completion_token_ids": [2569, 23], "return_token_ids": True},
     "logprobs": {"logprobs": True},
     "top_logprobs": {"logprobs": True, "top_logprobs": 5},
     "logprobs_grouped_ids": {"logprobs": True, "top_logprobs": 1, "max_streaming_response_tokens": 5, "return_token_ids": True},
@@ -72,6 +75,9 @@ TEXT_FIELDS = {
     "echo": {"echo": True},
     "echo_ids": {"echo": True, "return_token_ids": True, "max_streaming_response_tokens": 2},
     "two": {"n": 2, "temperature": 1.5, "top_p": 1.0, "seed": 4},
+    "echo_logprobs": {"echo": True, "logprobs": 2, "max_streaming_response_tokens": 3},
+    "echo_alone": {"echo": True, "logprobs": 1, "max_tokens": 0},
+    "cut_prompt": {"truncate_prompt_tokens": 2, "echo": True, "return_token_ids": True},
     "two_echo": {"n": 2, "echo": True, "temperature": 1.5, "seed": 8},
 }
 TEXTS = {
@@ -103,7 +109,8 @@ def noise():
 
 
 def thoughts():
-    budgets = {"free": {}, "one": {"reasoning_max_tokens": 1}, "five": {"reasoning_max_tokens": 5}, "plenty": {"reasoning_max_tokens": 500}}
+    budgets = {"free": {}, "one": {"reasoning_max_tokens": 1}, "five": {"reasoning_max_tokens": 5}, "plenty": {"reasoning_max_tokens": 500},
+               "short_answer": {"response_max_tokens": 4}}
     for prompt, (name, fields), server in itertools.product(("sum", "story"), budgets.items(), (PLAIN, OTHER)):
         yield f"thought-{prompt}-{name}-{server}", server, CHAT, {"messages": PROMPTS[prompt], "max_tokens": 60, **thinking(True), **fields}
     for name, fields in {"cut_off": {"max_tokens": 3}, "logprobs_ids": {"logprobs": True, "top_logprobs": 2, "return_token_ids": True},
