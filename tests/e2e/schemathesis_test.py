@@ -3,6 +3,7 @@
 SCHEMATHESIS_CASES is the number of cases; `make test-schemathesis` asks for 2000."""
 
 import os
+import traceback
 import warnings
 
 import hypothesis
@@ -35,18 +36,16 @@ def operations(schema):
 
 
 def weight(operation):
-    """What reads a body gets most of the cases, and of these the requests to the model."""
+    """What reads a body gets the cases, and of these the requests to the model most; what has no parameters is one case."""
     if not operation.body:
-        return 1
+        return 2 if operation.path_parameters else 0
     return 12 if operation.path.startswith("/v1/") and operation.path.count("/") <= 3 else 4
 
 
 def shares(found, cases):
-    """[(operation, cases)] of `cases` cases in all, at least one each."""
+    """[(operation, cases)] of at least `cases` cases in all: a twentieth more, since some cases come up twice and count once."""
     total = sum(map(weight, found))
-    shared = [max(1, cases * weight(op) // total) for op in found]
-    shared[max(range(len(found)), key=lambda i: shared[i])] += max(0, cases - sum(shared))
-    return list(zip(found, shared))
+    return [(op, 1 + cases * 21 // 20 * weight(op) // max(total, 1)) for op in found]
 
 
 def resume(server):
@@ -108,8 +107,8 @@ def sweep(server, spec, wanted, cases):
         for mode, keep, share in ways:
             try:
                 run(server, operation, mode, keep, share, tally)
-            except Exception as e:  # schemathesis' groups of failures and hypothesis' own
-                failures.append(f"{operation.method.upper()} {operation.path} ({mode.value}): {e}")
+            except (Exception, BaseExceptionGroup) as e:  # schemathesis' failures come in groups
+                failures.append(f"{operation.method.upper()} {operation.path} ({mode.value}):\n" + "".join(traceback.format_exception_only(e)))
         assert server.process.poll() is None, "the server died:\n" + server.log_text()
     return tallies, failures
 
@@ -129,7 +128,7 @@ def check(server, cases, wanted, reached):
     for name, tally in tallies.items():
         print(f"  {name}: " + ", ".join(f"{status} x {n}" for status, n in sorted(tally.items())))
     assert not failures, f"{len(failures)} failures:\n\n" + "\n\n".join(failures)
-    assert count >= cases * 0.9
+    assert count >= cases
     for name in reached:  # the work itself, not only the checks before it
         assert tallies[f"POST {name}"].get(200, 0) > 0, name
     server.wait_for(lambda m: m["fastdeploy:num_requests_running"] == 0, 30)

@@ -82,8 +82,8 @@ Json Success(const ReplyShape& shape, const std::string& method, bool has_body) 
   JsonObject response{{"description", "Done"}, {"headers", Headers(has_body)}};
   if (method == "options" || method == "head" || *shape.content_type == '\0') return response;
   Json content = Content(shape.content_type, Ref("schemas", shape.schema));
-  if (shape.streams) {
-    content.as_object().Set("text/event-stream", JsonObject{{"schema", Ref("schemas", "EventStream")}});
+  if (*shape.event != '\0') {  // the schema of one event
+    content.as_object().Set("text/event-stream", JsonObject{{"schema", Ref("schemas", shape.event)}});
   }
   response.Set("content", std::move(content));
   return response;

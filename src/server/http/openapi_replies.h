@@ -13,7 +13,7 @@ namespace fd {
 struct ReplyShape {
   const char* schema;        // of the components; "" has no JSON body
   const char* content_type;  // "" without a body
-  bool streams;              // text/event-stream where the request says "stream": true
+  const char* event;  // of the components: an event where the request says "stream": true; "": no streams
 };
 
 // Null: the route has no successful reply.
