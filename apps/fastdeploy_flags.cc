@@ -28,7 +28,8 @@ constexpr const char* kTensorParallel =
 constexpr const char* kPrefillDecode =
     "separate prefill and decode instances are still to come; only 'mixed' works";
 constexpr const char* kSpeculative = "speculative decoding is still to come";
-constexpr const char* kPrefixCache = "the prefix cache is still to come; every prompt is computed in full";
+constexpr const char* kOutputCache =
+    "answers are kept like prompts; --no-enable-prefix-caching keeps neither";
 constexpr const char* kKvOffload = "moving the key/value cache out of memory is still to come";
 constexpr const char* kGrammar = "structured output is still to come; only 'off' works";
 constexpr const char* kScheduler = "a scheduler shared over Redis is still to come; only 'local' works";
@@ -117,10 +118,8 @@ constexpr KnownFlag kFlags[] = {
     {"swap-space", Kind::kOnly, "0", kKvOffload},
     {"kvcache-storage-backend", Kind::kRefuseValue, "", kKvOffload},
     {"write-policy", Kind::kRefuseValue, "", kKvOffload},
-    {"enable-prefix-caching", Kind::kRefuseSwitch, "", kPrefixCache},
-    {"no-enable-prefix-caching", Kind::kNoteSwitch, "", kPrefixCache},
-    {"enable-output-caching", Kind::kRefuseSwitch, "", kPrefixCache},
-    {"no-enable-output-caching", Kind::kNoteSwitch, "", kPrefixCache},
+    {"enable-output-caching", Kind::kNoteSwitch, "", kOutputCache},
+    {"no-enable-output-caching", Kind::kRefuseSwitch, "", kOutputCache},
     {"enable-overlap-schedule", Kind::kRefuseSwitch, "",
      "overlapping schedule and execution is still to come"},
     {"scheduler-name", Kind::kOnly, "local", kScheduler},

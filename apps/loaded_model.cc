@@ -227,6 +227,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
 
   const bool cuda = ctx.device.type == DeviceType::kCuda;
   options.overlap = cuda && !flags.no_overlap;
+  options.prefix_caching = flags.prefix_caching && !flags.no_prefix_caching;
   options.cuda_graphs = cuda && !flags.no_cuda_graphs && options.pooling == PoolingType::kNone;
   options.max_num_seqs = flags.max_num_seqs;
   options.max_num_batched_tokens =
@@ -274,6 +275,7 @@ void DescribeForMetrics(const ModelFlags& flags, const ServiceFlags& service_fla
   info.model_name = service.model_names.front();
   info.page_tokens = kKvPageTokens;
   info.cache_dtype = flags.dtype;
+  info.prefix_caching = engine.options().prefix_caching;
   info.memory_share = flags.gpu_memory_utilization;
   info.encoder_cache_tokens = engine.options().EncoderSlabTokens();
   info.processor_cache_bytes = LoaderOptions(service_flags.media).max_cache_bytes;

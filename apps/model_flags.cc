@@ -103,6 +103,9 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Integer("max-encoder-batch-tokens", &values->max_encoder_batch_tokens, {1, 1 << 20, 4096},
                 "Tokens of pictures encoded in one step; a larger picture goes alone",
                 "twice --max-num-batched-tokens, at most 4096 or the largest picture");
+  flags.Switch("enable-prefix-caching", &values->prefix_caching,
+               "What earlier requests computed of the same beginning is used again (the default)");
+  flags.Switch("no-enable-prefix-caching", &values->no_prefix_caching, "Compute every prompt in full");
   flags.Switch("no-overlap", &values->no_overlap,
                "Plan a step only when the one before has ended (the CPU always does)");
   flags.Switch("no-cuda-graphs", &values->no_cuda_graphs, "Launch every kernel of a decode step by itself");

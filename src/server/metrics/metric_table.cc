@@ -28,7 +28,6 @@ using enum Series;
 constexpr MetricKind kC = MetricKind::kCounter, kG = MetricKind::kGauge, kH = MetricKind::kHistogram;
 using B = BucketList;
 
-constexpr const char* kNoPrefixCache = "0: the prefix cache is still to come";
 constexpr const char* kNoSwap = "0: moving the key/value cache out of memory is still to come";
 
 constexpr MetricRow kRows[] = {
@@ -140,8 +139,10 @@ constexpr MetricRow kRows[] = {
     {"vllm:kv_cache_usage_perc", kCacheUsage, kG, B::kNone, "", "Share of KV pages in use; 1 = full"},
     {"vllm:gpu_cache_usage_perc", kCacheUsage, kG, B::kNone, "", "The older name of kv_cache_usage_perc"},
     {"vllm:cache_config_info", kCacheInfo, kG, B::kNone, "", "1; its labels are the KV cache's settings"},
-    {"vllm:prefix_cache_queries_total", kZeroCounter, kC, B::kNone, "", kNoPrefixCache},
-    {"vllm:gpu_prefix_cache_queries_total", kZeroCounter, kC, B::kNone, "", kNoPrefixCache},
+    {"vllm:prefix_cache_queries_total", kPromptTokens, kC, B::kNone, "",
+     "Prompt tokens that were looked for in the prefix cache"},
+    {"vllm:gpu_prefix_cache_queries_total", kPromptTokens, kC, B::kNone, "",
+     "The older name of prefix_cache_queries_total"},
     {"vllm:prefix_cache_hits_total", kCachedTokens, kC, B::kNone, "", "Prompt tokens from the prefix cache"},
     {"vllm:gpu_prefix_cache_hits_total", kCachedTokens, kC, B::kNone, "",
      "The older name of prefix_cache_hits_total"},

@@ -291,7 +291,7 @@ Labels Metrics::Impl::LabelsOf(const MetricRow& row, int64_t pages) const {
   labels.push_back({"block_size", StrCat(info.page_tokens)});
   labels.push_back({"cache_dtype", info.cache_dtype});
   labels.push_back({"gpu_memory_utilization", StrCat(info.memory_share)});
-  labels.push_back({"enable_prefix_caching", "False"});
+  labels.push_back({"enable_prefix_caching", info.prefix_caching ? "True" : "False"});
   if (vllm) {
     labels.push_back({"num_gpu_blocks", StrCat(pages)});
     labels.push_back({"num_cpu_blocks", "0"});

@@ -46,6 +46,7 @@ struct MetricsInfo {
   // cache_config_info.
   int64_t page_tokens = 0;
   std::string cache_dtype;
+  bool prefix_caching = false;
   double memory_share = 0;
   int64_t encoder_cache_tokens = 0;
   int64_t processor_cache_bytes = 0;

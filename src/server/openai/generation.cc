@@ -266,6 +266,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       if (k >= scored_choices) r.sampling.prompt_logprobs = -1;
       r.arrived_at = arrived_at;
       r.priority = fields.priority;
+      r.cache_salt = fields.cache_salt;
       r.timeout_s = fields.timeout_s.value_or(0);
       r.deadline = DeadlineOf(fields, arrived_at);
 
@@ -302,6 +303,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
       g->choices_.push_back(std::move(choice));
     }
   }
+  g->choices_per_prompt_ = fields.n;
   g->unfinished_ = static_cast<int64_t>(g->choices_.size());
   return g;
 }
@@ -481,10 +483,12 @@ Usage Generation::usage() const {
   u.prompt_tokens = prompt_tokens_;
   u.image_tokens = image_tokens_;
   u.video_tokens = video_tokens_;
-  for (const auto& choice : choices_) {
-    u.completion_tokens += choice->times.generated_tokens;
-    u.reasoning_tokens += choice->reasoning_tokens;
-    u.cached_tokens += choice->times.cached_tokens;
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    const Choice& choice = *choices_[i];
+    u.completion_tokens += choice.times.generated_tokens;
+    u.reasoning_tokens += choice.reasoning_tokens;
+    // Each prompt once: its other choices find what the first one has computed.
+    if (static_cast<int64_t>(i) % choices_per_prompt_ == 0) u.cached_tokens += choice.times.cached_tokens;
   }
   return u;
 }

@@ -75,7 +75,7 @@ struct ChoiceReply {
   std::string echo;
   int32_t first_prompt_id = -1;
   std::vector<PromptLogprob> prompt_logprobs;  // of the prompt's other tokens, also of a stream
-  bool has_reasoning = false;  // also of a stream: there is or was a thought
+  bool has_reasoning = false;                  // also of a stream: there is or was a thought
   std::string reasoning_content;
   std::string content;
   std::vector<ToolCallDelta> tool_calls;
@@ -188,6 +188,7 @@ class Generation {
   bool scores_prompt_ = false;  // for the reply or for an echo
   Clock::time_point arrived_at_;
   std::vector<std::unique_ptr<Choice>> choices_;  // by index
+  int64_t choices_per_prompt_ = 1;
   int64_t unfinished_ = 0;
   bool submitted_ = false;
   Status status_;

@@ -37,6 +37,7 @@ struct RequestFields {
   int64_t tokens_per_chunk = 1;
   bool echo = false;  // completions
   int64_t priority = 0;
+  std::string cache_salt;
   std::optional<double> timeout_s;
   std::optional<int64_t> response_max_tokens;
   bool tokens_as_ids = false;  // log-probabilities name tokens by id

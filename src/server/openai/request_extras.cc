@@ -31,13 +31,16 @@ bool IsSet(const JsonObject& body, std::string_view name) {
 // Fields that are read for their type alone.
 Status CheckFieldsWithoutEffect(const JsonObject& body) {
   FD_RETURN_IF_ERROR(ReadBool(body, "spaces_between_special_tokens").status());
-  FD_RETURN_IF_ERROR(ReadObject(body, "vllm_xargs").status());
+  return ReadObject(body, "vllm_xargs").status();
+}
+
+StatusOr<std::string> ReadSalt(const JsonObject& body) {
   FD_ASSIGN_OR_RETURN(auto salt, ReadString(body, "cache_salt", kMaxSaltBytes));
   if (salt && salt->empty()) {
     return InvalidArgument("cache_salt must be a string that is not empty, for example \"tenant-7\"",
                            "cache_salt");
   }
-  return OkStatus();
+  return salt.value_or("");
 }
 
 }  // namespace
@@ -76,6 +79,7 @@ Status MergeExtraPlaces(RequestKind kind, JsonObject& body) {
 
 Status ReadExtras(const Service& service, const JsonObject& body, RequestFields& out) {
   FD_RETURN_IF_ERROR(CheckFieldsWithoutEffect(body));
+  FD_ASSIGN_OR_RETURN(out.cache_salt, ReadSalt(body));
   FD_ASSIGN_OR_RETURN(auto priority, ReadInteger(body, "priority", kMinInt64, kMaxInt64));
   out.priority = priority.value_or(0);
   FD_ASSIGN_OR_RETURN(out.timeout_s, ReadNumber(body, "timeout", kMinTimeoutSeconds, kMaxTimeoutSeconds));
