@@ -149,8 +149,14 @@ constexpr RequestField kFields[] = {
     {"req_ids", FieldType::kArray, "a", "Ids of replies, or x-request-id of requests"},
 };
 
+}  // namespace
+
+char LetterOf(RequestKind kind) { return kLetters[static_cast<size_t>(kind)]; }
+
+namespace {
+
 bool Knows(const RequestField& field, RequestKind kind) {
-  return std::string_view(field.kinds).find(kLetters[static_cast<size_t>(kind)]) != std::string_view::npos;
+  return std::string_view(field.kinds).find(LetterOf(kind)) != std::string_view::npos;
 }
 
 const std::unordered_set<std::string_view>& Names(RequestKind kind) {
@@ -169,6 +175,7 @@ const std::unordered_set<std::string_view>& Names(RequestKind kind) {
 // What stands in a header or a message.
 std::string SafeName(const std::string& name) {
   constexpr size_t kMaxNameBytes = 64;
+  if (name.empty()) return "?";
   std::string out = name.substr(0, kMaxNameBytes);
   for (char& c : out) {
     const char lower = LowerAscii(c);
