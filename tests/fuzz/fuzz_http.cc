@@ -126,7 +126,8 @@ bool Dechunk(std::string_view& rest, std::string& body) {
 
 // The statuses of the replies; may_be_cut: our side was closed, so the last one may end early.
 std::vector<int> CheckReplies(std::string_view rest, bool may_be_cut) {
-  constexpr int kAllowed[] = {100, 200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 429, 431, 503};
+  constexpr int kAllowed[] = {100, 200, 204, 400, 401, 403, 404, 405, 408,
+                              411, 413, 414, 415, 417, 429, 431, 503};
   std::vector<int> statuses;
   while (!rest.empty()) {
     const size_t end = rest.find("\r\n\r\n");
