@@ -86,9 +86,6 @@ constexpr KnownFlag kFlags[] = {
     {"lm-head-fp32", Kind::kRefuseSwitch, "", "use --dtype float32"},
     {"logits-processors", Kind::kRefuseValue, "", "logits processors are still to come"},
     {"enable-logprob", Kind::kNoteSwitch, "", "log-probabilities are always offered"},
-    {"logprobs-mode", Kind::kOnly, "raw_logprobs",
-     "other modes are still to come; log-probabilities are those of the raw logits: --logprobs-mode "
-     "raw_logprobs"},
     {"seed", Kind::kRefuseValue, "", "each request carries its own 'seed' field"},
     {"enable-early-stop", Kind::kRefuseSwitch, "", "early stopping is still to come"},
     {"early-stop-config", Kind::kRefuseValue, "", "early stopping is still to come"},
