@@ -28,7 +28,8 @@ constexpr const char* kTensorParallel =
 constexpr const char* kPrefillDecode =
     "separate prefill and decode instances are still to come; only 'mixed' works";
 constexpr const char* kSpeculative = "speculative decoding is still to come";
-constexpr const char* kOutputCache = "answers are kept like prompts; --no-enable-prefix-caching keeps neither";
+constexpr const char* kOutputCache =
+    "answers are kept like prompts; --no-enable-prefix-caching keeps neither";
 constexpr const char* kKvOffload = "moving the key/value cache out of memory is still to come";
 constexpr const char* kGrammar = "structured output is still to come; only 'off' works";
 constexpr const char* kScheduler = "a scheduler shared over Redis is still to come; only 'local' works";

@@ -136,7 +136,7 @@ def test_every_value_follows_from_the_requests(start_server):
     assert value("vllm:inter_token_latency_seconds_sum") == value("vllm:time_per_output_token_seconds_sum")
     assert value("vllm:request_params_n_sum") == choices and value("vllm:request_params_n_count") == requests
     assert value("vllm:request_max_num_generation_tokens_sum") == longest
-    assert value("vllm:request_prefill_kv_computed_tokens_sum") == prompt
+    assert value("vllm:request_prefill_kv_computed_tokens_sum") == prompt - value("vllm:prefix_cache_hits_total")
     assert value("vllm:request_time_per_output_token_seconds_count") == choices - 1  # one had a single token
     assert value("fastdeploy:request_token_ratio_count") == choices
     assert value("vllm:kv_cache_usage_perc") == 0 and value("fastdeploy:available_gpu_resource") == 1
@@ -179,7 +179,7 @@ def test_while_they_run_and_when_the_client_leaves(start_server):
 
 
 def test_pictures_and_stops(start_server):
-    server = start_server("--metrics-names", "both")
+    server = start_server("--metrics-names", "both", "--no-enable-prefix-caching")
     for _ in range(2):
         reply = server.client.chat.completions.create(model="default", messages=ask("What is this?", PICTURE), temperature=0,
                                                       extra_body=thinking(False), max_tokens=512)
@@ -219,5 +219,5 @@ def test_the_settings_of_the_cache(start_server):
     pages = str(int(server.metrics()["fastdeploy:max_gpu_block_num"]))
     for labels in info.values():
         assert labels["block_size"] == "64" and labels["cache_dtype"] == "bfloat16"
-        assert labels["gpu_memory_utilization"] == "0.8" and labels["enable_prefix_caching"] == "False"
+        assert labels["gpu_memory_utilization"] == "0.8" and labels["enable_prefix_caching"] == "True"
     assert info["fastdeploy"]["total_block_num"] == info["vllm"]["num_gpu_blocks"] == pages

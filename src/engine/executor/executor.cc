@@ -188,7 +188,8 @@ void Executor::Encode(const StepPlan& plan, Slot& slot) {
 void Executor::CopyPages(const StepPlan& plan) {
   for (const PageCopy& copy : plan.page_copies) {
     for (auto* tensors : {&kv_.k, &kv_.v}) {
-      for (Tensor& layer : *tensors) ops::Copy(ctx_, layer.view().Rows(copy.to, 1), layer.view().Rows(copy.from, 1));
+      for (Tensor& layer : *tensors)
+        ops::Copy(ctx_, layer.view().Rows(copy.to, 1), layer.view().Rows(copy.from, 1));
     }
   }
 }

@@ -23,7 +23,8 @@ std::vector<int32_t> Count(int32_t from, int64_t count) {
   return tokens;
 }
 
-GenerateRequest Request(RequestId id, std::vector<int32_t> tokens, int64_t max_tokens = 4, std::string salt = "") {
+GenerateRequest Request(RequestId id, std::vector<int32_t> tokens, int64_t max_tokens = 4,
+                        std::string salt = "") {
   GenerateRequest r;
   r.id = id;
   r.token_ids = std::move(tokens);

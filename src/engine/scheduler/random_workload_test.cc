@@ -1,6 +1,7 @@
 // Millions of steps of random requests against a machine that remembers what every page and every row of the
-// encoder slab holds. Each token's value follows from all before it, so a page that holds something else, a lost
-// token or a wrong order changes what is drawn; what every request gets is compared with what it gets alone.
+// encoder slab holds. Each token's value follows from all before it, so a page that holds something else, a
+// lost token or a wrong order changes what is drawn; what every request gets is compared with what it gets
+// alone.
 //
 // FASTDEPLOY_RANDOM_STEPS: steps of each workload (default 200,000).
 #include <gtest/gtest.h>
@@ -147,7 +148,7 @@ struct Workload {
   bool pictures = false;
   bool failures = false;
   int64_t max_live = 12;
-  int64_t max_tail = 150;    // tokens behind a shared beginning
+  int64_t max_tail = 150;  // tokens behind a shared beginning
   int64_t max_output = 90;
 };
 
@@ -222,7 +223,8 @@ class RandomWorkload {
     }
     for (int32_t token : Tokens(1 + Below(workload_.max_tail))) request.token_ids.push_back(token);
     const int64_t longest = workload_.options.MaxSequenceTokens();
-    if (std::ssize(request.token_ids) > longest - 1) request.token_ids.resize(static_cast<size_t>(longest - 1));
+    if (std::ssize(request.token_ids) > longest - 1)
+      request.token_ids.resize(static_cast<size_t>(longest - 1));
     if (workload_.pictures && Below(2) == 0) AddPictures(request);
     request.sampling.max_tokens =
         std::min(1 + Below(workload_.max_output), longest - std::ssize(request.token_ids));
@@ -289,7 +291,8 @@ class RandomWorkload {
       const auto count = std::ssize(step.token_ids);
       tokens += count;
       EXPECT_TRUE(ids.insert(step.request_id).second);
-      for (int64_t n = (step.context_tokens - count) / kKvPageTokens; n * kKvPageTokens < step.context_tokens; ++n) {
+      for (int64_t n = (step.context_tokens - count) / kKvPageTokens; n * kKvPageTokens < step.context_tokens;
+           ++n) {
         EXPECT_TRUE(written.insert(step.block_table.at(static_cast<size_t>(n))).second)
             << "two sequences write one page";
       }
@@ -297,7 +300,8 @@ class RandomWorkload {
     for (const SequenceStep& step : plan.sequences) {
       const int64_t own = (step.context_tokens - std::ssize(step.token_ids)) / kKvPageTokens;
       for (int64_t n = 0; n < own; ++n) {
-        EXPECT_FALSE(written.contains(step.block_table.at(static_cast<size_t>(n)))) << "a page read and written";
+        EXPECT_FALSE(written.contains(step.block_table.at(static_cast<size_t>(n))))
+            << "a page read and written";
       }
     }
     EXPECT_EQ(tokens, plan.num_tokens);

@@ -363,8 +363,8 @@ PrefixMatch Scheduler::FindPrefix(Sequence& sequence) const {
   match.pages = prefix_tree_.FindPages(std::span(sequence.page_hashes).first(most / kKvPageTokens));
   const int64_t begin = std::ssize(match.pages) * kKvPageTokens;
   if (const int64_t count = std::min(most - begin, kKvPageTokens); count > 0) {
-    const Hash128 before = begin == 0 ? ChainRoot(sequence.request.cache_salt)
-                                      : sequence.page_hashes[match.pages.size() - 1];
+    const Hash128 before =
+        begin == 0 ? ChainRoot(sequence.request.cache_salt) : sequence.page_hashes[match.pages.size() - 1];
     std::tie(match.copy_page, match.copy_tokens) = prefix_tree_.FindPartial(
         before, ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens, begin, count));
   }
@@ -385,8 +385,8 @@ bool Scheduler::ReleaseHold(const Sequence* keep) {
   return false;
 }
 
-// Pages for all that is known of a waiting sequence: those that the tree has, a copy of one that begins alike,
-// and new ones. False: it has to wait.
+// Pages for all that is known of a waiting sequence: those that the tree has, a copy of one that begins
+// alike, and new ones. False: it has to wait.
 bool Scheduler::AllocateFor(Sequence& sequence, StepPlan& plan) {
   const PrefixMatch match = FindPrefix(sequence);
   std::vector<int32_t> table, copied;
@@ -438,12 +438,12 @@ void Scheduler::PublishPages(Sequence& sequence, bool with_tail) {
   if (known < (sequence.published_pages + (with_tail ? 0 : 1)) * kKvPageTokens) return;
   HashPages(sequence);
   const auto publish = [&](int64_t page, int64_t count) {
-    PageContent content = ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens,
-                                    page * kKvPageTokens, count);
+    PageContent content =
+        ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens, page * kKvPageTokens, count);
     const Hash128 before = page == 0 ? ChainRoot(sequence.request.cache_salt)
                                      : sequence.page_hashes[static_cast<size_t>(page - 1)];
-    const Hash128 hash = count == kKvPageTokens ? sequence.page_hashes[static_cast<size_t>(page)]
-                                                : ChainHash(before, content);
+    const Hash128 hash =
+        count == kKvPageTokens ? sequence.page_hashes[static_cast<size_t>(page)] : ChainHash(before, content);
     prefix_tree_.Publish(before, hash, std::move(content), sequence.block_table[static_cast<size_t>(page)]);
   };
   for (; (sequence.published_pages + 1) * kKvPageTokens <= known; ++sequence.published_pages) {

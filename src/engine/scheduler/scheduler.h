@@ -14,7 +14,8 @@
 //
 // Prefix tree: a page is published when the plan that fills it is made, so later steps may read it; what a
 // sequence leaves is published with it, the begun page included. Who waits holds the pages that he will find;
-// only when a running sequence or an older waiting one cannot go on otherwise, the newest waiting ones let go.
+// only when a running sequence or an older waiting one cannot go on otherwise, the newest waiting ones let
+// go.
 //
 // Pictures: a chunk takes up to max_encoder_batch_tokens of pictures that are not in the encoder slab,
 // together with the other chunks of the step; it ends before the first one that finds no budget or no room. A

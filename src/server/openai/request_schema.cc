@@ -10,14 +10,15 @@
 namespace fd {
 namespace {
 
-// c: chat completions, t: text completions, k: tokenize, d: detokenize, a: abort, r: responses, m: messages and
-// their count, e: embeddings, p: pooling. In the order of RequestKind.
+// c: chat completions, t: text completions, k: tokenize, d: detokenize, a: abort, r: responses, m: messages
+// and their count, e: embeddings, p: pooling. In the order of RequestKind.
 constexpr char kLetters[] = {'c', 't', 'k', 'd', 'a', 'r', 'm', 'e', 'p'};
 
 constexpr RequestField kFields[] = {
     {"model", FieldType::kString, "ctkdrmep", "A name of /v1/models, or \"default\""},
     {"messages", FieldType::kArray, "ckmep", "The conversation"},
-    {"prompt", FieldType::kAny, "tkr", "A text, texts, token ids or lists of them; tokenize: a text; responses: refused"},
+    {"prompt", FieldType::kAny, "tkr",
+     "A text, texts, token ids or lists of them; tokenize: a text; responses: refused"},
     {"prompt_token_ids", FieldType::kArray, "ct", "The prompt as token ids, in place of the text"},
     {"tokens", FieldType::kArray, "d", "Token ids"},
     {"n", FieldType::kInteger, "ct", "Answers to each prompt"},
@@ -46,12 +47,14 @@ constexpr RequestField kFields[] = {
     {"logprobs", FieldType::kAny, "ct", "Log-probabilities of the answer's tokens"},
     {"top_logprobs", FieldType::kInteger, "ctr", "Alternatives for each token"},
     {"return_tokens_as_token_ids", FieldType::kBoolean, "ct", "Log-probabilities name tokens as token_id:7"},
-    {"prompt_logprobs", FieldType::kInteger, "ct", "Log-probabilities of the prompt's tokens: how many likeliest"},
+    {"prompt_logprobs", FieldType::kInteger, "ct",
+     "Log-probabilities of the prompt's tokens: how many likeliest"},
     {"include_draft_logprobs", FieldType::kBoolean, "ct", "FastDeploy's log-probabilities of drafts"},
     {"temp_scaled_logprobs", FieldType::kBoolean, "ctr", "Log-probabilities after the temperature"},
     {"top_p_normalized_logprobs", FieldType::kBoolean, "ctr", "Log-probabilities within top_p"},
     {"stream", FieldType::kBoolean, "ctrm", "Server-sent events in place of one reply"},
-    {"stream_options", FieldType::kObject, "ctr", "include_usage, continuous_usage_stats; responses: include_obfuscation"},
+    {"stream_options", FieldType::kObject, "ctr",
+     "include_usage, continuous_usage_stats; responses: include_obfuscation"},
     {"max_streaming_response_tokens", FieldType::kInteger, "ctrm", "Tokens of an event at most"},
     {"return_token_ids", FieldType::kBoolean, "ct", "Adds the ids of prompt and answer"},
     {"echo", FieldType::kBoolean, "t", "Puts the prompt before the answer"},
@@ -77,19 +80,22 @@ constexpr RequestField kFields[] = {
     {"reasoning_max_tokens", FieldType::kInteger, "crm", "Tokens of thought at most"},
     {"response_max_tokens", FieldType::kInteger, "crm", "Tokens after the thought at most"},
     {"completion_token_ids", FieldType::kArray, "c", "Token ids that the answer has begun with already"},
-    {"truncate_prompt_tokens", FieldType::kInteger, "ctrmep", "The prompt's last so many tokens; -1: as many as fit; embeddings: of each input"},
+    {"truncate_prompt_tokens", FieldType::kInteger, "ctrmep",
+     "The prompt's last so many tokens; -1: as many as fit; embeddings: of each input"},
     {"mm_processor_kwargs", FieldType::kObject, "ctkrmep", "How pictures and videos are prepared"},
     {"mm_hashes", FieldType::kArray, "c", "Names of media that the server may know"},
     {"modalities", FieldType::kArray, "c", "Only [\"text\"]"},
     {"audio", FieldType::kObject, "c", "Sound is not made"},
-    {"metadata", FieldType::kObject, "ctrmep", "Notes; fields of requests in it count unless their values are strings; messages: notes alone"},
+    {"metadata", FieldType::kObject, "ctrmep",
+     "Notes; fields of requests in it count unless their values are strings; messages: notes alone"},
     {"extra_body", FieldType::kObject, "ct", "Fields in it count as if they stood beside it"},
     {"user", FieldType::kString, "ctrep", "Stands in the reply's id"},
     {"request_id", FieldType::kString, "ctrmep", "The reply's id"},
     {"trace_context", FieldType::kAny, "ctr", "Taken without effect"},
     {"cache_salt", FieldType::kString, "ctrm", "Only requests of the same salt share cached prefixes"},
     {"vllm_xargs", FieldType::kObject, "ct", "Taken without effect"},
-    {"spaces_between_special_tokens", FieldType::kBoolean, "ct", "Texts have no such spaces; taken without effect"},
+    {"spaces_between_special_tokens", FieldType::kBoolean, "ct",
+     "Texts have no such spaces; taken without effect"},
     {"kv_transfer_params", FieldType::kObject, "ct", "Only null"},
     {"length_penalty", FieldType::kNumber, "ct", "Only 1"},
     {"use_beam_search", FieldType::kBoolean, "ct", "Only false"},
@@ -132,8 +138,10 @@ constexpr RequestField kFields[] = {
     {"encoding_format", FieldType::kString, "ep", "float: numbers; base64: little-endian float32"},
     {"dimensions", FieldType::kInteger, "ep", "Values of an embedding, where the model was made for it"},
     {"normalize", FieldType::kBoolean, "ep", "To length 1; the server's --pooler-config where absent"},
-    {"priority", FieldType::kInteger, "ctrmep", "Lower ones leave the queue earlier; 0; embeddings: without effect"},
-    {"timeout", FieldType::kNumber, "ctrm", "Seconds for the whole request; then 408, or an error in the stream"},
+    {"priority", FieldType::kInteger, "ctrmep",
+     "Lower ones leave the queue earlier; 0; embeddings: without effect"},
+    {"timeout", FieldType::kNumber, "ctrm",
+     "Seconds for the whole request; then 408, or an error in the stream"},
     {"embed_dtype", FieldType::kString, "ep", "Only float32"},
     {"endianness", FieldType::kString, "ep", "Only native or little"},
     {"task", FieldType::kString, "p", "Only embed"},
@@ -141,8 +149,14 @@ constexpr RequestField kFields[] = {
     {"req_ids", FieldType::kArray, "a", "Ids of replies, or x-request-id of requests"},
 };
 
+}  // namespace
+
+char LetterOf(RequestKind kind) { return kLetters[static_cast<size_t>(kind)]; }
+
+namespace {
+
 bool Knows(const RequestField& field, RequestKind kind) {
-  return std::string_view(field.kinds).find(kLetters[static_cast<size_t>(kind)]) != std::string_view::npos;
+  return std::string_view(field.kinds).find(LetterOf(kind)) != std::string_view::npos;
 }
 
 const std::unordered_set<std::string_view>& Names(RequestKind kind) {
@@ -161,6 +175,7 @@ const std::unordered_set<std::string_view>& Names(RequestKind kind) {
 // What stands in a header or a message.
 std::string SafeName(const std::string& name) {
   constexpr size_t kMaxNameBytes = 64;
+  if (name.empty()) return "?";
   std::string out = name.substr(0, kMaxNameBytes);
   for (char& c : out) {
     const char lower = LowerAscii(c);
