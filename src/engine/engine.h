@@ -41,12 +41,13 @@ struct EngineStats {
   int64_t encoder_hits = 0;
   int64_t encoder_hit_tokens = 0;
   double encode_ms = 0;
-  // The prefix tree, since start: admissions that looked into it and that found something, their tokens (prompt
-  // and, after a preemption, output) and how many of these were found.
+  // The prefix tree, since start: admissions that looked into it and that found something, their tokens
+  // (prompt and, after a preemption, output) and how many of these were found.
   int64_t prefix_queries = 0;
   int64_t prefix_hits = 0;
   int64_t prefix_query_tokens = 0;
   int64_t prefix_hit_tokens = 0;
+  double prefix_saved_ms = 0;           // what computing them would have taken (prefill_meter.h)
   int64_t encoder_kept_tokens = 0;      // now
   int64_t encoder_capacity_tokens = 0;  // rows of the encoder slab
 };

@@ -188,7 +188,8 @@ void Executor::Encode(const StepPlan& plan, Slot& slot) {
 void Executor::CopyPages(const StepPlan& plan) {
   for (const PageCopy& copy : plan.page_copies) {
     for (auto* tensors : {&kv_.k, &kv_.v}) {
-      for (Tensor& layer : *tensors) ops::Copy(ctx_, layer.view().Rows(copy.to, 1), layer.view().Rows(copy.from, 1));
+      for (Tensor& layer : *tensors)
+        ops::Copy(ctx_, layer.view().Rows(copy.to, 1), layer.view().Rows(copy.from, 1));
     }
   }
 }
@@ -276,7 +277,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
     slot.begin.Record(ctx_);
     CopyPages(plan);
     decode->graph.Launch(ctx_);
-    controls_->Enter(ctx_, plan, inputs_.batch().token_ids);
+    controls_->Enter(ctx_, plan, inputs_.batch().token_ids, index);
     SampleWithControls(plan, index, true);
   } else {
     inputs_.Upload(ctx_, plan, index);
@@ -290,7 +291,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
     } else {
       const bool edits = ControlledSampler::EditsLogits(plan);
       Compute(!edits);
-      controls_->Enter(ctx_, plan, inputs_.batch().token_ids);
+      controls_->Enter(ctx_, plan, inputs_.batch().token_ids, index);
       SampleWithControls(plan, index, !edits);
       prompt_scorer_->Download(ctx_, index);
     }

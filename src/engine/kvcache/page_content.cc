@@ -36,8 +36,8 @@ PageContent::Place PlaceOf(const GenerateRequest& request, int64_t prompt_tokens
 
 }  // namespace
 
-PageContent ContentOf(const GenerateRequest& request, const std::vector<int32_t>& tokens, int64_t prompt_tokens,
-                      int64_t begin, int64_t count) {
+PageContent ContentOf(const GenerateRequest& request, const std::vector<int32_t>& tokens,
+                      int64_t prompt_tokens, int64_t begin, int64_t count) {
   FD_CHECK(count >= 1 && count <= kKvPageTokens && begin + count <= std::ssize(tokens), "not a page");
   PageContent content;
   content.token_ids.assign(tokens.begin() + begin, tokens.begin() + begin + count);
@@ -46,9 +46,8 @@ PageContent ContentOf(const GenerateRequest& request, const std::vector<int32_t>
     return content;
   }
   for (int64_t i = 0; i < count; ++i) content.places.push_back(PlaceOf(request, prompt_tokens, begin + i));
-  auto item = std::upper_bound(request.media.begin(), request.media.end(), begin, [](int64_t at, const auto& m) {
-    return at < m->first_token + m->num_tokens;
-  });
+  auto item = std::upper_bound(request.media.begin(), request.media.end(), begin,
+                               [](int64_t at, const auto& m) { return at < m->first_token + m->num_tokens; });
   for (; item != request.media.end() && (*item)->first_token < begin + count; ++item) {
     const int64_t first = (*item)->first_token;
     for (int64_t n = std::max(first, begin); n < std::min(first + (*item)->num_tokens, begin + count); ++n) {
@@ -90,7 +89,8 @@ int64_t EqualTokens(const PageContent& a, const PageContent& b) {
   const size_t most = std::min(a.token_ids.size(), b.token_ids.size());
   if (a.places.empty() != b.places.empty() || a.shift != b.shift) return 0;
   size_t n = 0;
-  while (n < most && a.token_ids[n] == b.token_ids[n] && (a.places.empty() || a.places[n] == b.places[n])) ++n;
+  while (n < most && a.token_ids[n] == b.token_ids[n] && (a.places.empty() || a.places[n] == b.places[n]))
+    ++n;
   return static_cast<int64_t>(n);
 }
 

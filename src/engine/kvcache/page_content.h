@@ -27,10 +27,10 @@ struct PageContent {
   std::vector<Place> places;  // else as many as tokens
 };
 
-// Tokens [begin, begin + count) of a request, of which `tokens` (prompt, then what was generated) are known. At
-// most a page of them.
-PageContent ContentOf(const GenerateRequest& request, const std::vector<int32_t>& tokens, int64_t prompt_tokens,
-                      int64_t begin, int64_t count);
+// Tokens [begin, begin + count) of a request, of which `tokens` (prompt, then what was generated) are known.
+// At most a page of them.
+PageContent ContentOf(const GenerateRequest& request, const std::vector<int32_t>& tokens,
+                      int64_t prompt_tokens, int64_t begin, int64_t count);
 
 // Where all chains with this salt begin. Those of different salts share nothing.
 Hash128 ChainRoot(std::string_view salt);

@@ -34,7 +34,8 @@ bool PagePool::Allocate(int64_t count, std::vector<int32_t>& block_table) {
 }
 
 void PagePool::Share(int32_t id, std::vector<int32_t>& block_table) {
-  FD_CHECK(id >= 0 && id < total_pages() && !pages_[static_cast<size_t>(id)].is_free, "page ", id, " is free");
+  FD_CHECK(id >= 0 && id < total_pages() && !pages_[static_cast<size_t>(id)].is_free, "page ", id,
+           " is free");
   Page& page = pages_[static_cast<size_t>(id)];
   if (page.owners++ == 0) {
     Unlink(id);
@@ -44,8 +45,8 @@ void PagePool::Share(int32_t id, std::vector<int32_t>& block_table) {
 }
 
 void PagePool::Free(std::vector<int32_t>& block_table) {
-  // Backwards, so that the next sequence gets the same pages in the same order, and of a prompt's cached pages
-  // the last ones go first.
+  // Backwards, so that the next sequence gets the same pages in the same order, and of a prompt's cached
+  // pages the last ones go first.
   for (auto it = block_table.rbegin(); it != block_table.rend(); ++it) {
     FD_CHECK(*it >= 0 && *it < total_pages() && pages_[static_cast<size_t>(*it)].owners > 0, "page ", *it,
              " given back twice");

@@ -10,9 +10,9 @@
 
 namespace fd {
 
-// Every page is free, cached (nobody's, but kept for a prompt that starts the same way) or used by one or more
-// block tables; free + cached + used == total at all times. A block table is a plain vector of page ids; each
-// page in it counts one owner.
+// Every page is free, cached (nobody's, but kept for a prompt that starts the same way) or used by one or
+// more block tables; free + cached + used == total at all times. A block table is a plain vector of page ids;
+// each page in it counts one owner.
 class PagePool {
  public:
   explicit PagePool(int64_t total_pages);
@@ -24,8 +24,8 @@ class PagePool {
   bool Allocate(int64_t count, std::vector<int32_t>& block_table);
   // One more owner of a cached or used page; appends it to `block_table`.
   void Share(int32_t page, std::vector<int32_t>& block_table);
-  // Gives back all pages of `block_table`, the last one first, and clears it. Pages nobody owns any more become
-  // free, or cached if they are kept.
+  // Gives back all pages of `block_table`, the last one first, and clears it. Pages nobody owns any more
+  // become free, or cached if they are kept.
   void Free(std::vector<int32_t>& block_table);
 
   // A used page is to become cached, not free, when its last owner gives it back.

@@ -1,9 +1,9 @@
-// Computed pages that can be found again by what they were computed from. Ids and hashes only, no bytes. Engine
-// thread.
+// Computed pages that can be found again by what they were computed from. Ids and hashes only, no bytes.
+// Engine thread.
 //
-// A page is found by its chain hash, which stands for everything up to its end; so two prompts share the pages
-// up to the one in which they differ. Of that one the tokens before the difference can be copied. What is here
-// is kept by the pool until the page is needed for something else.
+// A page is found by its chain hash, which stands for everything up to its end; so two prompts share the
+// pages up to the one in which they differ. Of that one the tokens before the difference can be copied. What
+// is here is kept by the pool until the page is needed for something else.
 #pragma once
 
 #include <cstdint>

@@ -68,7 +68,9 @@ TEST(PageContent, HashesDependOnAllThatAPageDependsOn) {
   EXPECT_NE(hash(picture(1, 8)), hash(picture(1, 9)));
   // A picture that lies elsewhere does not matter here.
   EXPECT_EQ(hash(picture(1, 40), 0, 40), hash(spelt, 0, 40));
-  EXPECT_EQ(EqualTokens(ContentOf(picture(1, 8), tokens, 64, 0, 64), ContentOf(picture(2, 8), tokens, 64, 0, 64)), 8);
+  EXPECT_EQ(
+      EqualTokens(ContentOf(picture(1, 8), tokens, 64, 0, 64), ContentOf(picture(2, 8), tokens, 64, 0, 64)),
+      8);
 }
 
 TEST(PageContent, GeneratedTokensGoOnBehindTheDelta) {
@@ -141,7 +143,8 @@ TEST(PrefixTree, RandomChainsAgainstAReference) {
       Owner owner;
       const int64_t pages = 1 + static_cast<int64_t>(rng() % 4);
       for (int64_t p = 0; p < pages; ++p) {
-        const auto part = Count(static_cast<int32_t>(rng() % 3) * 1000 + static_cast<int32_t>(p), kKvPageTokens);
+        const auto part =
+            Count(static_cast<int32_t>(rng() % 3) * 1000 + static_cast<int32_t>(p), kKvPageTokens);
         owner.tokens.insert(owner.tokens.end(), part.begin(), part.end());
       }
       std::vector<Hash128> hashes;
@@ -153,7 +156,8 @@ TEST(PrefixTree, RandomChainsAgainstAReference) {
       }
       const auto found = tree.FindPages(hashes);
       for (size_t p = 0; p < found.size(); ++p) {
-        const std::vector<int32_t> upto(owner.tokens.begin(), owner.tokens.begin() + (static_cast<int64_t>(p) + 1) * kKvPageTokens);
+        const std::vector<int32_t> upto(owner.tokens.begin(),
+                                        owner.tokens.begin() + (static_cast<int64_t>(p) + 1) * kKvPageTokens);
         ASSERT_EQ(holds.at(found[p]), upto) << "a page that holds something else";
         pool.Share(found[p], owner.table);
       }
@@ -163,7 +167,8 @@ TEST(PrefixTree, RandomChainsAgainstAReference) {
         continue;
       }
       for (auto p = static_cast<size_t>(std::ssize(found)); p < static_cast<size_t>(pages); ++p) {
-        holds[owner.table[p]] = {owner.tokens.begin(), owner.tokens.begin() + (static_cast<int64_t>(p) + 1) * kKvPageTokens};
+        holds[owner.table[p]] = {owner.tokens.begin(),
+                                 owner.tokens.begin() + (static_cast<int64_t>(p) + 1) * kKvPageTokens};
         tree.Publish(p == 0 ? ChainRoot("") : hashes[p - 1], hashes[p], contents[p], owner.table[p]);
       }
       owners.push_back(std::move(owner));

@@ -75,7 +75,7 @@ struct ChoiceReply {
   std::string echo;
   int32_t first_prompt_id = -1;
   std::vector<PromptLogprob> prompt_logprobs;  // of the prompt's other tokens, also of a stream
-  bool has_reasoning = false;  // also of a stream: there is or was a thought
+  bool has_reasoning = false;                  // also of a stream: there is or was a thought
   std::string reasoning_content;
   std::string content;
   std::vector<ToolCallDelta> tool_calls;

@@ -40,7 +40,7 @@ struct TranslatedRequest {
   ApiEndpoint endpoint = ApiEndpoint::kChat;
   const char* id_prefix = nullptr;          // of the reply's id; null: the endpoint's
   std::vector<std::string> ignored_fields;  // of the client's body
-  std::unique_ptr<ReplyWriter> writer;  // never null
+  std::unique_ptr<ReplyWriter> writer;      // never null
 };
 
 // "data: JSON\n\n", with an "event: NAME\n" before it where there is a name. Neither holds a newline.

@@ -49,12 +49,12 @@ struct RequestLimits {
   int64_t max_logprobs = 20;             // --max-logprobs: likeliest tokens at each place
   // --max-prompt-logprobs: log-probabilities of a request's prompts, prompt tokens x (prompt_logprobs + 1)
   int64_t max_prompt_logprobs = 262144;
-  int64_t max_tools = 128;               // --max-tools
-  int64_t max_documents = 128;           // --max-documents
+  int64_t max_tools = 128;                  // --max-tools
+  int64_t max_documents = 128;              // --max-documents
   int64_t max_chat_template_bytes = 65536;  // --max-chat-template-bytes: a template of the request's own
-  int64_t max_embedding_inputs = 2048;   // --max-embedding-inputs (OpenAI: 2048)
-  int64_t images_per_prompt = 1;         // --limit-mm-per-prompt '{"image": 1}'
-  int64_t videos_per_prompt = 1;         // --limit-mm-per-prompt '{"video": 1}'
+  int64_t max_embedding_inputs = 2048;      // --max-embedding-inputs (OpenAI: 2048)
+  int64_t images_per_prompt = 1;            // --limit-mm-per-prompt '{"image": 1}'
+  int64_t videos_per_prompt = 1;            // --limit-mm-per-prompt '{"video": 1}'
 };
 
 // Used where a request does not say: generation_config.json's values, else FastDeploy's.
