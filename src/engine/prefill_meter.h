@@ -12,8 +12,8 @@ class PrefillMeter {
   // Steps with fewer tokens of prompts are not measured: reading the weights is most of their time.
   static constexpr int64_t kLeastTokens = 16;
 
-  // A step of `prefill_tokens` of prompts and `decodes` tokens of decodes took step_ms, of which encode_ms went
-  // to pictures. Each of its tokens is taken to cost the same.
+  // A step of `prefill_tokens` of prompts and `decodes` tokens of decodes took step_ms, of which encode_ms
+  // went to pictures. Each of its tokens is taken to cost the same.
   void Add(int64_t prefill_tokens, int64_t decodes, double step_ms, double encode_ms) {
     if (prefill_tokens < kLeastTokens || prefill_tokens < decodes) return;
     const double share = static_cast<double>(prefill_tokens) / static_cast<double>(prefill_tokens + decodes);
