@@ -98,7 +98,8 @@ def main():
         seconds = statistics.median(t for t, _, _ in runs)
         print(f"{name:>9}: {seconds * 1e3:9.1f} ms to the first token, {100 * seconds / base:6.2f} % of the first, "
               f"{statistics.median(c for _, c, _ in runs):.0f} tokens found", flush=True)
-    print(f"saved, by the server's own count: {float(saved.group(1)):.1f} s")
+    if saved:
+        print(f"saved, by the server's own count: {float(saved.group(1)):.1f} s")
     share = statistics.median(t for t, _, _ in kinds["second"]) / base
     if share > args.bar:
         raise SystemExit(f"prefix.py: the second takes {100 * share:.1f} % of the first, the bar is {100 * args.bar:.0f} %")

@@ -19,7 +19,9 @@ namespace fd {
 namespace {
 
 using golden::GoldenCase;
+using golden::kCases;
 using golden::kModels;
+using golden::Read;
 using golden::TextCases;
 using golden::VlCases;
 
