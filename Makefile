@@ -11,7 +11,7 @@ export ASAN_OPTIONS ?= detect_leaks=1:abort_on_error=0:exitcode=99
 export UBSAN_OPTIONS ?= print_stacktrace=1
 export TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1:exitcode=66:suppressions=$(CURDIR)/tests/tsan.supp
 
-.PHONY: help setup build demo test test-asan test-tsan fuzz gpu-test portable install format lint check clean
+.PHONY: help setup build demo test test-asan test-tsan test-schemathesis test-clients fuzz gpu-test portable install format lint check clean
 help:
 	@echo 'make demo        set up, build, ask the bundled model about a picture'
 	@echo 'make test        set up, build, run all tests'
@@ -19,6 +19,8 @@ help:
 	@echo 'make test-asan   unit and end-to-end tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make test-tsan   the same under ThreadSanitizer'
 	@echo 'make fuzz        every fuzzer for FUZZ_SECONDS=60 under AddressSanitizer; FUZZERS="fuzz_http ..." picks some'
+	@echo 'make test-schemathesis  2000 random requests made from /openapi.json (CASES=2000)'
+	@echo 'make test-clients       guidellm, aiperf, litellm and LlamaIndex against a server; installs gigabytes of their packages'
 	@echo 'make gpu-test    kernels, models, tests/eval, faults and a smoke bench on the NVIDIA GPU of this machine'
 	@echo 'make portable    build/cuda-portable/fastdeploy, to be carried to a GPU machine without packages (ARCHITECTURES=90a-real)'
 	@echo 'make install     into PREFIX=$(PREFIX)'
@@ -53,6 +55,19 @@ test-asan test-tsan: test-%: setup
 
 fuzz: setup
 	@tools/fuzz.sh '$(FUZZ_SECONDS)' $(FUZZERS)
+
+CASES ?= 2000
+test-schemathesis: build $(VENV)/.ready
+	SCHEMATHESIS_CASES=$(CASES) FASTDEPLOY_BIN=$(BIN) $(VENV)/bin/python -m pytest -q -s tests/e2e/schemathesis_test.py
+
+CLIENTS_VENV := build/venv-clients
+$(CLIENTS_VENV)/.ready: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS_VENV)
+	$(CLIENTS_VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	touch $@
+
+test-clients: build $(CLIENTS_VENV)/.ready
+	FASTDEPLOY_BIN=$(BIN) $(CLIENTS_VENV)/bin/python -m pytest -q -s tests/clients
 
 gpu-test:
 	@GTEST_DIR='$(GTEST_DIR)' PYTHON='$(PYTHON)' tools/gpu_test.sh

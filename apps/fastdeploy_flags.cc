@@ -28,7 +28,8 @@ constexpr const char* kTensorParallel =
 constexpr const char* kPrefillDecode =
     "separate prefill and decode instances are still to come; only 'mixed' works";
 constexpr const char* kSpeculative = "speculative decoding is still to come";
-constexpr const char* kOutputCache = "answers are kept like prompts; --no-enable-prefix-caching keeps neither";
+constexpr const char* kOutputCache =
+    "answers are kept like prompts; --no-enable-prefix-caching keeps neither";
 constexpr const char* kKvOffload = "moving the key/value cache out of memory is still to come";
 constexpr const char* kGrammar = "structured output is still to come; only 'off' works";
 constexpr const char* kScheduler = "a scheduler shared over Redis is still to come; only 'local' works";
@@ -85,9 +86,6 @@ constexpr KnownFlag kFlags[] = {
     {"lm-head-fp32", Kind::kRefuseSwitch, "", "use --dtype float32"},
     {"logits-processors", Kind::kRefuseValue, "", "logits processors are still to come"},
     {"enable-logprob", Kind::kNoteSwitch, "", "log-probabilities are always offered"},
-    {"logprobs-mode", Kind::kOnly, "raw_logprobs",
-     "other modes are still to come; log-probabilities are those of the raw logits: --logprobs-mode "
-     "raw_logprobs"},
     {"seed", Kind::kRefuseValue, "", "each request carries its own 'seed' field"},
     {"enable-early-stop", Kind::kRefuseSwitch, "", "early stopping is still to come"},
     {"early-stop-config", Kind::kRefuseValue, "", "early stopping is still to come"},

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <utility>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "base/memory_policy.h"
 #include "base/strings.h"
@@ -114,6 +115,12 @@ Status SetEmbeddings(const ServiceFlags& flags, const ModelConfig& config, Servi
   if (!service.embeddings->dimensions) return OkStatus();
   return CheckDimensions(*service.embeddings, *service.embeddings->dimensions, service.model_names.front(),
                          "--pooler-config dimensions");
+}
+
+LogprobsMode LogprobsModeNamed(const std::string& name) {
+  const auto found = std::find(std::begin(kLogprobsModes), std::end(kLogprobsModes), name);
+  FD_CHECK(found != std::end(kLogprobsModes), name);  // the flag takes no other
+  return static_cast<LogprobsMode>(found - std::begin(kLogprobsModes));
 }
 
 const char* PoolingName(PoolingType type) {
@@ -318,6 +325,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   options.max_logit_bias = service_flags.limits.max_logit_bias;
   options.max_banned_tokens = service_flags.limits.max_banned_tokens;
   options.max_logprobs = service_flags.limits.max_logprobs;
+  options.logprobs_mode = LogprobsModeNamed(service_flags.logprobs_mode);
   options.sampled_vocab_size = service.tokenizer->vocab_size();
   if (service_flags.pooling) options.pooling = service_flags.pooling->type;
   FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, service.media, progress));

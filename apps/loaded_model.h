@@ -22,6 +22,10 @@ namespace fd {
 // A value of ServiceFlags::reasoning_parser: ernie-45-vl where the vocabulary has </think>, else none.
 inline constexpr const char* kReasoningParserIfKnown = "if-known";
 
+// FastDeploy's and vLLM's names, in the order of LogprobsMode.
+inline constexpr const char* kLogprobsModes[] = {"raw_logprobs", "processed_logprobs", "raw_logits",
+                                                 "processed_logits"};
+
 struct ServiceFlags {
   std::vector<std::string> served_model_names;  // empty: the folder's name, and requests may say any
   std::string chat_template;                    // a file or the template's text; empty: the model's own
@@ -35,9 +39,10 @@ struct ServiceFlags {
   MediaWorkFlags media;
   std::optional<PoolerConfig> pooling;  // there: embeddings in place of text
   int64_t max_waiting_requests = 1024;
-  double max_waiting_s = -1;                 // as in EngineOptions
-  std::string step_log;                      // a file for one line of JSON a step; empty: none
-  std::string metrics_names = "fastdeploy";  // one of kMetricNames
+  double max_waiting_s = -1;                   // as in EngineOptions
+  std::string step_log;                        // a file for one line of JSON a step; empty: none
+  std::string metrics_names = "fastdeploy";    // one of kMetricNames
+  std::string logprobs_mode = "raw_logprobs";  // one of kLogprobsModes
 };
 
 // Members are destroyed from the last to the first: the engine before what it uses.

@@ -248,6 +248,9 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Text("generation-config", &values->service.generation_config,
              "Sampling where requests do not say: auto (the model's), vllm (neutral) or a folder",
              "auto|vllm|FOLDER");
+  flags.Choice("logprobs-mode", &values->service.logprobs_mode,
+               {std::begin(kLogprobsModes), std::end(kLogprobsModes)},
+               "What logprobs are; processed: after penalties, biases, bans and temperature");
   flags.Text("reasoning-parser", &values->service.reasoning_parser,
              "What becomes reasoning_content: ernie-45-vl, ernie-45-vl-thinking, ernie-x1 or qwen3", "NAME",
              "none");

@@ -139,6 +139,14 @@ Status CheckControls(const SamplingParams& p, const ModelConfig& config, const E
                                   options.max_logprobs, " (--max-logprobs)"),
                            "prompt_logprobs");
   }
+  for (const auto& [name, asked] : {std::pair{"temp_scaled_logprobs", p.temp_scaled_logprobs},
+                                    std::pair{"top_p_normalized_logprobs", p.top_p_normalized_logprobs}}) {
+    if (!asked || p.top_logprobs < 0 || !IsLogits(options.logprobs_mode)) continue;
+    return InvalidArgument(
+        StrCat(name, " is true, but this server gives logits in place of log-probabilities",
+               " (--logprobs-mode): leave it out"),
+        name);
+  }
   if (p.top_logprobs < -1 || p.top_logprobs > options.max_logprobs) {
     return InvalidArgument(StrCat("top_logprobs is ", p.top_logprobs, "; it must be from 0 to ",
                                   options.max_logprobs, " (--max-logprobs)"),

@@ -37,6 +37,13 @@ def free_port():
         return s.getsockname()[1]
 
 
+def without_cached(usage):
+    """Usage but for what the prefix cache had of the prompt: that depends on who asked before."""
+    details = usage["prompt_tokens_details"]
+    assert 0 <= details["cached_tokens"] < usage["prompt_tokens"]
+    return {**usage, "prompt_tokens_details": {**details, "cached_tokens": None}}
+
+
 class Server:
     """A running `fastdeploy serve`."""
 

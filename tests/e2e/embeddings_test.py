@@ -22,7 +22,7 @@ PICTURES = [EVAL / "media" / name for name in ("describe-000-0.png", "describe-0
 
 @pytest.fixture(scope="module")
 def pooling_server():
-    server = Server(*FLAGS, "--admin-key", "root")
+    server = Server(*FLAGS, "--admin-key", "root", "--no-enable-prefix-caching")
     yield server
     code = server.stop()
     assert code == 0, f"the server ended with code {code}:\n" + server.log_text()

@@ -37,7 +37,8 @@ def steps(path):
 def start_logged(start_server, tmp_path, *flags):
     """(a server of its own, the path of its step log); an idle engine has written every step."""
     path = tmp_path / "steps.jsonl"
-    return start_server(*BASE_FLAGS, "--step-log", str(path), *flags), path
+    # A prompt whose prefix is kept needs no encoder at all.
+    return start_server(*BASE_FLAGS, "--no-enable-prefix-caching", "--step-log", str(path), *flags), path
 
 
 def test_ten_pictures_again_spend_no_encoder_time(server):
@@ -61,7 +62,7 @@ def test_ten_pictures_again_spend_no_encoder_time(server):
 
 @pytest.mark.parametrize("flag", ["--encoder-cache-tokens", "--max-encoder-cache"])
 def test_a_cache_of_nothing_encodes_again(start_server, flag):
-    server = start_server(*BASE_FLAGS, flag, "0")
+    server = start_server(*BASE_FLAGS, "--no-enable-prefix-caching", flag, "0")
     replies, seen = [], []
     for turn in range(2):  # no keys and values of one turn for the other
         replies.append(chat(server, ask("Describe the pictures.", *TEN[:3]), cache_salt=f"turn {turn}"))

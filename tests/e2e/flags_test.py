@@ -46,7 +46,6 @@ def test_launch_command_of_the_guide(start_server):
      ["lm_head null in --quantization", "--quantize-lm-head wint8", "contradict"]),
     (["--quantization", '{"quantization": "wint4", "group_size": 48}'], ["--quantization", "multiple of 32"]),
     (["--speculative-config", '{"method": "mtp"}'], ["--speculative-config", "still to come"]),
-    (["--enable-prefix-caching"], ["--enable-prefix-caching", "still to come"]),
     (["--splitwise-role", "prefill"], ["--splitwise-role prefill", "still to come"]),
     (["--tool-parser-plugin", "mine.py"], ["--tool-parser-plugin", "Python"]),
     (["--guided-decoding-backend", "xgrammar"], ["--guided-decoding-backend xgrammar", "still to come"]),

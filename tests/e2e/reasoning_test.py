@@ -5,7 +5,7 @@ import json
 import openai
 import pytest
 
-from conftest import BASE_FLAGS, ask, thinking
+from conftest import ask, BASE_FLAGS, thinking, without_cached
 
 QUESTION = "Compute 45 + 11."
 STORY = "Tell a story about Li Wei in Paris, a orange green and a cactus."
@@ -32,13 +32,13 @@ def stream(server, text=STORY, on=True, **body):
                 reasoning += choice["delta"].get("reasoning_content") or ""
                 content += choice["delta"].get("content") or ""
                 finish = choice["finish_reason"] or finish
-    return reasoning, content, finish, usage
+    return reasoning, content, finish, without_cached(usage)
 
 
 def parts(reply):
     choice = reply["choices"][0]
     message = choice["message"]
-    return message["reasoning_content"] or "", message["content"] or "", choice["finish_reason"], reply["usage"]
+    return message["reasoning_content"] or "", message["content"] or "", choice["finish_reason"], without_cached(reply["usage"])
 
 
 REQUESTS = [dict(text=text, on=on, max_tokens=max_tokens, **extra)

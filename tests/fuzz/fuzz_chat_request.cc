@@ -14,6 +14,7 @@
 #include "fuzz_service.h"
 #include "server/openai/errors.h"
 #include "server/openai/generation.h"
+#include "server/openai/openai_writer.h"
 #include "server/openai/request_schema.h"
 #include "server/openai/tokenize.h"
 
@@ -127,6 +128,18 @@ void RequireIgnoredHeader(const std::vector<std::string>& names) {
   for (const char c : header) Require(c >= ' ' && c <= '~', "the header of ignored fields is plain");
 }
 
+// "data: JSON" or "data: [DONE]", each followed by an empty line.
+void RequireEvents(std::string_view sse) {
+  while (!sse.empty()) {
+    Require(sse.starts_with("data: "), "an event begins with data");
+    const size_t end = sse.find("\n\n");
+    Require(end != std::string_view::npos, "an event ends with an empty line");
+    const std::string_view data = sse.substr(6, end - 6);
+    if (data != "[DONE]") RequireJson(std::string(data), "an event is JSON");
+    sse.remove_prefix(end + 2);
+  }
+}
+
 void Generate(const fd::Service& service, fd::ApiEndpoint endpoint, const std::string& body) {
   auto draft = fd::Generation::Parse(service, endpoint, std::string_view(body), "scope", fd::Clock::now());
   if (!draft.ok()) return RequireRefusal(draft.status());
@@ -147,22 +160,20 @@ void Generate(const fd::Service& service, fd::ApiEndpoint endpoint, const std::s
               })
               .ok(),
           "Submit");
-  std::vector<bool> begun(static_cast<size_t>(generation.num_choices()), false);
+  const std::unique_ptr<fd::ReplyWriter> writer = fd::MakeOpenAiWriter();
   for (auto& [choice, event] : events) {
     const fd::Delta delta = generation.Push(choice, std::move(event));
     Require(fd::IsValidUtf8(delta.content) && fd::IsValidUtf8(delta.reasoning_content), "deltas are UTF-8");
     if (delta.empty()) continue;
-    if (!begun[static_cast<size_t>(choice)]) {
-      begun[static_cast<size_t>(choice)] = true;
-      const std::string first = generation.FirstChunkJson(choice);
-      if (!first.empty()) RequireJson(first, "the first chunk is JSON");
-    }
-    for (const std::string& chunk : generation.ChunksJson(choice, delta))
-      RequireJson(chunk, "a chunk is JSON");
+    std::string sse;
+    writer->Push(generation, choice, delta, sse);
+    RequireEvents(sse);
   }
   Require(generation.finished() && generation.status().ok(), "every choice ends");
-  if (generation.wants_usage_chunk()) RequireJson(generation.UsageChunkJson(), "the usage chunk is JSON");
-  RequireJson(generation.ReplyJson(), "the reply is JSON");
+  std::string sse;
+  writer->Finish(generation, sse);
+  RequireEvents(sse);
+  RequireJson(writer->ReplyJson(generation), "the reply is JSON");
 }
 
 }  // namespace

@@ -48,6 +48,29 @@ int64_t TopLogprobsScratchBytes(const Context& ctx, int64_t rows, int64_t max_k)
 void TokenLogprobs(const Context& ctx, const TensorView& logprobs, const TensorView& logits,
                    const TensorView& token_ids, int64_t valid_vocab);
 
+// What is reported of given tokens in place of the log-probabilities above: natural log of the probability
+// under softmax(logits / temperature) over columns [0, valid_vocab); with top_p below 1 within the tokens
+// that Sample leaves at this temperature and top_p without top_k and min_p, -infinity for the others. Or
+// as_logits: the logit divided by the temperature. At temperature 1 and top_p 1 the bits are those of
+// TokenLogprobs.
+struct ScoreParams {
+  TensorView wanted = {};       // int32 [rows]: 0 leaves the row's scores as they are; empty: all rows
+  TensorView temperature = {};  // float32 [rows], above 0; empty: 1
+  TensorView top_p = {};        // float32 [rows], above 0; 1 = off; empty: off. Not looked at with as_logits
+  bool as_logits = false;
+};
+// token_ids int32, scores float32, both [rows, n], rows may be strided; both empty: none.
+struct TokenScores {
+  TensorView token_ids, scores;
+};
+// NaN for an id outside [0, valid_vocab) and all over a row with a NaN. logits float32 [rows, vocab], rows
+// may be strided.
+void ScoreTokens(const Context& ctx, const TokenScores& drawn, const TokenScores& listed,
+                 const TensorView& logits, const ScoreParams& params, int64_t valid_vocab);
+
+// What ScoreTokens takes from ctx.workspace; without top_p on the CPU it takes nothing.
+int64_t ScoreTokensScratchBytes(const Context& ctx, int64_t rows, int64_t vocab);
+
 // Where TopLogprobs would list one token of each row if its list had no end: 1 + how many tokens of [0,
 // valid_vocab) have a larger logit, or the same and a lower index. Infinities count as the largest finite
 // float, of their sign. ranks, token_ids int32 [rows]; 0 for an id outside [0, valid_vocab) and for a row

@@ -11,13 +11,31 @@ namespace fd {
 namespace {
 
 constexpr int64_t kAlignWords = 16;
-constexpr int64_t kSections = 14;
+constexpr int64_t kSections = 17;
 
 int64_t Words(const EngineOptions& o) {
-  const int64_t by_sequence = 9;  // 2 slots, 3 penalties, 3 offsets, how many likeliest
+  const int64_t by_sequence = 12;  // 2 slots, 3 penalties, 3 offsets, how many likeliest, 3 of scores
   return (by_sequence + 2 * o.max_logit_bias + 2 * o.max_banned_tokens + o.max_allowed_token_ids) *
              (o.MaxStepSequences() + 1) +
          kSections * kAlignWords;
+}
+
+bool NormalizesInTopP(const StepPlan& plan) {
+  return std::any_of(plan.sequences.begin(), plan.sequences.end(), [](const SequenceStep& s) {
+    return s.samples && s.controls && s.controls->top_p_normalized_logprobs && s.top_p < 1;
+  });
+}
+
+// The first rows of both halves of ControlledSampler::top_results.
+struct TopViews {
+  TensorView ids, logprobs;  // [outputs, max_logprobs]
+};
+TopViews TopOfStep(const Tensor& top_results, int64_t outputs) {
+  const int64_t seqs = top_results.view().dim(1);
+  const TensorView all = top_results.view().Reshape({2 * seqs, top_results.view().dim(2)});
+  TopViews top{all.Rows(0, outputs), all.Rows(seqs, outputs)};
+  top.logprobs.dtype = DType::kFloat32;
+  return top;
 }
 
 int64_t TopWords(const EngineOptions& o) { return 2 * o.MaxStepSequences() * o.max_logprobs; }
@@ -26,7 +44,7 @@ int64_t TopWords(const EngineOptions& o) { return 2 * o.MaxStepSequences() * o.m
 
 ControlledSampler::ControlledSampler(const ops::Context& ctx, const ModelConfig& config,
                                      const EngineOptions& options, int slots)
-    : max_top_(options.max_logprobs) {
+    : max_top_(options.max_logprobs), mode_(options.logprobs_mode) {
   FD_CHECK_LE(max_top_, ops::kMaxTopLogprobs);
   const int64_t seqs = options.MaxStepSequences();
   seen_ = ops::NewTensor(ctx, DType::kInt32, {seqs, config.vocab_size});
@@ -49,8 +67,9 @@ int64_t ControlledSampler::ScratchBytes(const ops::Context& ctx, const ModelConf
                                         const EngineOptions& options) {
   const int64_t seqs = options.MaxStepSequences();
   return Arena::PaddedBytes(seqs * config.vocab_size * 4) +
-         std::max(ops::SampleScratchBytes(ctx, seqs, config.vocab_size),
-                  ops::TopLogprobsScratchBytes(ctx, seqs, options.max_logprobs));
+         std::max({ops::SampleScratchBytes(ctx, seqs, config.vocab_size),
+                   ops::TopLogprobsScratchBytes(ctx, seqs, options.max_logprobs),
+                   ops::ScoreTokensScratchBytes(ctx, seqs, config.vocab_size)});
 }
 
 Tensor ControlledSampler::HostResults(const ops::Context& ctx, const EngineOptions& options) {
@@ -68,6 +87,17 @@ bool ControlledSampler::WantsTopLogprobs(const StepPlan& plan) {
   return std::any_of(plan.sequences.begin(), plan.sequences.end(), [](const SequenceStep& s) {
     return s.samples && s.controls && s.controls->top_logprobs > 0;
   });
+}
+
+bool ControlledSampler::WantsScores(const SequenceStep& s) const {
+  if (!s.samples || !s.controls || s.controls->top_logprobs < 0) return false;
+  return mode_ != LogprobsMode::kRawLogprobs || s.controls->temp_scaled_logprobs ||
+         s.controls->top_p_normalized_logprobs;
+}
+
+bool ControlledSampler::WantsScores(const StepPlan& plan) const {
+  return std::any_of(plan.sequences.begin(), plan.sequences.end(),
+                     [this](const SequenceStep& s) { return WantsScores(s); });
 }
 
 // The usual case, a decode that enters its one token: Sample counts all of a step at once.
@@ -136,8 +166,8 @@ void ControlledSampler::Upload(const ops::Context& ctx, const StepPlan& plan, in
   writing_ = host_.at(static_cast<size_t>(slot)).view().As<int32_t>();
   used_words_ = 0;
   int32_t *slots, *count_slots, *bias_offsets, *bias_ids, *ban_offsets, *ban_ids, *ban_after, *allow_offsets,
-      *allow_ids, *top_k;
-  float *repetition, *presence, *frequency, *bias_values;
+      *allow_ids, *top_k, *wanted = nullptr;
+  float *repetition, *presence, *frequency, *bias_values, *temperature = nullptr, *top_p = nullptr;
   const DType i32 = DType::kInt32, f32 = DType::kFloat32;
   penalties_ = {};
   penalties_.slots = Section(i32, rows, &slots);
@@ -154,6 +184,13 @@ void ControlledSampler::Upload(const ops::Context& ctx, const StepPlan& plan, in
   penalties_.allow_offsets = Section(i32, rows + 1, &allow_offsets);
   penalties_.allow_ids = Section(i32, num_allowed, &allow_ids);
   top_k_ = Section(i32, rows, &top_k);
+  scores_ = {};
+  scores_.as_logits = IsLogits(mode_);
+  if (WantsScores(plan)) {
+    scores_.wanted = Section(i32, rows, &wanted);
+    scores_.temperature = Section(f32, rows, &temperature);
+  }
+  if (wanted != nullptr && NormalizesInTopP(plan)) scores_.top_p = Section(f32, rows, &top_p);
   int64_t row = 0, bias = 0, ban = 0, allow = 0;
   static const SequenceControls kNone;
   for (const SequenceStep& s : plan.sequences) {
@@ -165,6 +202,12 @@ void ControlledSampler::Upload(const ops::Context& ctx, const StepPlan& plan, in
     presence[row] = c.presence_penalty;
     frequency[row] = c.frequency_penalty;
     top_k[row] = std::max(c.top_logprobs, 0);
+    if (wanted != nullptr) {
+      const bool scaled = (c.temp_scaled_logprobs || IsProcessed(mode_)) && s.temperature > 0;
+      wanted[row] = WantsScores(s) ? 1 : 0;
+      temperature[row] = scaled ? s.temperature : 1.0f;
+    }
+    if (top_p != nullptr) top_p[row] = c.top_p_normalized_logprobs ? s.top_p : 1.0f;
     bias_offsets[row] = static_cast<int32_t>(bias);
     ban_offsets[row] = static_cast<int32_t>(ban);
     allow_offsets[row] = static_cast<int32_t>(allow);
@@ -186,30 +229,49 @@ void ControlledSampler::Upload(const ops::Context& ctx, const StepPlan& plan, in
   ops::CopyStaged(ctx, device_.view().Rows(0, used_words_), host_[static_cast<size_t>(slot)]);
 }
 
-void ControlledSampler::TopLogprobs(const ops::Context& ctx, const StepPlan& plan, const Rows& rows,
-                                    int64_t valid_vocab) {
+void ControlledSampler::ListTop(const ops::Context& ctx, const StepPlan& plan, const TensorView& logits,
+                                int64_t valid_vocab) {
   if (!WantsTopLogprobs(plan)) return;
-  const int64_t outputs = plan.num_outputs, seqs = top_results_.view().dim(1);
-  const TensorView all = top_results_.view().Reshape({2 * seqs, max_top_});
-  TensorView logprobs = all.Rows(seqs, outputs);
-  logprobs.dtype = DType::kFloat32;
-  ops::TopLogprobs(ctx, all.Rows(0, outputs), logprobs, rows.logits, top_k_, valid_vocab);
+  const TopViews top = TopOfStep(top_results_, plan.num_outputs);
+  ops::TopLogprobs(ctx, top.ids, top.logprobs, logits, top_k_, valid_vocab);
+}
+
+// The list stays as it is: neither a temperature nor top-p changes the order.
+void ControlledSampler::Score(const ops::Context& ctx, const StepPlan& plan, const Rows& rows,
+                              const TensorView& logits, int64_t valid_vocab) {
+  const int64_t outputs = plan.num_outputs;
+  ops::TokenScores listed;
+  if (WantsTopLogprobs(plan)) {
+    const TopViews top = TopOfStep(top_results_, outputs);
+    listed = {top.ids, top.logprobs};
+  }
+  ops::ScoreTokens(ctx, {rows.drawn.Reshape({outputs, 1}), rows.logprobs.Reshape({outputs, 1})}, listed,
+                   logits, scores_, valid_vocab);
 }
 
 void ControlledSampler::Sample(const ops::Context& ctx, const StepPlan& plan, const Rows& rows,
                                int64_t valid_vocab) {
-  if (std::any_of(plan.sequences.begin(), plan.sequences.end(), EntersOne))
-    ops::CountTokens(ctx, seen_, count_slots_, rows.token_ids, rows.logits_rows);
-  // Log-probabilities are those of the raw logits, whoever shares the step.
+  const bool scores = WantsScores(plan), of_edited = scores && IsProcessed(mode_);
+  if (!of_edited) ListTop(ctx, plan, rows.logits, valid_vocab);
   const int64_t mark = ctx.workspace->Mark();
-  const TensorView raw = ctx.workspace->Take(DType::kFloat32, rows.logits.shape);
-  ops::Copy(ctx, raw, rows.logits);
-  ops::PenaltyParams penalties = penalties_;
-  penalties.tokens = rows.token_ids;
-  penalties.token_rows = rows.logits_rows;
-  ops::ApplyPenalties(ctx, rows.logits, seen_, penalties);
-  ops::Sample(ctx, rows.drawn, rows.logprobs, rows.logits, rows.params, valid_vocab);
-  ops::TokenLogprobs(ctx, rows.logprobs, raw, rows.drawn, valid_vocab);
+  TensorView reported = rows.logits;
+  if (EditsLogits(plan)) {
+    if (std::any_of(plan.sequences.begin(), plan.sequences.end(), EntersOne))
+      ops::CountTokens(ctx, seen_, count_slots_, rows.token_ids, rows.logits_rows);
+    // Raw log-probabilities are those of the raw logits, whoever shares the step.
+    if (!of_edited) {
+      reported = ctx.workspace->Take(DType::kFloat32, rows.logits.shape);
+      ops::Copy(ctx, reported, rows.logits);
+    }
+    ops::PenaltyParams penalties = penalties_;
+    penalties.tokens = rows.token_ids;
+    penalties.token_rows = rows.logits_rows;
+    ops::ApplyPenalties(ctx, rows.logits, seen_, penalties);
+    ops::Sample(ctx, rows.drawn, rows.logprobs, rows.logits, rows.params, valid_vocab);
+    if (!of_edited) ops::TokenLogprobs(ctx, rows.logprobs, reported, rows.drawn, valid_vocab);
+  }
+  if (of_edited) ListTop(ctx, plan, rows.logits, valid_vocab);
+  if (scores) Score(ctx, plan, rows, reported, valid_vocab);
   ctx.workspace->Release(mark);
 }
 

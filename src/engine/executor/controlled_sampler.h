@@ -31,9 +31,11 @@ class ControlledSampler {
   // which enters what is left.
   void Enter(const ops::Context& ctx, const StepPlan& plan, const TensorView& token_ids, int slot);
 
-  // Whether somebody edits logits or wants the likeliest tokens.
+  // Whether somebody edits logits, wants the likeliest tokens, or wants something else than log-probabilities
+  // of the raw logits.
   static bool EditsLogits(const StepPlan& plan);
   static bool WantsTopLogprobs(const StepPlan& plan);
+  bool WantsScores(const StepPlan& plan) const;
 
   struct Rows {
     TensorView logits;         // float32 [outputs, vocab]; edited in place
@@ -43,10 +45,9 @@ class ControlledSampler {
     TensorView logits_rows;    // int32 [outputs]: row of token_ids of each output
     ops::SampleParams params;  // of these outputs
   };
-  // The likeliest tokens of who asked, before edits. slot: as in StepInputs::Upload, whose transfers these
-  // follow. The results go to Result.
+  // The likeliest tokens of who asked, go to top_results; where somebody edits logits, a draw from the edited
+  // ones; log-probabilities of what was drawn. slot: as in StepInputs::Upload, whose transfers these follow.
   void Upload(const ops::Context& ctx, const StepPlan& plan, int slot);
-  void TopLogprobs(const ops::Context& ctx, const StepPlan& plan, const Rows& rows, int64_t valid_vocab);
   void Sample(const ops::Context& ctx, const StepPlan& plan, const Rows& rows, int64_t valid_vocab);
 
   // int32 [2, step sequences, max_logprobs] on the device: ids, then bits of log-probabilities.
@@ -59,10 +60,15 @@ class ControlledSampler {
  private:
   static bool EntersOne(const SequenceStep& s);
   void UploadFound(const ops::Context& ctx, const StepPlan& plan, int slot);
+  bool WantsScores(const SequenceStep& s) const;
+  void ListTop(const ops::Context& ctx, const StepPlan& plan, const TensorView& logits, int64_t valid_vocab);
+  void Score(const ops::Context& ctx, const StepPlan& plan, const Rows& rows, const TensorView& logits,
+             int64_t valid_vocab);
   template <typename T>
   TensorView Section(DType dtype, int64_t count, T** host);
 
   const int64_t max_top_;
+  const LogprobsMode mode_;
   Tensor seen_;                     // int32 [step sequences, vocab]
   Tensor top_results_;              // as above; empty when max_logprobs is 0
   Tensor device_;                   // int32 [words]: the inputs of one step
@@ -74,6 +80,7 @@ class ControlledSampler {
   ops::PenaltyParams penalties_;
   TensorView count_slots_;  // int32 [outputs]: of decodes with a record; -1 for the others
   TensorView top_k_;
+  ops::ScoreParams scores_;  // of a step that WantsScores
 };
 
 }  // namespace fd

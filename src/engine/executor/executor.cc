@@ -243,8 +243,8 @@ TensorView Executor::Logprobs() const {
 // recorded step does; then that stands unless somebody edits them.
 void Executor::SampleWithControls(const StepPlan& plan, int index, bool sampled) {
   if (plan.num_outputs == 0) return;
-  const bool edits = ControlledSampler::EditsLogits(plan);
-  if (!edits && !ControlledSampler::WantsTopLogprobs(plan)) {
+  if (!ControlledSampler::EditsLogits(plan) && !ControlledSampler::WantsTopLogprobs(plan) &&
+      !controls_->WantsScores(plan)) {
     FD_CHECK(sampled, "a step that draws nothing");
     return;
   }
@@ -260,8 +260,7 @@ void Executor::SampleWithControls(const StepPlan& plan, int index, bool sampled)
                                         inputs_.batch().logits_rows.Rows(0, outputs),
                                         params};
   controls_->Upload(ctx_, plan, index);
-  controls_->TopLogprobs(ctx_, plan, rows, valid_vocab_);
-  if (edits) controls_->Sample(ctx_, plan, rows, valid_vocab_);
+  controls_->Sample(ctx_, plan, rows, valid_vocab_);
   if (!slots_[static_cast<size_t>(index)].top_counts.empty())
     ops::Copy(ctx_, slots_[static_cast<size_t>(index)].top_results, controls_->top_results());
 }

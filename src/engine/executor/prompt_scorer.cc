@@ -31,6 +31,7 @@ PromptScorer::PromptScorer(const ops::Context& ctx, const EngineOptions& options
     : max_tokens_(options.max_num_batched_tokens),
       max_top_(options.max_logprobs),
       valid_vocab_(valid_vocab),
+      as_logits_(IsLogits(options.logprobs_mode)),
       slots_(static_cast<size_t>(slots)) {
   inputs_ = ops::NewTensor(ctx, DType::kInt32, {3 * max_tokens_});
   results_ = ops::NewTensor(ctx, DType::kInt32, {2 * max_tokens_});
@@ -81,12 +82,18 @@ void PromptScorer::Upload(const ops::Context& ctx, const StepPlan& plan, int slo
 void PromptScorer::Score(const ops::Context& ctx, int64_t begin, const TensorView& logits) {
   const int64_t count = logits.dim(0);
   const TensorView ids = inputs_.view().Rows(scored_ + begin, count);
-  ops::TokenLogprobs(ctx, AsFloats(results_.view().Rows(begin, count)), logits, ids, valid_vocab_);
+  const TensorView scores = AsFloats(results_.view().Rows(begin, count));
+  if (!as_logits_) ops::TokenLogprobs(ctx, scores, logits, ids, valid_vocab_);
   ops::TokenRanks(ctx, results_.view().Rows(max_tokens_ + begin, count), logits, ids, valid_vocab_);
-  if (!wants_top_) return;
-  const TensorView wanted = inputs_.view().Rows(2 * scored_ + begin, count);
-  ops::TopLogprobs(ctx, tops_.view().Rows(begin, count),
-                   AsFloats(tops_.view().Rows(max_tokens_ + begin, count)), logits, wanted, valid_vocab_);
+  ops::TokenScores listed;
+  if (wants_top_) {
+    const TensorView wanted = inputs_.view().Rows(2 * scored_ + begin, count);
+    listed = {tops_.view().Rows(begin, count), AsFloats(tops_.view().Rows(max_tokens_ + begin, count))};
+    ops::TopLogprobs(ctx, listed.token_ids, listed.scores, logits, wanted, valid_vocab_);
+  }
+  if (!as_logits_) return;
+  ops::ScoreTokens(ctx, {ids.Reshape({count, 1}), scores.Reshape({count, 1})}, listed, logits,
+                   {.as_logits = true}, valid_vocab_);
 }
 
 void PromptScorer::Download(const ops::Context& ctx, int slot_index) {

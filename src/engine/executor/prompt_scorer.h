@@ -46,6 +46,7 @@ class PromptScorer {
   const int64_t max_tokens_;
   const int64_t max_top_;
   const int64_t valid_vocab_;
+  const bool as_logits_;  // logits in place of log-probabilities
   Tensor inputs_;   // int32 [3 * tokens]: rows, then tokens, then how many likeliest, of a step's scored rows
   Tensor results_;  // int32 [2 * tokens]: bits of log-probabilities, then ranks
   Tensor tops_;     // int32 [2 * tokens, max_logprobs]: ids, then bits of log-probabilities; empty without

@@ -16,6 +16,17 @@ constexpr int64_t PagesForTokens(int64_t tokens) { return (tokens + kKvPageToken
 // final norm: of the last token, the mean of all, or of the first token.
 enum class PoolingType : uint8_t { kNone, kLast, kMean, kCls };
 
+// What stands for how likely a token is. Raw: of the logits as the model gives them; processed: after
+// penalties, biases, bans and temperature. Logits come without their softmax. A prompt's tokens, which
+// nothing processes, have raw ones.
+enum class LogprobsMode : uint8_t { kRawLogprobs, kProcessedLogprobs, kRawLogits, kProcessedLogits };
+constexpr bool IsProcessed(LogprobsMode mode) {
+  return mode == LogprobsMode::kProcessedLogprobs || mode == LogprobsMode::kProcessedLogits;
+}
+constexpr bool IsLogits(LogprobsMode mode) {
+  return mode == LogprobsMode::kRawLogits || mode == LogprobsMode::kProcessedLogits;
+}
+
 struct EngineOptions {
   int64_t max_model_len = 2048;           // prompt and output of a sequence, in tokens
   int64_t max_num_seqs = 8;               // sequences that run at once
@@ -39,6 +50,7 @@ struct EngineOptions {
   int64_t max_logprobs = 20;  // likeliest tokens at each place; at most ops::kMaxTopLogprobs
   // Ids at or above it are never drawn (a model may have more logits than its tokenizer has tokens); 0: all.
   int64_t sampled_vocab_size = 0;
+  LogprobsMode logprobs_mode = LogprobsMode::kRawLogprobs;
   // Not kNone: every request is a prompt alone, the model has no head, and sampling does not exist.
   PoolingType pooling = PoolingType::kNone;
 

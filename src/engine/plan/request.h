@@ -44,9 +44,14 @@ struct SamplingParams {
   std::vector<std::vector<int32_t>> bad_words;
   std::vector<int32_t> allowed_token_ids;  // ascending, each once; no other token is drawn. Empty: all are
   int64_t min_tokens = 0;  // no end token and none of stop_token_ids before so many tokens were generated
-  // Log-probabilities under the raw logits (before penalties and temperature): -1 = nobody reads them, 0 = of
-  // the drawn tokens, n = also of the n likeliest at each place.
+  // Log-probabilities, under the raw logits (before penalties and temperature) unless
+  // EngineOptions::logprobs_mode says otherwise: -1 = nobody reads them, 0 = of the drawn tokens, n = also of
+  // the n likeliest at each place.
   int32_t top_logprobs = -1;
+  // Of these: after the temperature; within the tokens that top_p leaves, -infinity for the others. Not of
+  // the prompt's, and refused where the engine gives logits.
+  bool temp_scaled_logprobs = false;
+  bool top_p_normalized_logprobs = false;
   // The same for the prompt's tokens but the first, each given those before it.
   int32_t prompt_logprobs = -1;
   ThinkingBudget thinking;
@@ -112,7 +117,7 @@ struct TokenEvent {
   RequestId request_id = 0;
   std::vector<int32_t>
       token_ids;  // new since the last event; an end token that stopped the sequence is included
-  std::vector<float> logprobs;                          // as many; natural log under the raw logits
+  std::vector<float> logprobs;                          // as many; natural log, see top_logprobs
   std::vector<std::vector<TokenLogprob>> top_logprobs;  // as many where top_logprobs > 0, likeliest first
   // Of the next prompt tokens, in order, from the second one on; where SamplingParams::prompt_logprobs asks
   // for them, all come before the first of token_ids, as many in an event as a step computed.

@@ -59,7 +59,9 @@ struct SequenceControls {
   std::vector<std::pair<int32_t, float>> biases;
   std::vector<TokenBan> bans;
   std::vector<int32_t> allowed;  // ascending; empty: all
-  int32_t top_logprobs = -1;     // as in SamplingParams
+  int32_t top_logprobs = -1;     // as in SamplingParams, and the next two
+  bool temp_scaled_logprobs = false;
+  bool top_p_normalized_logprobs = false;
 
   bool EditsLogits() const { return seen_slot >= 0 || !biases.empty() || !bans.empty() || !allowed.empty(); }
 };

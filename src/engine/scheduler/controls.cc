@@ -74,6 +74,8 @@ std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, 
     controls.bans = BansAt(sequence, end, end_tokens);
     controls.allowed = sampling.allowed_token_ids;
     controls.top_logprobs = sampling.top_logprobs;
+    controls.temp_scaled_logprobs = sampling.temp_scaled_logprobs;
+    controls.top_p_normalized_logprobs = sampling.top_p_normalized_logprobs;
   }
   if (!controls.EditsLogits() && controls.top_logprobs < 0) return std::nullopt;
   return controls;

@@ -61,8 +61,11 @@ struct Sequence {
     if (std::find(begin, end, budget.end_token_id) != end) return -1;
     return budget.forced_ids[static_cast<size_t>(offset)];
   }
-  // Its last token is on its way.
-  bool AwaitsLastToken() const { return generated_tokens() + pending_tokens >= request.sampling.max_tokens; }
+  // Its last token is on its way. Never of a request for its prompt alone (max_tokens 0).
+  bool AwaitsLastToken() const {
+    const int64_t most = request.sampling.max_tokens;
+    return most > 0 && generated_tokens() + pending_tokens >= most;
+  }
 };
 
 }  // namespace fd

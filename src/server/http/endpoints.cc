@@ -57,6 +57,18 @@ HttpResponse Load(const ServerState& state) {
                                        {"routes", std::move(routes)}})};
 }
 
+ApiBounds BoundsOf(const Service& service) {
+  const RequestLimits& limits = service.limits;
+  return {.max_model_len = service.max_model_len,
+          .vocab_size = service.vocab_size,
+          .max_choices = limits.max_choices,
+          .max_logprobs = limits.max_logprobs,
+          .max_messages = limits.max_messages,
+          .max_tools = limits.max_tools,
+          .max_stop_strings = limits.max_stop_strings,
+          .max_stop_token_ids = limits.max_stop_token_ids};
+}
+
 HttpResponse MetricsText(const Service& service) {
   const EngineStats stats = service.engine.stats();
   const MediaLoader* loader = service.media_loader.get();
@@ -126,7 +138,7 @@ HttpResponse AnswerEndpoint(ServerState& state, RouteKind kind, const HttpReques
     case RouteKind::kConfigInfo:
       return {.body = state.options.config_json};
     case RouteKind::kOpenApi:
-      return {.body = OpenApiJson(state.options.version)};
+      return {.body = OpenApiJson(state.options.version, BoundsOf(service))};
     case RouteKind::kMetrics:
       return MetricsText(service);
     case RouteKind::kAbort:

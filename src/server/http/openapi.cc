@@ -5,6 +5,8 @@
 
 #include "base/json.h"
 #include "base/strings.h"
+#include "server/http/openapi_replies.h"
+#include "server/http/openapi_requests.h"
 #include "server/http/routes.h"
 #include "server/openai/request_schema.h"
 
@@ -62,40 +64,6 @@ const char* SchemaName(RequestKind kind) {
   return "";
 }
 
-// Null counts as absent, so every field may be null.
-Json TypeOf(FieldType type) {
-  const auto or_null = [](const char* name) { return Json(JsonArray{name, "null"}); };
-  switch (type) {
-    case FieldType::kString:
-      return or_null("string");
-    case FieldType::kInteger:
-      return or_null("integer");
-    case FieldType::kNumber:
-      return or_null("number");
-    case FieldType::kBoolean:
-      return or_null("boolean");
-    case FieldType::kObject:
-      return or_null("object");
-    case FieldType::kArray:
-      return or_null("array");
-    case FieldType::kAny:
-      break;
-  }
-  return Json();
-}
-
-Json RequestSchema(RequestKind kind) {
-  JsonObject properties;
-  for (const RequestField& field : FieldsOf(kind)) {
-    JsonObject property;
-    if (Json type = TypeOf(field.type); !type.is_null()) property.Set("type", std::move(type));
-    if (field.type == FieldType::kArray) property.Set("items", JsonObject{});
-    property.Set("description", field.meaning);
-    properties.Set(field.name, std::move(property));
-  }
-  return JsonObject{{"type", "object"}, {"properties", std::move(properties)}};
-}
-
 Json Ref(const char* where, const std::string& name) {
   return JsonObject{{"$ref", StrCat("#/components/", where, "/", name)}};
 }
@@ -104,20 +72,27 @@ Json Content(const char* type, Json schema) {
   return JsonObject{{type, JsonObject{{"schema", std::move(schema)}}}};
 }
 
-Json Success(RouteKind kind, const std::string& method) {
-  JsonObject response{{"description", "Done"}};
-  if (method == "options" || method == "head" || kind == RouteKind::kHealth) return response;
-  if (kind == RouteKind::kMetrics) {
-    response.Set("content", Content("text/plain", JsonObject{{"type", "string"}}));
-    return response;
-  }
-  Json content = Content("application/json", JsonObject{{"type", "object"}});
-  if (kind == RouteKind::kChat || kind == RouteKind::kCompletions || kind == RouteKind::kResponses ||
-      kind == RouteKind::kMessages) {
-    content.as_object().Set("text/event-stream", JsonObject{{"schema", JsonObject{{"type", "string"}}}});
+JsonObject Headers(bool ignores) {
+  JsonObject headers{{"x-request-id", Ref("headers", "RequestId")}};
+  if (ignores) headers.Set("x-fastdeploy-ignored", Ref("headers", "Ignored"));
+  return headers;
+}
+
+Json Success(const ReplyShape& shape, const std::string& method, bool has_body) {
+  JsonObject response{{"description", "Done"}, {"headers", Headers(has_body)}};
+  if (method == "options" || method == "head" || *shape.content_type == '\0') return response;
+  Json content = Content(shape.content_type, Ref("schemas", shape.schema));
+  if (*shape.event != '\0') {  // the schema of one event
+    content.as_object().Set("text/event-stream", JsonObject{{"schema", Ref("schemas", shape.event)}});
   }
   response.Set("content", std::move(content));
   return response;
+}
+
+// A reply to HEAD has no body.
+Json Failure(const std::string& method, const char* shape) {
+  if (method == "head") return JsonObject{{"description", "What is wrong"}, {"headers", Headers(false)}};
+  return Ref("responses", shape);
 }
 
 Json Operation(const Route& route, const std::string& method) {
@@ -139,13 +114,16 @@ Json Operation(const Route& route, const std::string& method) {
                              {"content", Content("application/json", Ref("schemas", SchemaName(*body)))}});
   }
   JsonObject responses;
+  const ReplyShape* shape = ReplyShapeOf(route.kind);
   if (method == "options") {
-    responses.Set("204", Success(route.kind, method));
-  } else if (route.kind != RouteKind::kStoredResponse) {
-    responses.Set("200", Success(route.kind, method));
+    responses.Set("204", JsonObject{{"description", "Done"}, {"headers", Headers(false)}});
+  } else if (shape != nullptr) {
+    responses.Set("200", Success(*shape, method, body.has_value()));
   }
   const bool anthropic = ShapeOf(route.path, /*anthropic_client=*/false) == ApiShape::kAnthropic;
-  responses.Set("default", Ref("responses", anthropic ? "AnthropicError" : "Error"));
+  for (const int status : ErrorStatuses(route, method)) {
+    responses.Set(StrCat(status), Failure(method, anthropic ? "AnthropicError" : "Error"));
+  }
   operation.Set("responses", std::move(responses));
   const JsonArray key{JsonObject{{"bearer", JsonArray{}}}, JsonObject{{"header", JsonArray{}}}};
   operation.Set("security", route.access == Access::kPublic ? JsonArray{} : key);
@@ -154,7 +132,7 @@ Json Operation(const Route& route, const std::string& method) {
 
 }  // namespace
 
-std::string OpenApiJson(const std::string& version) {
+std::string OpenApiJson(const std::string& version, const ApiBounds& bounds) {
   JsonObject paths;
   for (const Route& route : AllRoutes()) {
     JsonObject item;
@@ -164,32 +142,24 @@ std::string OpenApiJson(const std::string& version) {
     }
     paths.Set(route.path, std::move(item));
   }
-  JsonObject schemas;
+  JsonObject schemas = RequestParts(bounds);
+  for (const JsonMember& part : ReplyParts(bounds)) schemas.Set(part.first, part.second);
   for (RequestKind kind : {RequestKind::kChat, RequestKind::kCompletions, RequestKind::kTokenize,
                            RequestKind::kDetokenize, RequestKind::kAbort, RequestKind::kResponses,
                            RequestKind::kMessages, RequestKind::kEmbeddings, RequestKind::kPooling}) {
-    schemas.Set(SchemaName(kind), RequestSchema(kind));
+    schemas.Set(SchemaName(kind), RequestSchema(kind, bounds));
   }
-  const JsonObject text{{"type", "string"}};
-  const JsonObject text_or_null{{"type", JsonArray{"string", "null"}}};
-  const JsonObject error_fields{
-      {"message", text}, {"type", text}, {"param", text_or_null}, {"code", text_or_null}};
-  const JsonObject error{{"type", "object"},
-                         {"required", JsonArray{"message", "type", "param", "code"}},
-                         {"properties", error_fields}};
-  schemas.Set("Error", JsonObject{{"type", "object"},
-                                  {"required", JsonArray{"error"}},
-                                  {"properties", JsonObject{{"error", error}}}});
-  const JsonObject anthropic_error{{"type", "object"},
-                                   {"required", JsonArray{"type", "message"}},
-                                   {"properties", JsonObject{{"type", text}, {"message", text}}}};
-  schemas.Set("AnthropicError",
-              JsonObject{{"type", "object"},
-                         {"required", JsonArray{"type", "error"}},
-                         {"properties",
-                          JsonObject{{"type", text}, {"error", anthropic_error}, {"request_id", text}}}});
+  const auto header = [](const char* description, bool always) {
+    return JsonObject{{"description", description},
+                      {"required", always},
+                      {"schema", JsonObject{{"type", "string"}, {"minLength", 1}}}};
+  };
+  const JsonObject headers{
+      {"RequestId", header("Names the request in the log; the client's own, or a new one", true)},
+      {"Ignored", header("Fields of the request that are not known here", false)}};
   const auto error_response = [](const char* schema, const char* description) {
     return JsonObject{{"description", description},
+                      {"headers", Headers(false)},
                       {"content", Content("application/json", Ref("schemas", schema))}};
   };
   return WriteJson(JsonObject{
@@ -198,6 +168,7 @@ std::string OpenApiJson(const std::string& version) {
       {"paths", std::move(paths)},
       {"components",
        JsonObject{{"schemas", std::move(schemas)},
+                  {"headers", headers},
                   {"responses",
                    JsonObject{{"Error", error_response("Error", "What is wrong, in OpenAI's shape")},
                               {"AnthropicError",

@@ -11,7 +11,7 @@ namespace fd {
 namespace {
 
 Json Parsed() {
-  auto json = ParseJson(OpenApiJson("1.2.3"));
+  auto json = ParseJson(OpenApiJson("1.2.3", ApiBounds{}));
   EXPECT_TRUE(json.ok());
   return std::move(json).value();
 }
@@ -75,6 +75,73 @@ void CheckRefs(const Json& api, const Json& value) {
 TEST(OpenApi, References) {
   const Json api = Parsed();
   CheckRefs(api, api);
+}
+
+const Json& At(const Json& value, std::initializer_list<const char*> path) {
+  const Json* at = &value;
+  for (const char* step : path) {
+    const Json* next = at->Find(step);
+    EXPECT_NE(next, nullptr) << step;
+    if (next == nullptr) break;
+    at = next;
+  }
+  return *at;
+}
+
+TEST(OpenApi, RangesOfFields) {
+  ApiBounds bounds;
+  bounds.max_model_len = 777;
+  bounds.vocab_size = 50;
+  bounds.max_choices = 3;
+  auto api = ParseJson(OpenApiJson("1.2.3", bounds));
+  ASSERT_TRUE(api.ok());
+  const Json& schemas = At(*api, {"components", "schemas"});
+  const Json& chat = At(schemas, {"ChatCompletionRequest", "properties"});
+  const Json& text = At(schemas, {"CompletionRequest", "properties"});
+  EXPECT_EQ(WriteJson(At(chat, {"temperature"})),
+            R"({"type":["number","null"],"description":"0: the likeliest token","minimum":0,"maximum":100})");
+  EXPECT_EQ(At(chat, {"max_tokens", "maximum"}).as_int(), 777);
+  EXPECT_EQ(At(chat, {"max_tokens", "minimum"}).as_int(), 1);
+  EXPECT_EQ(At(text, {"max_tokens", "minimum"}).as_int(), 0) << "a kind's own line comes first";
+  EXPECT_EQ(At(chat, {"n", "maximum"}).as_int(), 3);
+  EXPECT_EQ(At(schemas, {"TokenId", "maximum"}).as_int(), 49);
+  EXPECT_EQ(chat.Find("store")->Find("type"), nullptr) << "what is not looked at may be anything";
+  EXPECT_EQ(At(schemas, {"DetokenizeRequest", "required"}).as_array().size(), 1U);
+  EXPECT_EQ(At(schemas, {"ChatCompletionRequest", "anyOf"}).as_array().size(), 2U);
+  EXPECT_EQ(WriteJson(*api).find("\"$max"), std::string::npos) << "every bound has its number";
+}
+
+TEST(OpenApi, RepliesOfEveryRoute) {
+  const Json api = Parsed();
+  for (const Route& route : AllRoutes()) {
+    const Json& item = At(api, {"paths", route.path});
+    for (const JsonMember& operation : item.as_object()) {
+      const JsonObject& responses = At(operation.second, {"responses"}).as_object();
+      const std::string where = StrCat(operation.first, " ", route.path);
+      const bool succeeds = responses.Find("200") != nullptr || responses.Find("204") != nullptr;
+      const bool never = route.kind == RouteKind::kStoredResponse || route.kind == RouteKind::kReward;
+      EXPECT_EQ(succeeds, !never || operation.first == "options") << where;
+      EXPECT_EQ(responses.Find("default"), nullptr) << where;
+      EXPECT_NE(responses.Find("400"), nullptr) << where;
+      EXPECT_EQ(responses.Find("401") != nullptr, route.access != Access::kPublic) << where;
+      if (operation.first == "head") {
+        for (const JsonMember& response : responses) {
+          EXPECT_EQ(response.second.Find("content"), nullptr) << where;
+          EXPECT_EQ(response.second.Find("$ref"), nullptr) << where;
+        }
+      }
+    }
+  }
+  const auto content = [&](const char* path) -> const JsonObject& {
+    return At(api, {"paths", path, "post", "responses", "200", "content"}).as_object();
+  };
+  for (const char* path : {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"}) {
+    EXPECT_NE(content(path).Find("text/event-stream"), nullptr) << path;
+    EXPECT_NE(content(path).Find("application/json"), nullptr) << path;
+  }
+  EXPECT_EQ(content("/tokenize").Find("text/event-stream"), nullptr);
+  EXPECT_EQ(At(api, {"paths", "/v1/messages", "post", "responses", "400", "$ref"}).as_string(),
+            "#/components/responses/AnthropicError");
 }
 
 TEST(Routes, NamesInPaths) {

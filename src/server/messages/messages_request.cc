@@ -277,7 +277,9 @@ StatusOr<TranslatedRequest> TranslateMessages(const Service& service, Json body,
   }
   if (thinking.budget_tokens) fields.Set("reasoning_max_tokens", *thinking.budget_tokens);
   out.body = Json(std::move(fields));
-  out.writer = MakeMessagesWriter({.places = std::move(chat.places), .max_tokens = max_tokens.value_or(0), .show_thinking = thinking.shown});
+  out.writer = MakeMessagesWriter({.places = std::move(chat.places),
+                                   .max_tokens = max_tokens.value_or(0),
+                                   .show_thinking = thinking.shown});
   return out;
 }
 

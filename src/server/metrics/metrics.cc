@@ -196,13 +196,12 @@ void Metrics::SequenceFinished(const SequenceTimes& t, SequenceOutcome outcome) 
   m.Observe(Series::kRequestGeneration, t.generated_tokens);
   m.Observe(Series::kEndToEnd, Seconds(t.arrived_at, Clock::now()));
   if (Reached(t.scheduled_at)) m.Observe(Series::kQueue, Seconds(t.submitted_at, t.scheduled_at));
-  if (!Reached(t.first_token_at)) {
-    if (outcome == SequenceOutcome::kSuccess) {  // a request for its prompt alone
-      m.Add(Series::kPromptTokens, t.prompt_tokens);
-      m.Add(Series::kCachedTokens, t.cached_tokens);
-    }
-    return;
+  const bool done = outcome == SequenceOutcome::kSuccess || outcome == SequenceOutcome::kLength;
+  if (done && t.generated_tokens == 0) {  // a request for its prompt alone
+    m.Add(Series::kPromptTokens, t.prompt_tokens);
+    m.Add(Series::kCachedTokens, t.cached_tokens);
   }
+  if (!Reached(t.first_token_at)) return;
   const double decode = Seconds(t.first_token_at, t.last_token_at);
   m.Observe(Series::kDecode, decode);
   if (t.generated_tokens > 1)

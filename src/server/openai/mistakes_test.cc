@@ -21,11 +21,11 @@ TEST(MistakesTest, WrongTypesShowTheRightOne) {
   EXPECT_EQ(Number(R"({"x":"0.7"})"),
             R"(x must be a number from 0 to 2; got "0.7" (a string); for example {"x": 0.7})");
   EXPECT_EQ(Number(R"({"x":"hot"})"),
-            R"(x must be a number from 0 to 2; got "hot" (a string); for example {"x": 1})");
+            R"(x must be a number from 0 to 2; got "hot" (a string); for example {"x": 1.0})");
   EXPECT_EQ(Number(R"({"x":"99"})"),  // quoted, and out of range as well
-            R"(x must be a number from 0 to 2; got "99" (a string); for example {"x": 1})");
+            R"(x must be a number from 0 to 2; got "99" (a string); for example {"x": 1.0})");
   EXPECT_EQ(Number(R"({"x":[]})"),
-            R"(x must be a number from 0 to 2; got an array of 0; for example {"x": 1})");
+            R"(x must be a number from 0 to 2; got an array of 0; for example {"x": 1.0})");
   EXPECT_EQ(Number(R"({"x":3})"), "x must be a number from 0 to 2; got 3");
   EXPECT_EQ(Integer(R"({"x":"12"})", 1, 512),
             R"(x must be an integer from 1 to 512; got "12" (a string); for example {"x": 12})");

@@ -43,8 +43,6 @@ constexpr ComingField kComing[] = {
     {"detokenize", IsTrue, "true"},
     {"kv_transfer_params", nullptr, nullptr},
     {"include_draft_logprobs", IsFalse, "false"},
-    {"temp_scaled_logprobs", IsFalse, "false"},
-    {"top_p_normalized_logprobs", IsFalse, "false"},
     {"suffix", [](const Json& v) { return IsText(v, ""); }, "\"\""},
     {"response_format",
      [](const Json& v) {

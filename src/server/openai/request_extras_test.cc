@@ -170,10 +170,10 @@ TEST_F(RequestExtras, DocumentsAreTheTemplatesBusiness) {
   EXPECT_EQ(PromptOf("", ApiEndpoint::kChat), "hey");
   EXPECT_EQ(PromptOf(R"("documents":[])", ApiEndpoint::kChat), "hey");
   EXPECT_EQ(PromptOf(R"("documents":[{"title":"A"},{"title":"B"}])", ApiEndpoint::kChat), "[A][B]hey");
-  Refuses(R"("documents":["A"])", "documents", "documents[0] must be an object", ApiEndpoint::kChat);
+  Refuses(R"("documents":["A"])", "documents", "documents must be an array of objects", ApiEndpoint::kChat);
   Refuses(R"("documents":{})", "documents", "an array", ApiEndpoint::kChat);
-  service_->limits.max_messages = 1;
-  Refuses(R"("documents":[{},{}])", "documents", "--max-messages", ApiEndpoint::kChat);
+  service_->limits.max_documents = 1;
+  Refuses(R"("documents":[{},{}])", "documents", "--max-documents", ApiEndpoint::kChat);
 }
 
 TEST_F(RequestExtras, AnAnswerThatHasBegun) {

@@ -50,8 +50,8 @@ constexpr RequestField kFields[] = {
     {"prompt_logprobs", FieldType::kInteger, "ct",
      "Log-probabilities of the prompt's tokens: how many likeliest"},
     {"include_draft_logprobs", FieldType::kBoolean, "ct", "FastDeploy's log-probabilities of drafts"},
-    {"temp_scaled_logprobs", FieldType::kBoolean, "ct", "Log-probabilities after the temperature"},
-    {"top_p_normalized_logprobs", FieldType::kBoolean, "ct", "Log-probabilities within top_p"},
+    {"temp_scaled_logprobs", FieldType::kBoolean, "ctr", "Log-probabilities after the temperature"},
+    {"top_p_normalized_logprobs", FieldType::kBoolean, "ctr", "Log-probabilities within top_p"},
     {"stream", FieldType::kBoolean, "ctrm", "Server-sent events in place of one reply"},
     {"stream_options", FieldType::kObject, "ctr",
      "include_usage, continuous_usage_stats; responses: include_obfuscation"},
@@ -149,8 +149,14 @@ constexpr RequestField kFields[] = {
     {"req_ids", FieldType::kArray, "a", "Ids of replies, or x-request-id of requests"},
 };
 
+}  // namespace
+
+char LetterOf(RequestKind kind) { return kLetters[static_cast<size_t>(kind)]; }
+
+namespace {
+
 bool Knows(const RequestField& field, RequestKind kind) {
-  return std::string_view(field.kinds).find(kLetters[static_cast<size_t>(kind)]) != std::string_view::npos;
+  return std::string_view(field.kinds).find(LetterOf(kind)) != std::string_view::npos;
 }
 
 const std::unordered_set<std::string_view>& Names(RequestKind kind) {
@@ -169,6 +175,7 @@ const std::unordered_set<std::string_view>& Names(RequestKind kind) {
 // What stands in a header or a message.
 std::string SafeName(const std::string& name) {
   constexpr size_t kMaxNameBytes = 64;
+  if (name.empty()) return "?";
   std::string out = name.substr(0, kMaxNameBytes);
   for (char& c : out) {
     const char lower = LowerAscii(c);

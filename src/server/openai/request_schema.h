@@ -32,6 +32,8 @@ struct RequestField {
   const char* meaning;
 };
 
+// The letter of a kind in RequestField::kinds.
+char LetterOf(RequestKind kind);
 // In the order of the table.
 std::vector<RequestField> FieldsOf(RequestKind kind);
 

@@ -31,5 +31,10 @@ TEST(RequestSchema, TheHeaderIsBounded) {
   EXPECT_NE(header.find("and 99984 more"), std::string::npos);
 }
 
+TEST(RequestSchema, TheHeaderNamesAFieldWithoutAName) {
+  EXPECT_EQ(IgnoredHeader(UnknownFields(RequestKind::kChat, JsonObject{{"", 1}})), "?");
+  EXPECT_EQ(RefuseUnknownFields(RequestKind::kChat, {""}).param(), "?");
+}
+
 }  // namespace
 }  // namespace fd

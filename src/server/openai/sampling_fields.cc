@@ -194,6 +194,15 @@ Status ReadPromptLogprobs(const Service& service, ApiEndpoint endpoint, const Js
   return OkStatus();
 }
 
+// FastDeploy's two. Without log-probabilities they have nothing to change.
+Status ReadLogprobShape(const JsonObject& body, SamplingParams& s) {
+  FD_ASSIGN_OR_RETURN(auto scaled, ReadBool(body, "temp_scaled_logprobs"));
+  FD_ASSIGN_OR_RETURN(auto normalized, ReadBool(body, "top_p_normalized_logprobs"));
+  s.temp_scaled_logprobs = scaled.value_or(false);
+  s.top_p_normalized_logprobs = normalized.value_or(false);
+  return OkStatus();
+}
+
 // The chat field pair logprobs (true) and top_logprobs (a count); completions have logprobs as the count.
 Status ReadLogprobs(const Service& service, ApiEndpoint endpoint, const JsonObject& body,
                     RequestFields& out) {
@@ -233,6 +242,7 @@ Status ReadSamplingControls(const Service& service, ApiEndpoint endpoint, const 
   FD_RETURN_IF_ERROR(ReadAllowedTokens(service, body, out.sampling));
   FD_RETURN_IF_ERROR(ReadMinTokens(service, body, out));
   FD_RETURN_IF_ERROR(ReadLogprobs(service, endpoint, body, out));
+  FD_RETURN_IF_ERROR(ReadLogprobShape(body, out.sampling));
   return ReadPromptLogprobs(service, endpoint, body, out);
 }
 

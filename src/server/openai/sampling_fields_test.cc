@@ -126,6 +126,28 @@ TEST_F(SamplingFieldsTest, ChatSaysLogprobsAndHowMany) {
   Refuses(R"("logprobs":5)", "logprobs", "true or false", ApiEndpoint::kChat);
 }
 
+TEST_F(SamplingFieldsTest, WhatLogprobsAre) {
+  for (const ApiEndpoint endpoint : {ApiEndpoint::kChat, ApiEndpoint::kCompletions}) {
+    const char* wanted = endpoint == ApiEndpoint::kChat ? "true" : "0";
+    const auto both = Read(
+        StrCat("\"logprobs\":", wanted, R"(,"temp_scaled_logprobs":true,"top_p_normalized_logprobs":true)"),
+        endpoint);
+    ASSERT_TRUE(both.ok()) << both.status().message();
+    EXPECT_TRUE(both->temp_scaled_logprobs && both->top_p_normalized_logprobs);
+    const auto one =
+        Read(R"("logprobs":false,"temp_scaled_logprobs":null,"top_p_normalized_logprobs":true)", endpoint);
+    ASSERT_TRUE(one.ok()) << one.status().message();
+    EXPECT_TRUE(!one->temp_scaled_logprobs && one->top_p_normalized_logprobs);
+    const auto none = Read(R"("logprobs":false)", endpoint);
+    EXPECT_TRUE(!none->temp_scaled_logprobs && !none->top_p_normalized_logprobs);
+    for (const char* bad : {"1", "\"true\"", "[]"}) {
+      Refuses(StrCat("\"temp_scaled_logprobs\":", bad), "temp_scaled_logprobs", "true or false", endpoint);
+      Refuses(StrCat("\"top_p_normalized_logprobs\":", bad), "top_p_normalized_logprobs", "true or false",
+              endpoint);
+    }
+  }
+}
+
 TEST_F(SamplingFieldsTest, RefusedByName) {
   for (const char* bad : {"0", "-1", "1e308", "\"1\"", "1e-300", "true", "[]"})
     Refuses(StrCat("\"repetition_penalty\":", bad), "repetition_penalty", "repetition_penalty must be");

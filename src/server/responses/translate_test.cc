@@ -44,6 +44,9 @@ TEST_F(TranslateTest, Fields) {
   EXPECT_EQ(Chat(R"(,"max_output_tokens":9)"), R"({"max_completion_tokens":9})");
   EXPECT_EQ(Chat(R"(,"include":["message.output_text.logprobs"])"), R"({"logprobs":true,"top_logprobs":0})");
   EXPECT_EQ(Chat(R"(,"top_logprobs":3)"), R"({"logprobs":true,"top_logprobs":3})");
+  EXPECT_EQ(
+      Chat(R"(,"top_logprobs":3,"temp_scaled_logprobs":true,"top_p_normalized_logprobs":true)"),
+      R"({"temp_scaled_logprobs":true,"top_p_normalized_logprobs":true,"logprobs":true,"top_logprobs":3})");
   EXPECT_EQ(Chat(R"(,"top_logprobs":0,"include":["reasoning.encrypted_content"])"), "{}");
   EXPECT_EQ(Chat(R"(,"metadata":{"enable_thinking":"x"},"truncation":"disabled","background":false,
                     "text":{"format":{"type":"text"},"verbosity":"low"},"max_tool_calls":3,"previous_response_id":null)"),

@@ -48,6 +48,24 @@ struct TokenLogprobsArgs {
 };
 void TokenLogprobs(const TokenLogprobsArgs& args, void* stream);
 
+struct ScoreTokensArgs {
+  int64_t rows, valid_vocab;
+  const float* logits;
+  int64_t logits_stride;
+  const int32_t* wanted;     // [rows], above 0: this row; null: all
+  const float* temperature;  // [rows]; null: 1
+  const float* top_p;        // [rows]; null: 1
+  bool as_logits;
+  // [rows, count] each; count may be 0.
+  struct Of {
+    const int32_t* token_ids;
+    float* scores;
+    int64_t ids_stride, scores_stride, count;
+  } of[2];
+  void* scratch;  // SampleScratchBytes(rows)
+};
+void ScoreTokens(const ScoreTokensArgs& args, void* stream);
+
 struct TokenRanksArgs {
   int64_t rows, valid_vocab;
   const float* logits;

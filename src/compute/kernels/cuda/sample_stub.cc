@@ -9,6 +9,7 @@ void SampleProbs(const SampleArgs&, float*, int64_t, void*) { NotBuilt(__func__)
 int64_t TopLogprobsScratchBytes(int64_t, int64_t) { NotBuilt(__func__); }
 void TopLogprobs(const TopLogprobsArgs&, void*) { NotBuilt(__func__); }
 void TokenLogprobs(const TokenLogprobsArgs&, void*) { NotBuilt(__func__); }
+void ScoreTokens(const ScoreTokensArgs&, void*) { NotBuilt(__func__); }
 void TokenRanks(const TokenRanksArgs&, void*) { NotBuilt(__func__); }
 void ClearSeen(const SeenTable&, int64_t, void*) { NotBuilt(__func__); }
 void EnterSeen(const SeenTable&, int64_t, const int32_t*, int64_t, const int32_t*, int64_t, void*) {

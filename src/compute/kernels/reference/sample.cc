@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 
 namespace fd::reference {
@@ -52,6 +53,28 @@ std::vector<std::pair<int32_t, double>> TopLogprobs(const std::vector<float>& lo
     top.emplace_back(i, logit(i) - logit(order[0]) - std::log(sum));
   }
   return top;
+}
+
+std::vector<double> Logprobs(const std::vector<float>& logits, double temperature, double top_p) {
+  const size_t n = logits.size();
+  std::vector<size_t> order(n);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  std::vector<double> below(n);
+  double sum = 0, before = 0, kept_sum = 0;
+  for (size_t i = 0; i < n; ++i) {
+    below[i] = (static_cast<double>(logits[i]) - static_cast<double>(logits[order[0]])) / temperature;
+    sum += std::exp(below[i]);
+  }
+  size_t kept = 0;
+  while (kept < n && (kept == 0 || top_p >= 1 || before < top_p * sum)) {
+    const double weight = std::exp(below[order[kept++]]);
+    before += weight;
+    kept_sum += weight;
+  }
+  std::vector<double> out(n, -std::numeric_limits<double>::infinity());
+  for (size_t j = 0; j < kept; ++j) out[order[j]] = below[order[j]] - std::log(kept_sum);
+  return out;
 }
 
 int32_t TokenRank(const std::vector<float>& logits, size_t token) {

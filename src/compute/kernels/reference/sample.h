@@ -14,6 +14,10 @@ std::vector<double> SampleProbs(const std::vector<float>& logits, double tempera
 // (token, natural log of its probability), best first; fewer than k when the others have logit -infinity.
 std::vector<std::pair<int32_t, double>> TopLogprobs(const std::vector<float>& logits, size_t k);
 
+// Natural log of each token's probability under softmax(logits / temperature), -infinity for those that top_p
+// leaves out.
+std::vector<double> Logprobs(const std::vector<float>& logits, double temperature, double top_p);
+
 // 1: the largest logit; of equal ones the lower index comes first. No logit is NaN.
 int32_t TokenRank(const std::vector<float>& logits, size_t token);
 
