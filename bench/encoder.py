@@ -62,7 +62,7 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         model = with_tower(args.tower, pathlib.Path(temporary)) if args.tower else MODEL
         for budget in args.budgets.split(","):
-            flags = ["--encoder-cache-tokens", "0", "--max-encoder-batch-tokens", budget, "--limit-mm-per-prompt",
+            flags = ["--encoder-cache-tokens", "0", "--no-enable-prefix-caching", "--max-encoder-batch-tokens", budget, "--limit-mm-per-prompt",
                      json.dumps({"image": args.pictures}), *(["--load-format", "dummy"] if args.tower else []), *args.flags]
             with ServerProcess(args.binary, *flags, model=model) as server:
                 best = None

@@ -217,7 +217,7 @@ class Controls : public testing::TestWithParam<bool> {};
 INSTANTIATE_TEST_SUITE_P(PlainAndOverlapped, Controls, testing::Bool());
 
 std::map<RequestId, Outcome> RunAll(const EngineOptions& options, std::vector<GenerateRequest> requests,
-                                    int64_t* preemptions = nullptr) {
+                                    EngineStats* stats = nullptr) {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<RequestId, Outcome> outcomes;
@@ -247,7 +247,7 @@ std::map<RequestId, Outcome> RunAll(const EngineOptions& options, std::vector<Ge
   std::unique_lock lock(mutex);
   EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(120), [&] { return finished == count; }));
   lock.unlock();
-  if (preemptions != nullptr) *preemptions = engine.Stats().preemptions;
+  if (stats != nullptr) *stats = engine.Stats();
   return outcomes;
 }
 
@@ -295,10 +295,9 @@ TEST_P(Controls, AsTheRulesSayWhateverTheBatchAndTheChunks) {
   for (const auto& shape : shapes) {
     SCOPED_TRACE(testing::Message() << shape.seqs << " sequences, " << shape.batched << " tokens a step, "
                                     << shape.pages << " pages");
-    int64_t preemptions = 0;
-    ExpectAsStated(
-        RunAll(Options(GetParam(), shape.seqs, shape.batched, shape.pages), Requests(), &preemptions));
-    EXPECT_EQ(preemptions > 0, shape.preempts);
+    EngineStats stats;
+    ExpectAsStated(RunAll(Options(GetParam(), shape.seqs, shape.batched, shape.pages), Requests(), &stats));
+    EXPECT_EQ(stats.preemptions > 0, shape.preempts);
   }
 }
 
@@ -317,6 +316,42 @@ TEST(ControlsTest, EveryWishChangesSomething) {
     plain.sampling.stop_token_ids = p.stop_token_ids;
     plain.sampling.thinking = p.thinking;
     EXPECT_NE(Expected(plain).tokens, Expected(r).tokens) << "request " << r.id;
+  }
+}
+
+// Twice the same and then everything that begins as the others do: what the prefix tree has is counted as
+// what is computed.
+TEST_P(Controls, AsTheRulesSayWithAPrefixThatWasFound) {
+  for (const int64_t seqs : {1, 3, 12}) {
+    SCOPED_TRACE(testing::Message() << seqs << " sequences");
+    EngineOptions options = Options(GetParam(), seqs, 64, 100);
+    options.max_model_len = 256;  // so many found tokens a step
+    std::vector<GenerateRequest> all;
+    std::map<RequestId, GenerateRequest> asked;
+    for (int round = 0; round < 3; ++round) {
+      for (GenerateRequest r : Requests()) {
+        r.id += static_cast<RequestId>(100 * round);
+        if (round == 2) {  // another turn
+          const Outcome before = Expected(r);
+          r.token_ids.insert(r.token_ids.end(), before.tokens.begin(), before.tokens.end());
+          if (std::ssize(r.token_ids) > 200) r.token_ids.resize(200);
+          r.sampling.max_tokens = 30;
+          r.sampling.min_tokens = std::min<int64_t>(r.sampling.min_tokens, 30);
+        }
+        asked[r.id] = r;
+        all.push_back(std::move(r));
+      }
+    }
+    EngineStats stats;
+    const auto outcomes = RunAll(options, all, &stats);
+    for (const auto& [id, r] : asked)
+      EXPECT_EQ(outcomes.at(id).tokens, Expected(r).tokens) << "request " << id;
+    if (seqs == 1) {  // the rest depends on who ends when
+      int64_t least = 0;
+      for (const auto& [id, r] : asked) least += id > 100 ? std::ssize(r.token_ids) - 1 : 0;
+      EXPECT_GE(stats.prefix_hit_tokens, least - 18);  // the last token of an answer was not computed
+    }
+    EXPECT_GT(stats.prefix_hit_tokens, 0);
   }
 }
 

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "engine/executor/executor.h"
+#include "engine/prefill_meter.h"
 #include "engine/request_check.h"
 #include "engine/scheduler/controls.h"
 #include "engine/scheduler/scheduler.h"
@@ -60,6 +61,7 @@ struct Engine::Impl {
   const ThreadPool* threads;                             // of the ops; may be null
   std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
   EngineStats working_stats;
+  PrefillMeter prefill_meter;
   std::unique_ptr<StepLog> step_log;  // null: nobody asked for one
 
   // The inbox: everything under its mutex.
@@ -226,6 +228,12 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
   working_stats.prefix_hits += plan.prefix_hits;
   working_stats.prefix_query_tokens += plan.prefix_query_tokens;
   working_stats.prefix_hit_tokens += plan.prefix_hit_tokens;
+  if (result.status.ok()) {
+    const double wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - plan.begun_at).count();
+    prefill_meter.Add(plan.num_tokens - plan.num_decodes, plan.num_decodes,
+                      result.device_ms > 0 ? result.device_ms : wall_ms, result.encode_ms);
+    working_stats.prefix_saved_ms += prefill_meter.MsOf(plan.prefix_hit_tokens);
+  }
   UpdateStats(plan.num_tokens);
   if (step_log != nullptr) step_log->Add(plan, result, scheduler.num_waiting());
   SendEvents();

@@ -47,6 +47,7 @@ struct EngineStats {
   int64_t prefix_hits = 0;
   int64_t prefix_query_tokens = 0;
   int64_t prefix_hit_tokens = 0;
+  double prefix_saved_ms = 0;           // what computing them would have taken (prefill_meter.h)
   int64_t encoder_kept_tokens = 0;      // now
   int64_t encoder_capacity_tokens = 0;  // rows of the encoder slab
 };

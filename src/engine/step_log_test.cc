@@ -26,6 +26,9 @@ TEST(StepLog, OneJsonLineAStep) {
     plan.encodes.resize(1);
     plan.encode_tokens = 256;
     plan.encoder_hits = 4;
+    plan.prefix_query_tokens = 1200;
+    plan.prefix_hit_tokens = 1150;
+    plan.page_copies.resize(2);
     StepResult result;
     result.encode_ms = 1.5;
     (*log)->Add(plan, result, 5);
@@ -50,6 +53,9 @@ TEST(StepLog, OneJsonLineAStep) {
   EXPECT_EQ(number("encoded_items"), 1);
   EXPECT_EQ(number("encoded_tokens"), 256);
   EXPECT_EQ(number("encoder_hits"), 4);
+  EXPECT_EQ(number("prefix_query_tokens"), 1200);
+  EXPECT_EQ(number("prefix_hit_tokens"), 1150);
+  EXPECT_EQ(number("page_copies"), 2);
   EXPECT_TRUE(first->Find("ok")->as_bool());
   EXPECT_FALSE(second->Find("ok")->as_bool());
   std::filesystem::remove(path);

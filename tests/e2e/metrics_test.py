@@ -136,12 +136,14 @@ def test_every_value_follows_from_the_requests(start_server):
     assert value("vllm:inter_token_latency_seconds_sum") == value("vllm:time_per_output_token_seconds_sum")
     assert value("vllm:request_params_n_sum") == choices and value("vllm:request_params_n_count") == requests
     assert value("vllm:request_max_num_generation_tokens_sum") == longest
-    assert value("vllm:request_prefill_kv_computed_tokens_sum") == prompt - value("vllm:prefix_cache_hits_total")
+    cached = value("vllm:prefix_cache_hits_total")  # choices of one prompt begin alike
+    assert 0 <= cached < prompt and value("fastdeploy:prefix_cache_token_num_total") == cached
+    assert value("vllm:request_prefill_kv_computed_tokens_sum") == prompt - cached
     assert value("vllm:request_time_per_output_token_seconds_count") == choices - 1  # one had a single token
     assert value("fastdeploy:request_token_ratio_count") == choices
     assert value("vllm:kv_cache_usage_perc") == 0 and value("fastdeploy:available_gpu_resource") == 1
-    # Every prompt token once, and every drawn token but the last of each sequence.
-    assert value("vllm:iteration_tokens_total_sum") == prompt + generated - choices
+    # Every prompt token that was not found once, and every drawn token but the last of each sequence.
+    assert value("vllm:iteration_tokens_total_sum") == prompt - cached + generated - choices
     labels = (("method", "POST"), ("path", "/v1/completions"))
     assert value("http_requests_total", *labels, ("status_code", "200")) == requests
     assert value("http_request_duration_seconds_count", *labels) == requests
@@ -179,10 +181,10 @@ def test_while_they_run_and_when_the_client_leaves(start_server):
 
 
 def test_pictures_and_stops(start_server):
-    server = start_server("--metrics-names", "both", "--no-enable-prefix-caching")
-    for _ in range(2):
+    server = start_server("--metrics-names", "both")
+    for turn in range(2):  # of different salts: else the second would not need the picture
         reply = server.client.chat.completions.create(model="default", messages=ask("What is this?", PICTURE), temperature=0,
-                                                      extra_body=thinking(False), max_tokens=512)
+                                                      extra_body={**thinking(False), "cache_salt": f"turn {turn}"}, max_tokens=512)
         assert reply.choices[0].finish_reason == "stop"
     got = samples(server)
     assert got[("vllm:request_success_total", ("finished_reason", "stop"))] == 2

@@ -50,14 +50,17 @@ ControlledSampler::ControlledSampler(const ops::Context& ctx, const ModelConfig&
   seen_ = ops::NewTensor(ctx, DType::kInt32, {seqs, config.vocab_size});
   if (max_top_ > 0) top_results_ = ops::NewTensor(ctx, DType::kInt32, {2, seqs, max_top_});
   device_ = ops::NewTensor(ctx, DType::kInt32, {Words(options)});
-  for (int i = 0; i < slots; ++i)
+  found_ = ops::NewTensor(ctx, DType::kInt32, {options.max_model_len});
+  for (int i = 0; i < slots; ++i) {
     host_.push_back(Tensor::Staging(ctx.device, DType::kInt32, {Words(options)}));
+    host_found_.push_back(Tensor::Staging(ctx.device, DType::kInt32, {options.max_model_len}));
+  }
 }
 
 int64_t ControlledSampler::DeviceBytes(const ModelConfig& config, const EngineOptions& options) {
   int64_t bytes = Arena::PaddedBytes(options.MaxStepSequences() * config.vocab_size * 4);
   if (options.max_logprobs > 0) bytes += Arena::PaddedBytes(TopWords(options) * 4);
-  return bytes + Arena::PaddedBytes(Words(options) * 4);
+  return bytes + Arena::PaddedBytes(Words(options) * 4) + Arena::PaddedBytes(options.max_model_len * 4);
 }
 
 int64_t ControlledSampler::ScratchBytes(const ops::Context& ctx, const ModelConfig& config,
@@ -103,20 +106,40 @@ bool ControlledSampler::EntersOne(const SequenceStep& s) {
          s.controls->enter_prompt == 0 && s.controls->enter_begin + 1 == std::ssize(s.token_ids);
 }
 
-void ControlledSampler::Enter(const ops::Context& ctx, const StepPlan& plan, const TensorView& token_ids) {
-  int64_t row = 0;
+// Behind each other in plan order.
+void ControlledSampler::UploadFound(const ops::Context& ctx, const StepPlan& plan, int slot) {
+  const Tensor& host = host_found_.at(static_cast<size_t>(slot));
+  int64_t count = 0;
+  for (const SequenceStep& s : plan.sequences) {
+    if (!s.controls) continue;
+    FD_CHECK_LE(count + std::ssize(s.controls->found_ids), host.view().dim(0), "too many found tokens");
+    std::copy(s.controls->found_ids.begin(), s.controls->found_ids.end(), host.view().As<int32_t>() + count);
+    count += std::ssize(s.controls->found_ids);
+  }
+  if (count > 0) ops::CopyStaged(ctx, found_.view().Rows(0, count), host);
+}
+
+void ControlledSampler::Enter(const ops::Context& ctx, const StepPlan& plan, const TensorView& token_ids,
+                              int slot) {
+  UploadFound(ctx, plan, slot);
+  const auto part = [](const TensorView& ids, int64_t begin, int64_t count) {
+    return count > 0 ? ids.Rows(begin, count) : TensorView();
+  };
+  int64_t row = 0, found = 0;
   for (const SequenceStep& s : plan.sequences) {
     const auto n = static_cast<int64_t>(s.token_ids.size());
     if (s.controls && s.controls->seen_slot >= 0 && s.controls->enter_begin < n && !EntersOne(s)) {
       const SequenceControls& c = *s.controls;
-      const int64_t begin = row + c.enter_begin, outputs = n - c.enter_begin - c.enter_prompt;
-      const TensorView prompt = c.enter_prompt > 0 ? token_ids.Rows(begin, c.enter_prompt) : TensorView();
-      const TensorView output = outputs > 0 ? token_ids.Rows(begin + c.enter_prompt, outputs) : TensorView();
-      if (c.reset_seen) {
-        ops::ResetSeen(ctx, seen_, c.seen_slot, prompt, output);
-      } else {
-        ops::EnterSeen(ctx, seen_, c.seen_slot, prompt, output);
+      const auto before = std::ssize(c.found_ids);
+      if (c.reset_seen || before > 0) {
+        const auto reset_or_enter = c.reset_seen ? ops::ResetSeen : ops::EnterSeen;
+        reset_or_enter(ctx, seen_, c.seen_slot, part(found_.view(), found, c.found_prompt),
+                       part(found_.view(), found + c.found_prompt, before - c.found_prompt));
+        found += before;
       }
+      const int64_t begin = row + c.enter_begin, outputs = n - c.enter_begin - c.enter_prompt;
+      ops::EnterSeen(ctx, seen_, c.seen_slot, part(token_ids, begin, c.enter_prompt),
+                     part(token_ids, begin + c.enter_prompt, outputs));
     }
     row += n;
   }

@@ -26,9 +26,10 @@ class ControlledSampler {
   static int64_t ScratchBytes(const ops::Context& ctx, const ModelConfig& config,
                               const EngineOptions& options);
 
-  // Enters the tokens of the step's chunks into the records of their sequences. token_ids int32 [tokens]: the
-  // step's, drawn ones in place. Before Sample, which enters what is left.
-  void Enter(const ops::Context& ctx, const StepPlan& plan, const TensorView& token_ids);
+  // Enters the tokens of the step's chunks, and those that the prefix tree had, into the records of their
+  // sequences. token_ids int32 [tokens]: the step's, drawn ones in place. slot: as in Upload. Before Sample,
+  // which enters what is left.
+  void Enter(const ops::Context& ctx, const StepPlan& plan, const TensorView& token_ids, int slot);
 
   // Whether somebody edits logits, wants the likeliest tokens, or wants something else than log-probabilities
   // of the raw logits.
@@ -58,6 +59,7 @@ class ControlledSampler {
 
  private:
   static bool EntersOne(const SequenceStep& s);
+  void UploadFound(const ops::Context& ctx, const StepPlan& plan, int slot);
   bool WantsScores(const SequenceStep& s) const;
   void ListTop(const ops::Context& ctx, const StepPlan& plan, const TensorView& logits, int64_t valid_vocab);
   void Score(const ops::Context& ctx, const StepPlan& plan, const Rows& rows, const TensorView& logits,
@@ -67,10 +69,12 @@ class ControlledSampler {
 
   const int64_t max_top_;
   const LogprobsMode mode_;
-  Tensor seen_;               // int32 [step sequences, vocab]
-  Tensor top_results_;        // as above; empty when max_logprobs is 0
-  Tensor device_;             // int32 [words]: the inputs of one step
-  std::vector<Tensor> host_;  // the same for each slot
+  Tensor seen_;                     // int32 [step sequences, vocab]
+  Tensor top_results_;              // as above; empty when max_logprobs is 0
+  Tensor device_;                   // int32 [words]: the inputs of one step
+  std::vector<Tensor> host_;        // the same for each slot
+  Tensor found_;                    // int32 [max_model_len]: tokens to enter that no step computes
+  std::vector<Tensor> host_found_;  // the same for each slot
   int32_t* writing_ = nullptr;
   int64_t used_words_ = 0;
   ops::PenaltyParams penalties_;

@@ -276,7 +276,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
     slot.begin.Record(ctx_);
     CopyPages(plan);
     decode->graph.Launch(ctx_);
-    controls_->Enter(ctx_, plan, inputs_.batch().token_ids);
+    controls_->Enter(ctx_, plan, inputs_.batch().token_ids, index);
     SampleWithControls(plan, index, true);
   } else {
     inputs_.Upload(ctx_, plan, index);
@@ -290,7 +290,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
     } else {
       const bool edits = ControlledSampler::EditsLogits(plan);
       Compute(!edits);
-      controls_->Enter(ctx_, plan, inputs_.batch().token_ids);
+      controls_->Enter(ctx_, plan, inputs_.batch().token_ids, index);
       SampleWithControls(plan, index, !edits);
       prompt_scorer_->Download(ctx_, index);
     }

@@ -17,6 +17,15 @@ void AppendBytes(std::string& out, const T* values, size_t count) {
   if (count > 0) std::memcpy(out.data() + at, values, count * sizeof(T));
 }
 
+PageContent::Place TextPlace(int32_t first_position, size_t index) {
+  const int32_t at = first_position + static_cast<int32_t>(index);
+  return {.t = at, .h = at, .w = at, .vision_expert = 0, .media = {}};
+}
+
+PageContent::Place PlaceIn(const PageContent& content, size_t index) {
+  return content.places.empty() ? TextPlace(content.first_position, index) : content.places[index];
+}
+
 PageContent::Place PlaceOf(const GenerateRequest& request, int64_t prompt_tokens, int64_t index) {
   PageContent::Place place;
   if (index >= prompt_tokens) {
@@ -43,6 +52,7 @@ PageContent ContentOf(const GenerateRequest& request, const std::vector<int32_t>
   content.token_ids.assign(tokens.begin() + begin, tokens.begin() + begin + count);
   if (request.positions.empty() && request.media.empty() && request.vision_expert.empty() &&
       request.position_delta == 0) {
+    content.first_position = static_cast<int32_t>(begin);
     return content;
   }
   for (int64_t i = 0; i < count; ++i) content.places.push_back(PlaceOf(request, prompt_tokens, begin + i));
@@ -56,17 +66,12 @@ PageContent ContentOf(const GenerateRequest& request, const std::vector<int32_t>
       content.places[static_cast<size_t>(n - begin)].media = row;
     }
   }
-  const int32_t shift = content.places.front().t - static_cast<int32_t>(begin);
-  const bool is_text = [&] {
-    for (int64_t i = 0; i < count; ++i) {
-      const auto at = static_cast<int32_t>(begin + i) + shift;
-      const PageContent::Place text{.t = at, .h = at, .w = at};
-      if (!(content.places[static_cast<size_t>(i)] == text)) return false;
-    }
-    return true;
-  }();
+  const int32_t first_position = content.places.front().t;
+  bool is_text = true;
+  for (size_t i = 0; i < content.places.size(); ++i)
+    is_text &= content.places[i] == TextPlace(first_position, i);
   if (is_text) {
-    content.shift = shift;
+    content.first_position = first_position;
     content.places.clear();
   }
   return content;
@@ -77,7 +82,7 @@ Hash128 ChainRoot(std::string_view salt) { return KeyedHash(std::string("prefix 
 Hash128 ChainHash(const Hash128& before, const PageContent& content) {
   std::string bytes;
   AppendBytes(bytes, &before, 1);
-  const int32_t head[] = {static_cast<int32_t>(content.token_ids.size()), content.shift,
+  const int32_t head[] = {static_cast<int32_t>(content.token_ids.size()), content.first_position,
                           static_cast<int32_t>(content.places.size())};
   AppendBytes(bytes, head, 3);
   AppendBytes(bytes, content.token_ids.data(), content.token_ids.size());
@@ -87,10 +92,8 @@ Hash128 ChainHash(const Hash128& before, const PageContent& content) {
 
 int64_t EqualTokens(const PageContent& a, const PageContent& b) {
   const size_t most = std::min(a.token_ids.size(), b.token_ids.size());
-  if (a.places.empty() != b.places.empty() || a.shift != b.shift) return 0;
   size_t n = 0;
-  while (n < most && a.token_ids[n] == b.token_ids[n] && (a.places.empty() || a.places[n] == b.places[n]))
-    ++n;
+  while (n < most && a.token_ids[n] == b.token_ids[n] && PlaceIn(a, n) == PlaceIn(b, n)) ++n;
   return static_cast<int64_t>(n);
 }
 

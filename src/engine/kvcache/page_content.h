@@ -21,9 +21,8 @@ struct PageContent {
     bool operator==(const Place&) const = default;
   };
   std::vector<int32_t> token_ids;
-  // A page of text: the position of every token is its index in the prompt plus `shift`, and there are no
-  // places.
-  int32_t shift = 0;
+  // A page of text: positions ascend by one from this one on all axes, and there are no places.
+  int32_t first_position = 0;
   std::vector<Place> places;  // else as many as tokens
 };
 
@@ -38,7 +37,8 @@ Hash128 ChainRoot(std::string_view salt);
 // end of this page are equal. Keyed, so that nobody can make two prompts collide.
 Hash128 ChainHash(const Hash128& before, const PageContent& content);
 
-// How many tokens are the same from the beginning on.
+// How many tokens are the same from the beginning on; also of a page of text and one with a picture further
+// on.
 int64_t EqualTokens(const PageContent& a, const PageContent& b);
 
 }  // namespace fd

@@ -9,7 +9,7 @@ namespace fd {
 namespace {
 
 // Of pages that begin alike only so many are compared: the newest.
-constexpr size_t kMaxCompared = 32;
+constexpr size_t kMaxCompared = 256;
 
 Hash128 SiblingKey(const Hash128& before, int32_t first_token) {
   const auto id = static_cast<uint64_t>(static_cast<uint32_t>(first_token));

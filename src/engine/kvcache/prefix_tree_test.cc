@@ -71,6 +71,11 @@ TEST(PageContent, HashesDependOnAllThatAPageDependsOn) {
   EXPECT_EQ(
       EqualTokens(ContentOf(picture(1, 8), tokens, 64, 0, 64), ContentOf(picture(2, 8), tokens, 64, 0, 64)),
       8);
+  // Text up to a picture is the same as text alone.
+  EXPECT_EQ(EqualTokens(ContentOf(picture(1, 8), tokens, 64, 0, 64), ContentOf(text, tokens, 64, 0, 64)), 8);
+  EXPECT_EQ(EqualTokens(ContentOf(text, tokens, 64, 0, 20), ContentOf(picture(1, 30), tokens, 64, 0, 64)),
+            20);
+  EXPECT_EQ(EqualTokens(ContentOf(moved, tokens, 64, 0, 64), ContentOf(text, tokens, 64, 0, 64)), 10);
 }
 
 TEST(PageContent, GeneratedTokensGoOnBehindTheDelta) {
@@ -80,9 +85,9 @@ TEST(PageContent, GeneratedTokensGoOnBehindTheDelta) {
   for (int axis = 0; axis < 3; ++axis) {
     for (int32_t n = 0; n < 10; ++n) r.positions.push_back(n < 5 ? n : n - 3);
   }
-  EXPECT_EQ(ContentOf(r, tokens, 10, 10, 10).shift, -3);
+  EXPECT_EQ(ContentOf(r, tokens, 10, 10, 10).first_position, 7);
   EXPECT_TRUE(ContentOf(r, tokens, 10, 10, 10).places.empty());
-  EXPECT_EQ(ContentOf(r, tokens, 10, 5, 15).shift, -3);
+  EXPECT_EQ(ContentOf(r, tokens, 10, 5, 15).first_position, 2);
   EXPECT_EQ(ContentOf(r, tokens, 10, 4, 15).places.size(), 15u);
 }
 

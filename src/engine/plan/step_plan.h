@@ -48,6 +48,10 @@ struct SequenceControls {
   bool reset_seen = false;  // forget whoever had the slot before
   int64_t enter_begin = 0;  // relative to the chunk; the chunk's length when there is nothing to enter
   int64_t enter_prompt = 0;
+  // Tokens before the chunk that no step computes for this sequence, because the prefix tree had them:
+  // entered before all others, the first found_prompt as prompt.
+  std::vector<int32_t> found_ids;
+  int64_t found_prompt = 0;
   // Only when it samples:
   float repetition_penalty = 1.0f;
   float presence_penalty = 0.0f;

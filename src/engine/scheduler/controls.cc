@@ -53,9 +53,13 @@ std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, 
   const SamplingParams& sampling = sequence.request.sampling;
   SequenceControls controls;
   if (sequence.seen_slot >= 0) {
-    FD_CHECK_GE(sequence.seen_tokens, begin, "tokens that nobody entered");
     controls.seen_slot = sequence.seen_slot;
     controls.reset_seen = sequence.seen_tokens == 0;
+    if (const int64_t seen = sequence.seen_tokens; seen < begin) {
+      controls.found_ids.assign(sequence.tokens.begin() + seen, sequence.tokens.begin() + begin);
+      controls.found_prompt = std::clamp<int64_t>(sequence.prompt_tokens - seen, 0, begin - seen);
+      sequence.seen_tokens = begin;
+    }
     const int64_t from = std::min(sequence.seen_tokens, end);
     controls.enter_begin = from - begin;
     controls.enter_prompt = std::clamp<int64_t>(sequence.prompt_tokens - from, 0, end - from);

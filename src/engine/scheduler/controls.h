@@ -11,9 +11,9 @@
 
 namespace fd {
 
-// Of tokens [begin, end); samples: the chunk draws the token at `end`. Counts what it enters in
-// sequence.seen_tokens. Nothing for a sequence without such wishes, and for chunks that do not touch them.
-// end_tokens: the model's.
+// Of tokens [begin, end); samples: the chunk draws the token at `end`. Those before it that nobody entered
+// were found in the prefix tree and are all known. Counts what it enters in sequence.seen_tokens. Nothing for
+// a sequence without such wishes, and for chunks that do not touch them. end_tokens: the model's.
 std::optional<SequenceControls> PlanControls(Sequence& sequence, int64_t begin, int64_t end, bool samples,
                                              const std::vector<int32_t>& end_tokens);
 

@@ -169,6 +169,56 @@ TEST(PrefixCache, RunningRequestsComeFirst) {
   scheduler.CheckIdle();
 }
 
+// What the tree has is entered into the record of seen tokens: by its first chunk, before the others.
+TEST(PrefixCache, PenaltiesSeeWhatWasFound) {
+  EngineOptions options = Options();
+  options.max_model_len = 400;
+  Scheduler scheduler(options, {kEnd});
+  const auto prompt = Count(100, 150);
+  RunAlone(scheduler, Request(1, prompt, 30));
+  GenerateRequest again = Request(2, prompt, 10);
+  again.sampling.repetition_penalty = 1.5f;
+  scheduler.Add(again);
+  StepPlan plan = scheduler.Schedule();
+  ASSERT_TRUE(plan.sequences.at(0).controls.has_value());
+  const SequenceControls first = *plan.sequences[0].controls;
+  EXPECT_TRUE(first.reset_seen);
+  EXPECT_EQ(first.found_ids, Count(100, 149));
+  EXPECT_EQ(first.found_prompt, 149);
+  EXPECT_EQ(first.enter_begin, 0);
+  EXPECT_EQ(first.enter_prompt, 1);
+  scheduler.Append(*scheduler.Find(2), 9);
+  plan = scheduler.Schedule();
+  const SequenceControls second = *plan.sequences.at(0).controls;
+  EXPECT_FALSE(second.reset_seen);
+  EXPECT_TRUE(second.found_ids.empty());
+  EXPECT_EQ(second.enter_begin, 0);
+  EXPECT_EQ(second.enter_prompt, 0);
+  scheduler.Remove(2);
+}
+
+TEST(PrefixCache, FoundTokensBeyondAStepsShareWait) {
+  EngineOptions options = Options(40);
+  options.max_model_len = 400;
+  Scheduler scheduler(options, {kEnd});
+  const auto prompt = Count(100, 150);
+  RunAlone(scheduler, Request(1, prompt));
+  for (RequestId id = 2; id <= 5; ++id) {
+    GenerateRequest r = Request(id, prompt, 10);
+    r.sampling.frequency_penalty = id == 4 ? 0.0f : 1.0f;
+    scheduler.Add(r);
+  }
+  StepPlan plan = scheduler.Schedule();  // 149 each: room for two; one needs none
+  std::vector<RequestId> ids;
+  for (const SequenceStep& s : plan.sequences) ids.push_back(s.request_id);
+  EXPECT_EQ(ids, (std::vector<RequestId>{2, 3, 4}));
+  for (const RequestId id : ids) scheduler.Append(*scheduler.Find(id), 9);
+  plan = scheduler.Schedule();
+  EXPECT_EQ(plan.sequences.size(), 4u);
+  EXPECT_EQ(plan.sequences.back().controls->found_ids.size(), 149u);
+  for (RequestId id = 2; id <= 5; ++id) scheduler.Remove(id);
+}
+
 TEST(PrefixCache, PicturesInTheFoundPartAreNotEncodedAgain) {
   EngineOptions options = Options();
   options.max_media_tokens = 100;

@@ -44,11 +44,32 @@ uint64_t MediaRowValue(const MediaItem& item, int64_t row) {
 
 int32_t Drawn(uint64_t value, uint64_t seed) { return static_cast<int32_t>(Mix(value, seed) % kVocab); }
 
+// What penalties know of a sequence: which tokens the prompt has, and how often each was generated.
+struct Record {
+  std::set<int32_t> prompt;
+  uint64_t outputs = 0;  // of a multiset: the order does not matter
+
+  void Enter(int32_t token, bool in_prompt) {
+    if (in_prompt) {
+      prompt.insert(token);
+    } else {
+      outputs += Mix(5, static_cast<uint64_t>(token));
+    }
+  }
+  uint64_t Hash() const {
+    uint64_t hash = outputs;
+    for (int32_t token : prompt) hash = Mix(hash, static_cast<uint64_t>(token));
+    return hash;
+  }
+};
+
 // Pages, slab and what a step does to them.
 class Machine {
  public:
-  Machine(int64_t pages, int64_t slab_rows)
-      : pages_(static_cast<size_t>(pages)), slab_(static_cast<size_t>(slab_rows)) {}
+  Machine(int64_t pages, int64_t slab_rows, int64_t records)
+      : pages_(static_cast<size_t>(pages)),
+        slab_(static_cast<size_t>(slab_rows)),
+        records_(static_cast<size_t>(records)) {}
 
   std::vector<StepResult::Token> Run(const StepPlan& plan) {
     for (const PageCopy& copy : plan.page_copies) pages_[At(copy.to)] = pages_[At(copy.from)];
@@ -90,8 +111,9 @@ class Machine {
                           step.positions[static_cast<size_t>(2 * count + i)], media[static_cast<size_t>(i)]);
         page.values[static_cast<size_t>(n % kKvPageTokens)] = value;
       }
+      const Record* record = Enter(step);
       if (!step.samples) continue;
-      const int32_t token = Drawn(value, step.seed);
+      const int32_t token = Drawn(record == nullptr ? value : Mix(value, record->Hash()), step.seed);
       rows.push_back(token);
       drawn.push_back({step.request_id, token, 0.0f, {}});
     }
@@ -104,6 +126,25 @@ class Machine {
   }
 
  private:
+  // Null for a sequence without penalties.
+  const Record* Enter(const SequenceStep& step) {
+    if (!step.controls) return nullptr;
+    const SequenceControls& c = *step.controls;
+    Record& record = records_.at(static_cast<size_t>(c.seen_slot));
+    if (c.reset_seen) record = {};
+    for (int64_t i = 0; i < std::ssize(c.found_ids); ++i) {
+      record.Enter(c.found_ids[static_cast<size_t>(i)], i < c.found_prompt);
+    }
+    for (int64_t i = c.enter_begin; i < std::ssize(step.token_ids); ++i) {
+      int32_t token = step.token_ids[static_cast<size_t>(i)];
+      if (i + 1 == std::ssize(step.token_ids) && step.last_token_from_row >= 0) {
+        token = last_rows_.at(static_cast<size_t>(step.last_token_from_row));
+      }
+      record.Enter(token, i - c.enter_begin < c.enter_prompt);
+    }
+    return &record;
+  }
+
   struct Page {
     uint64_t before = 0;
     std::array<uint64_t, kKvPageTokens> values{};
@@ -114,6 +155,7 @@ class Machine {
   }
   std::vector<Page> pages_;
   std::vector<uint64_t> slab_;
+  std::vector<Record> records_;
   std::vector<int32_t> last_rows_;
 };
 
@@ -121,6 +163,7 @@ std::vector<int32_t> Alone(const GenerateRequest& request) {
   uint64_t value = 0;
   const auto prompt = std::ssize(request.token_ids);
   std::vector<int32_t> out;
+  Record record;
   for (int64_t n = 0;; ++n) {
     const bool in_prompt = n < prompt;
     const auto at = [&](int64_t axis) {
@@ -136,8 +179,10 @@ std::vector<int32_t> Alone(const GenerateRequest& request) {
     }
     const int32_t token = in_prompt ? request.token_ids[static_cast<size_t>(n)] : out.back();
     value = NextValue(value, token, at(0), at(1), at(2), media);
+    record.Enter(token, in_prompt);
     if (n + 1 < prompt) continue;
-    out.push_back(Drawn(value, request.sampling.seed));
+    const bool penalised = request.sampling.HasPenalties();
+    out.push_back(Drawn(penalised ? Mix(value, record.Hash()) : value, request.sampling.seed));
     if (out.back() == kEnd || std::ssize(out) == request.sampling.max_tokens) return out;
   }
 }
@@ -146,6 +191,7 @@ struct Workload {
   const char* name;
   EngineOptions options;
   bool pictures = false;
+  bool penalties = false;
   bool failures = false;
   int64_t max_live = 12;
   int64_t max_tail = 150;  // tokens behind a shared beginning
@@ -158,7 +204,8 @@ class RandomWorkload {
       : workload_(workload),
         rng_(seed),
         scheduler_(workload.options, {kEnd}),
-        machine_(workload.options.num_kv_pages, std::max<int64_t>(workload.options.EncoderSlabTokens(), 1)) {
+        machine_(workload.options.num_kv_pages, std::max<int64_t>(workload.options.EncoderSlabTokens(), 1),
+                 workload.options.MaxStepSequences()) {
     for (int i = 0; i < 5; ++i) beginnings_.push_back(Tokens(Below(260)));
     for (int i = 0; i < 6; ++i) {
       auto item = std::make_shared<MediaItem>();
@@ -197,7 +244,7 @@ class RandomWorkload {
     Drain();
   }
 
-  int64_t finished = 0, hit_tokens = 0, copies = 0, preemptions = 0;
+  int64_t finished = 0, hit_tokens = 0, copies = 0, preemptions = 0, entered = 0;
 
  private:
   struct Live {
@@ -229,6 +276,7 @@ class RandomWorkload {
     request.sampling.max_tokens =
         std::min(1 + Below(workload_.max_output), longest - std::ssize(request.token_ids));
     request.sampling.seed = static_cast<uint64_t>(Below(3));
+    if (workload_.penalties && Below(3) > 0) request.sampling.presence_penalty = 1;
     if (Below(4) == 0) request.cache_salt = Below(2) == 0 ? "a" : "b";
     live_.emplace(request.id, Live{Alone(request), {}, step_});
     prompts_[request.id] = request.token_ids;
@@ -284,13 +332,14 @@ class RandomWorkload {
 
   void Check(const StepPlan& plan) {
     ++step_;
-    int64_t tokens = 0;
+    int64_t tokens = 0, found = 0;
     std::set<int32_t> written;
     std::set<RequestId> ids;
     for (const SequenceStep& step : plan.sequences) {
       const auto count = std::ssize(step.token_ids);
       tokens += count;
       EXPECT_TRUE(ids.insert(step.request_id).second);
+      if (step.controls) found += std::ssize(step.controls->found_ids);
       for (int64_t n = (step.context_tokens - count) / kKvPageTokens; n * kKvPageTokens < step.context_tokens;
            ++n) {
         EXPECT_TRUE(written.insert(step.block_table.at(static_cast<size_t>(n))).second)
@@ -305,6 +354,8 @@ class RandomWorkload {
       }
     }
     EXPECT_EQ(tokens, plan.num_tokens);
+    EXPECT_LE(found, workload_.options.max_model_len);
+    entered += found;
     EXPECT_LE(tokens, workload_.options.max_num_batched_tokens);
     EXPECT_LE(std::ssize(plan.sequences), workload_.options.MaxStepSequences());
     if (!live_.empty() && !workload_.options.overlap) {
@@ -397,7 +448,14 @@ std::vector<Workload> Workloads() {
   pictures.name = "pictures_overlapped";
   pictures.options.overlap = true;
   pictures.options.encoder_cache_tokens = 0;
+  pictures.penalties = true;
   out.push_back(pictures);
+  Workload penalties{.name = "penalties", .options = base, .penalties = true};
+  out.push_back(penalties);
+  penalties = {.name = "penalties_crowded", .options = crowded.options, .penalties = true, .max_output = 250};
+  penalties.options.overlap = true;
+  penalties.options.max_model_len = 320;  // of found tokens, too
+  out.push_back(penalties);
   return out;
 }
 
@@ -413,6 +471,7 @@ TEST_P(RandomWorkloadTest, EveryRequestGetsWhatItGetsAlone) {
   } else {
     EXPECT_EQ(run.hit_tokens, 0);
   }
+  EXPECT_EQ(run.entered > 0, GetParam().penalties);
   if (GetParam().options.num_kv_pages == 11) {
     EXPECT_GT(run.preemptions, 0);
   }

@@ -178,6 +178,7 @@ StepPlan Scheduler::Schedule() {
   StepBudget budget;
   budget.tokens = options_.max_num_batched_tokens;
   budget.encode_tokens = options_.max_encoder_batch_tokens;
+  budget.found_tokens = options_.max_model_len;
   bool preempted = PlanDecodes(plan, budget);
   PlanPrefills(plan, budget);
   // After a preemption the newcomer would take the very pages that were just missing.
@@ -225,7 +226,7 @@ void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
     // First come, first served: who does not fit holds up those behind it. Who only waits for the encoder
     // does not.
     FD_CHECK(sequence.pending_tokens == 0, "a waiting sequence whose token is still being drawn");
-    if (!AllocateFor(sequence, plan)) return;
+    if (!AllocateFor(sequence, plan, budget)) return;
     if (sequence.request.sampling.HasPenalties() || options_.pooling == PoolingType::kMean) {
       FD_CHECK(!free_seen_slots_.empty(), "more sequences run than can");
       sequence.seen_slot = free_seen_slots_.back();
@@ -238,9 +239,11 @@ void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
   }
 }
 
-// As much of the rest as there is budget for; nothing when it waits for the encoder.
+// As much of the rest as there is budget for; nothing when it waits for the encoder or for room for the
+// tokens that it found.
 void Scheduler::PlanPrefill(Sequence& sequence, StepPlan& plan, StepBudget& budget) {
   const int64_t begin = sequence.computed_tokens;
+  if (sequence.request.sampling.HasPenalties() && begin - sequence.seen_tokens > budget.found_tokens) return;
   std::vector<MediaSlice> slices;
   int64_t most = std::min(sequence.remaining_tokens(), budget.tokens);
   if (options_.pooling == PoolingType::kCls) most = std::min<int64_t>(most, 1);  // no other token sees more
@@ -260,6 +263,8 @@ void Scheduler::PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan,
     PlanScores(sequence, step);
     step.controls =
         PlanControls(sequence, step.context_tokens - count, step.context_tokens, step.samples, end_tokens_);
+    if (step.controls) budget.found_tokens -= std::ssize(step.controls->found_ids);
+    FD_CHECK_GE(budget.found_tokens, 0, "more found tokens than a step can enter");
   } else {
     step.sum_slot = sequence.seen_slot;
     if (options_.pooling == PoolingType::kCls) step.samples = true;
@@ -335,13 +340,12 @@ int64_t Scheduler::num_preempted() const {
   });
 }
 
-// Penalties count all tokens as they pass through a step, log-probabilities of a prompt are taken and vectors
-// of all or the first token are made there: of these none may be left out.
+// Log-probabilities of a prompt are taken and vectors of all or the first token are made as tokens pass
+// through a step: of these none may be left out.
 bool Scheduler::UsesPrefixTree(const Sequence& sequence) const {
   const SamplingParams& sampling = sequence.request.sampling;
-  const bool needs_all = options_.pooling == PoolingType::kNone
-                             ? sampling.HasPenalties() || sampling.prompt_logprobs >= 0
-                             : options_.pooling != PoolingType::kLast;
+  const bool needs_all = options_.pooling == PoolingType::kNone ? sampling.prompt_logprobs >= 0
+                                                                : options_.pooling != PoolingType::kLast;
   return options_.prefix_caching && !needs_all;
 }
 
@@ -387,8 +391,9 @@ bool Scheduler::ReleaseHold(const Sequence* keep) {
 
 // Pages for all that is known of a waiting sequence: those that the tree has, a copy of one that begins
 // alike, and new ones. False: it has to wait.
-bool Scheduler::AllocateFor(Sequence& sequence, StepPlan& plan) {
+bool Scheduler::AllocateFor(Sequence& sequence, StepPlan& plan, const StepBudget& budget) {
   const PrefixMatch match = FindPrefix(sequence);
+  if (sequence.request.sampling.HasPenalties() && match.tokens() > budget.found_tokens) return false;
   std::vector<int32_t> table, copied;
   for (const int32_t page : match.pages) pages_.Share(page, table);
   pages_.Free(sequence.block_table);  // what it held; now that the same are shared

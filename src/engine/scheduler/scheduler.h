@@ -15,7 +15,9 @@
 // Prefix tree: a page is published when the plan that fills it is made, so later steps may read it; what a
 // sequence leaves is published with it, the begun page included. Who waits holds the pages that he will find;
 // only when a running sequence or an older waiting one cannot go on otherwise, the newest waiting ones let
-// go.
+// go. With penalties the found tokens are entered into the sequence's record by its first chunk,
+// max_model_len of them a step, which is enough for any sequence; who does not fit into the rest waits for
+// the next step.
 //
 // Pictures: a chunk takes up to max_encoder_batch_tokens of pictures that are not in the encoder slab,
 // together with the other chunks of the step; it ends before the first one that finds no budget or no room. A
@@ -94,6 +96,7 @@ class Scheduler {
   struct StepBudget {
     int64_t tokens = 0;
     int64_t encode_tokens = 0;
+    int64_t found_tokens = 0;  // that may be entered into records of seen tokens without being computed
     bool awaits_room = false;  // somebody found no room in the encoder slab
   };
   bool PlanDecodes(StepPlan& plan, StepBudget& budget);
@@ -109,7 +112,7 @@ class Scheduler {
   PrefixMatch FindPrefix(Sequence& sequence) const;
   void HoldPrefix(Sequence& sequence);
   bool ReleaseHold(const Sequence* keep);
-  bool AllocateFor(Sequence& sequence, StepPlan& plan);
+  bool AllocateFor(Sequence& sequence, StepPlan& plan, const StepBudget& budget);
   void PublishPages(Sequence& sequence, bool with_tail);
   void GivePagesBack(Sequence& sequence);
   void PreemptNewest();

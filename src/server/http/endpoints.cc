@@ -85,6 +85,7 @@ HttpResponse MetricsText(const Service& service) {
                                          .media_bytes = loader ? loader->bytes_in_flight() : 0,
                                          .preemptions = stats.preemptions,
                                          .step_sizes = stats.step_sizes,
+                                         .prefix_saved_seconds = stats.prefix_saved_ms / 1000,
                                          .encoded_items = stats.encoded_items,
                                          .encoded_tokens = stats.encoded_tokens,
                                          .encode_seconds = stats.encode_ms / 1000,

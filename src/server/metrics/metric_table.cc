@@ -92,6 +92,9 @@ constexpr MetricRow kRows[] = {
     {"fastdeploy:prefix_cpu_cache_token_num_total", kZeroCounter, kC, B::kNone, "", kNoSwap},
     {"fastdeploy:prefix_ssd_cache_token_num_total", kZeroCounter, kC, B::kNone, "", kNoSwap},
     {"fastdeploy:prefix_storage_cache_token_num_total", kZeroCounter, kC, B::kNone, "", kNoSwap},
+    {"fastdeploy:prefix_saved_seconds_total", kPrefixSavedSeconds, kC, B::kNone, "",
+     "Seconds of computing prompts that the prefix cache saved: tokens found times the mean time of a "
+     "computed one"},
     {"fastdeploy:send_cache_failed_num_total", kZeroCounter, kC, B::kNone, "",
      "0: no cache is sent to another process"},
     {"fastdeploy:first_token_latency", kFirstTokenLatency, kG, B::kNone, "",

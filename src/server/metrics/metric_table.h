@@ -20,6 +20,7 @@ enum class Series {
   kPromptTokens,
   kGenerationTokens,
   kCachedTokens,
+  kPrefixSavedSeconds,
   kPictures,
   kVideos,
   kProcessorHits,

@@ -250,6 +250,7 @@ void Metrics::Impl::TakeGauges(const MetricsGauges& g) {
   Set(kWaiting, g.waiting);
   Set(kPreempted, g.preempted);
   Raise(kPreemptions, g.preemptions);
+  Raise(kPrefixSavedSeconds, g.prefix_saved_seconds);
   if (g.step_sizes.num_steps > step_sizes.num_steps) step_sizes = g.step_sizes;
   Set(kMaxBatch, g.max_num_seqs);
   Set(kFreeBatch, g.max_num_seqs - g.running);

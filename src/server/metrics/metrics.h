@@ -22,10 +22,11 @@ struct MetricsGauges {
   int64_t cached_pages = 0;
   int64_t used_pages = 0;
   int64_t total_pages = 0;
-  int64_t media_jobs = 0;   // pictures and videos that are fetched or prepared, or wait for it
-  int64_t media_bytes = 0;  // what they hold
-  int64_t preemptions = 0;  // since start
-  StepSizes step_sizes;     // since start
+  int64_t media_jobs = 0;           // pictures and videos that are fetched or prepared, or wait for it
+  int64_t media_bytes = 0;          // what they hold
+  int64_t preemptions = 0;          // since start
+  StepSizes step_sizes;             // since start
+  double prefix_saved_seconds = 0;  // since start
   // The encoder of pictures; the first five count since start.
   int64_t encoded_items = 0;
   int64_t encoded_tokens = 0;

@@ -52,6 +52,13 @@ TEST(MetricsTest, TheEncoder) {
   }
 }
 
+TEST(MetricsTest, ThePrefixCache) {
+  Metrics metrics;
+  metrics.Text({.prefix_saved_seconds = 2.5});
+  const std::string text = metrics.Text({.prefix_saved_seconds = 1});  // read earlier, comes later
+  EXPECT_NE(text.find("\nfastdeploy:prefix_saved_seconds_total 2.5\n"), std::string::npos);
+}
+
 TEST(MetricsTest, OneSequence) {
   Metrics metrics;
   metrics.RequestReceived();
