@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "fuzz_service.h"
+#include "reply_check.h"
 #include "server/http/http_server.h"
 
 namespace {
@@ -45,7 +46,7 @@ fd::HttpServer& Server() {
     options.max_body_bytes = 8192;
     for (auto* timeout : {&options.header_timeout, &options.body_timeout, &options.keep_alive_timeout})
       *timeout = std::chrono::milliseconds(40);
-    auto made = fd::HttpServer::Start(fd::fuzz::FuzzService(engine, /*vision=*/false), options);
+    auto made = fd::HttpServer::Start(fd::fuzz::FuzzService(engine, fd::fuzz::FuzzModel::kText), options);
     Require(made.ok(), "the server starts");
     return std::move(made).value();
   }();
@@ -98,16 +99,6 @@ std::string Exchange(std::string_view bytes, uint32_t cuts, bool half_close) {
   return answer;
 }
 
-void CheckEvents(std::string_view events) {
-  while (!events.empty()) {
-    const size_t end = events.find("\n\n");
-    Require(events.starts_with("data: ") && end != std::string_view::npos, "an event is whole");
-    const std::string_view data = events.substr(6, end - 6);
-    Require(data == "[DONE]" || fd::ParseJson(data).ok(), "an event is JSON");
-    events.remove_prefix(end + 2);
-  }
-}
-
 // The body of a chunked reply; false when it is cut.
 bool Dechunk(std::string_view& rest, std::string& body) {
   while (true) {
@@ -145,11 +136,11 @@ std::vector<int> CheckReplies(std::string_view rest, bool may_be_cut) {
         Require(may_be_cut, "a stream ends with its last chunk");
         break;
       }
-      CheckEvents(body);
+      fd::fuzz::ReadEvents(body);
       continue;
     }
     if (head.find("\r\ncontent-type: text/event-stream") != std::string::npos) {  // HTTP/1.0
-      if (!may_be_cut) CheckEvents(rest);
+      if (!may_be_cut) fd::fuzz::ReadEvents(rest);
       break;
     }
     size_t length = 0;
