@@ -15,6 +15,7 @@
 #include <charconv>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/json.h"
@@ -30,7 +31,7 @@ using fd::fuzz::Require;
 // A connection that is still open after so many waits hangs. Counted, so that a time in which the whole
 // program was stopped is one of them.
 constexpr int kWaits = 200, kWaitMs = 100;
-// A connection whose next bytes come too late is closed without a word: seen once in a while, not always.
+// Bytes that come too late change what is answered: seen once in a while, not always.
 constexpr int kAttempts = 4;
 constexpr std::string_view kLast = "GET /ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 constexpr std::string_view kResume =
@@ -49,8 +50,9 @@ fd::HttpServer& Server() {
     options.admin_keys = {"admin"};
     options.max_header_bytes = 2048;
     options.max_body_bytes = 8192;
-    for (auto* timeout : {&options.header_timeout, &options.body_timeout, &options.keep_alive_timeout})
-      *timeout = std::chrono::milliseconds(40);
+    // An input that ends in the middle of a request waits for these; one that does not ends its connection.
+    options.header_timeout = options.body_timeout = std::chrono::milliseconds(40);
+    options.keep_alive_timeout = std::chrono::seconds(10);
     auto made = fd::HttpServer::Start(fd::fuzz::FuzzService(engine, fd::fuzz::FuzzModel::kText), options);
     Require(made.ok(), "the server starts");
     return std::move(made).value();
@@ -180,15 +182,25 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   if (half_close || cuts == 0) return 0;
-  // Time passes as the machine likes, and ends connections; everything else is decided by the bytes.
+  // Time passes as the machine likes, and ends connections (408); a refusal ends one unless the body that it
+  // does not read is there already. Everything else is decided by the bytes.
   const auto agree = [](const std::vector<int>& a, const std::vector<int>& b) {
-    return a == b || a.empty() || b.empty() || a.back() == 408 || b.back() == 408;
+    const auto& [less, more] = a.size() < b.size() ? std::tie(a, b) : std::tie(b, a);
+    if (less.empty() || less.back() == 408 || more.back() == 408) return true;
+    return std::equal(less.begin(), less.end(), more.begin()) &&
+           (less.size() == more.size() || less.back() >= 400);
   };
   std::vector<int> cut = statuses;
   for (int attempt = 0;; ++attempt) {
     const std::vector<int> whole = CheckReplies(Exchange(bytes, 0, half_close), half_close, paused);
     if (agree(cut, whole)) return 0;
-    Require(attempt < kAttempts, "the same statuses, however the bytes are cut");
+    if (attempt == kAttempts) {
+      for (const auto& list : {cut, whole}) {
+        for (const int status : list) std::fprintf(stderr, "%d ", status);
+        std::fprintf(stderr, list == whole ? "whole\n" : "cut\n");
+      }
+      Require(false, "the same statuses, however the bytes are cut");
+    }
     cut = CheckReplies(Exchange(bytes, cuts, half_close), half_close, paused);
   }
 }
