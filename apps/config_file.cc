@@ -37,7 +37,8 @@ std::string_view WithoutComment(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (quote != 0) {
-      if (c == '\\' && quote == '"') {
+      const bool escapes = quote == '"' ? c == '\\' : c == quote && text.substr(i + 1).starts_with(quote);
+      if (escapes) {
         ++i;
       } else if (c == quote) {
         quote = 0;

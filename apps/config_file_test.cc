@@ -27,6 +27,8 @@ TEST(ConfigFile, Values) {
       {"a: it's\nb: 'it''s'\nc: \"\\u00e9 \\\"x\\\"\"", R"({"a":"it's","b":"it's","c":")"
                                                         "\xc3\xa9"
                                                         R"( \"x\""})"},
+      {"a: 'it''s # one' # two\nb: ''' #'''\nc: \"\\\" #\" # x",
+       R"({"a":"it's # one","b":"' #'","c":"\" #"})"},
       {"a: http://x.org/y", R"({"a":"http://x.org/y"})"},
       {"a: {\"image\": 100, \"video\": 1}\nb: [1, \"x\"]", R"({"a":{"image":100,"video":1},"b":[1,"x"]})"},
       {"a:\n  image: 100\n  video: 1\nb: 2", R"({"a":{"image":100,"video":1},"b":2})"},

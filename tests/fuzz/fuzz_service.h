@@ -1,24 +1,20 @@
-// What the fuzzers of this folder put behind the server's doors: a text service and a vision service whose
-// tokens are bytes, and an engine that answers inside Submit, so that a run is the same every time.
+// What the fuzzers of this folder put behind the server's doors: services whose tokens are bytes, and an
+// engine that answers inside Submit, so that a run is the same every time.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "fuzz_require.h"
 #include "server/openai/fakes_for_tests.h"
 
 namespace fd::fuzz {
-
-inline void Require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "violated: %s\n", what);
-  std::abort();
-}
 
 // What the engine may rely on without looking: the server has checked it.
 inline void RequireSaneRequest(const Service& service, const GenerateRequest& r) {
@@ -34,8 +30,14 @@ inline void RequireSaneRequest(const Service& service, const GenerateRequest& r)
   const SamplingParams& s = r.sampling;
   const auto prompt_tokens = static_cast<int64_t>(r.token_ids.size());
   Require(prompt_tokens >= 1 && all_ids(r.token_ids), "the prompt's ids lie in the vocabulary");
-  Require(s.max_tokens >= 1 && prompt_tokens + s.max_tokens <= service.max_model_len,
+  Require(r.id != 0 && r.sink != nullptr, "a request has an id and a sink");
+  if (service.embeddings) {  // the rest is not looked at
+    Require(prompt_tokens <= service.max_model_len, "the input fits the model");
+    return;
+  }
+  Require(s.max_tokens >= 0 && prompt_tokens + s.max_tokens <= service.max_model_len,
           "prompt and answer fit the model");
+  Require(std::isfinite(r.timeout_s) && r.timeout_s >= 0, "timeout");
   Require(within(s.temperature, 0, 100) && within(s.top_p, 1e-6, 1) && within(s.min_p, 0, 1) && s.top_k >= 0,
           "sampling numbers are in their ranges");
   Require(within(s.presence_penalty, -2, 2) && within(s.frequency_penalty, -2, 2) &&
@@ -43,6 +45,13 @@ inline void RequireSaneRequest(const Service& service, const GenerateRequest& r)
           "penalties are in their ranges");
   Require(s.min_tokens >= 0 && s.min_tokens <= service.max_model_len, "min_tokens is in its range");
   Require(s.top_logprobs >= -1 && s.top_logprobs <= service.limits.max_logprobs, "top_logprobs");
+  Require(s.prompt_logprobs >= -1 && s.prompt_logprobs <= service.limits.max_logprobs, "prompt_logprobs");
+  Require(
+      s.prompt_logprobs < 0 || prompt_tokens * (s.prompt_logprobs + 1) <= service.limits.max_prompt_logprobs,
+      "prompt_logprobs: a limit");
+  Require(all_ids(s.allowed_token_ids) &&
+              std::is_sorted(s.allowed_token_ids.begin(), s.allowed_token_ids.end(), std::less_equal<>()),
+          "allowed_token_ids ascend");
   Require(all_ids(s.stop_token_ids) &&
               static_cast<int64_t>(s.stop_token_ids.size()) <= service.limits.max_stop_token_ids,
           "stop_token_ids");
@@ -54,16 +63,19 @@ inline void RequireSaneRequest(const Service& service, const GenerateRequest& r)
   Require(s.thinking.max_tokens == 0 || !s.thinking.forced_ids.empty(), "a thought can be ended");
 }
 
-// Answers inside submit: `script` as tokens, then the end. Shared by every request of the service.
+// Answers inside submit: `script` as tokens, then the end, or a vector. Shared by every request of the
+// service.
 class InstantEngine {
  public:
   explicit InstantEngine(std::string script) : script_(std::move(script)) {}
   void SetScript(std::string_view script) { script_ = script; }
+  // Every request fails after so many tokens; -1: none does.
+  void SetFailAfter(int64_t tokens) { fail_after_ = tokens; }
 
   EngineDoor Door(const Service& service) {
     return {[this, &service](GenerateRequest r) {
               RequireSaneRequest(service, r);
-              Answer(r);
+              service.embeddings ? Embed(service, r) : Answer(r);
               return OkStatus();
             },
             [](RequestId) {},
@@ -72,13 +84,58 @@ class InstantEngine {
   }
 
  private:
+  static TokenEvent EventOf(const GenerateRequest& r) {
+    TokenEvent event;
+    event.request_id = r.id;
+    event.scheduled_at = r.arrived_at;
+    return event;
+  }
+
+  void Fail(const GenerateRequest& r) const {
+    TokenEvent event = EventOf(r);
+    event.finish_reason = FinishReason::kError;
+    event.error = Internal("the logits held a NaN");
+    r.sink(std::move(event));
+  }
+
+  // Values of every size, and a vector of zeros where the prompt begins with 0.
+  void Embed(const Service& service, const GenerateRequest& r) const {
+    if (fail_after_ >= 0) return Fail(r);
+    TokenEvent event = EventOf(r);
+    event.finish_reason = FinishReason::kStop;
+    for (int64_t i = 0; i < service.embeddings->hidden_size; ++i) {
+      event.embedding.push_back(static_cast<float>(r.token_ids[0]) *
+                                std::pow(10.0f, static_cast<float>(i % 64) - 32.0f));
+    }
+    r.sink(std::move(event));
+  }
+
+  // In as many events as tokens come in; ids that are never drawn have no finite number.
+  static void ScorePrompt(const GenerateRequest& r) {
+    const auto top = static_cast<size_t>(std::max(r.sampling.prompt_logprobs, 0));
+    for (size_t at = 1; at < r.token_ids.size();) {
+      TokenEvent event = EventOf(r);
+      for (size_t count = 1 + at % 3; count > 0 && at < r.token_ids.size(); --count, ++at) {
+        const int32_t id = r.token_ids[at];
+        const float logprob = id % 7 == 0 ? -std::numeric_limits<float>::infinity() : -0.25f;
+        event.prompt_logprobs.push_back({id, logprob, 1 + id, std::vector<TokenLogprob>(top, {id, logprob})});
+      }
+      r.sink(std::move(event));
+    }
+  }
+
   void Answer(const GenerateRequest& r) const {
+    if (r.sampling.prompt_logprobs >= 0) ScorePrompt(r);
+    if (r.sampling.max_tokens == 0) {
+      TokenEvent event = EventOf(r);
+      event.finish_reason = FinishReason::kLength;
+      return r.sink(std::move(event));
+    }
     const int32_t top = r.sampling.top_logprobs;
     size_t at = 0;
     for (int64_t made = 0;;) {
-      TokenEvent event;
-      event.request_id = r.id;
-      event.scheduled_at = r.arrived_at;
+      if (fail_after_ >= 0 && made >= fail_after_) return Fail(r);
+      TokenEvent event = EventOf(r);
       // One token, then two, then three: what a speculative engine sends.
       for (int64_t count = 1 + made % 3; count > 0 && !event.finish_reason; --count) {
         const bool ends = at == script_.size();
@@ -99,6 +156,8 @@ class InstantEngine {
       if (over) return;
     }
   }
+
+  int64_t fail_after_ = -1;
   std::string script_;
 };
 
@@ -108,8 +167,11 @@ inline constexpr char kMediaTemplate[] =
     "-%}<|video@placeholder|>{%- else -%}{{ part.text }}{%- endif -%}{%- endfor -%}{%- endif -%};{%- endfor "
     "-%}";
 
-// vision: takes pictures and videos, which nobody loads.
-inline std::shared_ptr<Service> FuzzService(InstantEngine& engine, bool vision) {
+enum class FuzzModel { kText, kVision, kPooling };
+
+// kVision takes pictures and videos, which nobody loads.
+inline std::shared_ptr<Service> FuzzService(InstantEngine& engine, FuzzModel model) {
+  const bool vision = model == FuzzModel::kVision;
   auto service = std::make_shared<Service>();
   service->model_names = {"tiny"};
   service->created_unix_s = 1700000000;
@@ -124,6 +186,14 @@ inline std::shared_ptr<Service> FuzzService(InstantEngine& engine, bool vision) 
     config.video_placeholder_id = 'V';
     service->media = config;
     service->limits.images_per_prompt = service->limits.videos_per_prompt = 4;
+  }
+  if (model == FuzzModel::kPooling) {
+    service->embeddings = EmbeddingService{.normalize = true,
+                                           .dimensions = {},
+                                           .hidden_size = 8,
+                                           .is_matryoshka = true,
+                                           .matryoshka_dimensions = {}};
+    service->max_num_seqs = 2;
   }
   service->max_model_len = 512;
   service->vocab_size = 259;

@@ -143,7 +143,10 @@ awaitable<void> Session::Run() {
   // GCC 12 miscompiles a co_await on the right of &&.
   while (goes_on) {
     goes_on = co_await WaitForRequest();
-    if (goes_on) goes_on = co_await AnswerRequest();
+    if (goes_on) {
+      goes_on = co_await AnswerRequest();
+      if (!goes_on) co_await Linger();
+    }
     // A client that sends requests without a pause must not keep the others of this loop waiting.
     if (goes_on) co_await asio::post(loop_.context, asio::use_awaitable);
   }
@@ -158,7 +161,6 @@ awaitable<bool> Session::AnswerRequest() {
     ~Body() { session.CountBody(0); }
   } body{*this};
   const Read read = co_await ReadRequest(request);
-  if (read == Read::kAnswered) co_await Linger();
   if (read != Read::kRequest) co_return read == Read::kNext;
   const Route* route = nullptr;
   std::optional<HttpResponse> refusal = CheckHead(request, route);
@@ -422,8 +424,8 @@ std::optional<HttpResponse> Session::CheckHead(const HttpRequest& request, const
   return std::nullopt;
 }
 
-// Lets the reply reach a client that is still sending: closing now would make its kernel throw the reply
-// away.
+// Lets the last reply reach a client that is still sending, further requests for example: closing now would
+// reset the connection and throw away what has not arrived.
 awaitable<void> Session::Linger() {
   error_code ignored;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);

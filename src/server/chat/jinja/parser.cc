@@ -570,7 +570,7 @@ class Parser {
         part[colons] = Condition();
       }
     }
-    if (colons == 0 && IsOp(",")) {  // x[a, b]: a tuple as key
+    if (colons == 0 && part[0] && IsOp(",")) {  // x[a, b]: a tuple as key
       std::vector<ExprPtr> keys;
       keys.push_back(std::move(part[0]));
       while (SkipOp(",")) keys.push_back(Condition());
