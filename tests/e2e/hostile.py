@@ -99,6 +99,9 @@ def check_refusal(reply, *words, status=400):
     assert reply.status_code == status, (reply.status_code, reply.text[:500])
     assert reply.headers["content-type"] == "application/json"
     error = reply.json()["error"]
+    if reply.json().get("type") == "error":  # Anthropic's shape, of /v1/messages
+        assert set(error) == {"message", "type"}
+        error = {**error, "param": None, "code": None}
     assert set(error) == {"message", "type", "param", "code"}
     assert 0 < len(error["message"]) < 2000 and isinstance(error["type"], str)
     assert not re.search(r"0x[0-9a-f]{4}|/(home|root|usr|src|tmp|work)/|\.cc\b|std::|\n", error["message"]), error["message"]
