@@ -4,63 +4,24 @@
 
 #include <algorithm>
 #include <cmath>
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <numeric>
 #include <set>
 
-#include "engine/engine.h"
+#include "engine/logit_model.h"
 #include "engine/request_check.h"
 
 namespace fd {
 namespace {
 
-constexpr int32_t kVocab = 61, kEnd = 2;
+constexpr int32_t kVocab = 61, kEnd = kEndToken;
 
 // Logits of every token, by the last token and the length of the context alone.
 float Logit(int32_t last, int64_t context, int32_t token) {
-  uint64_t h = static_cast<uint64_t>(last) * 1000003u + static_cast<uint64_t>(context) * 7919u +
-               static_cast<uint64_t>(token) * 104729u;
-  h = (h ^ (h >> 15)) * 0x9e3779b97f4a7c15u;
-  h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u;
   // A favourite, so that without penalties a sequence repeats itself.
-  return static_cast<float>(h >> 40 & 0xffff) / 16384.0f - 2.0f + (token % 7 == 3 ? 2.0f : 0.0f);
+  return static_cast<float>(LogitBits(last, context, token) & 0xffff) / 16384.0f - 2.0f +
+         (token % 7 == 3 ? 2.0f : 0.0f);
 }
-
-class LogitModel : public Model {
- public:
-  LogitModel() {
-    config_.family = "fake";
-    config_.vocab_size = kVocab;
-    config_.hidden_size = 8;
-    config_.num_layers = 1;
-    config_.num_heads = config_.num_kv_heads = 1;
-    config_.head_dim = 8;
-    config_.max_position_embeddings = 4096;
-    config_.eos_token_ids = {kEnd};
-  }
-  const ModelConfig& config() const override { return config_; }
-  DType dtype() const override { return DType::kFloat32; }
-  int64_t weight_bytes() const override { return 0; }
-  void Forward(const ops::Context&, const TensorView& logits, const ForwardBatch& batch,
-               KvStorage&) override {
-    const int32_t* offsets = batch.attention.query_offsets.As<int32_t>();
-    for (int64_t out = 0; out < batch.logits_rows.NumElements(); ++out) {
-      const int32_t row = batch.logits_rows.As<int32_t>()[out];
-      int64_t s = 0;
-      while (offsets[s + 1] <= row) ++s;
-      for (int32_t v = 0; v < kVocab; ++v) {
-        logits.As<float>()[out * logits.row_stride + v] =
-            Logit(batch.token_ids.As<int32_t>()[row], batch.attention.context_tokens.As<int32_t>()[s], v);
-      }
-    }
-  }
-  void Encode(const ops::Context&, const TensorView&, const EncodeBatch&) override {}
-
- private:
-  ModelConfig config_;
-};
 
 struct Outcome {
   Status error;
@@ -218,36 +179,16 @@ INSTANTIATE_TEST_SUITE_P(PlainAndOverlapped, Controls, testing::Bool());
 
 std::map<RequestId, Outcome> RunAll(const EngineOptions& options, std::vector<GenerateRequest> requests,
                                     EngineStats* stats = nullptr) {
-  std::mutex mutex;
-  std::condition_variable changed;
   std::map<RequestId, Outcome> outcomes;
-  size_t finished = 0;
-  const size_t count = requests.size();
-  Workspace workspace(Device{}, 1 << 18);
-  ThreadPool threads(2);
-  ops::Context ctx;
-  ctx.threads = &threads;
-  ctx.workspace = &workspace;
-  Engine engine(std::make_unique<LogitModel>(), ctx, options);
-  for (GenerateRequest& r : requests) {
-    r.sink = [&](TokenEvent&& e) {
-      std::lock_guard lock(mutex);
-      Outcome& o = outcomes[e.request_id];
-      o.tokens.insert(o.tokens.end(), e.token_ids.begin(), e.token_ids.end());
-      o.logprobs.insert(o.logprobs.end(), e.logprobs.begin(), e.logprobs.end());
-      o.top.insert(o.top.end(), e.top_logprobs.begin(), e.top_logprobs.end());
-      if (e.finish_reason) ++finished;
-      if (e.finish_reason == FinishReason::kError) o.error = e.error;
-      changed.notify_all();
-    };
-    const Status status = engine.Submit(std::move(r));
-    EXPECT_TRUE(status.ok()) << status.message();
-  }
-  engine.Start();
-  std::unique_lock lock(mutex);
-  EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(120), [&] { return finished == count; }));
-  lock.unlock();
-  if (stats != nullptr) *stats = engine.Stats();
+  const EngineStats seen = RunOnEngine(
+      std::make_unique<LogitModel>(Logit, kVocab), options, std::move(requests), [&](TokenEvent& e) {
+        Outcome& o = outcomes[e.request_id];
+        o.tokens.insert(o.tokens.end(), e.token_ids.begin(), e.token_ids.end());
+        o.logprobs.insert(o.logprobs.end(), e.logprobs.begin(), e.logprobs.end());
+        o.top.insert(o.top.end(), e.top_logprobs.begin(), e.top_logprobs.end());
+        if (e.finish_reason == FinishReason::kError) o.error = e.error;
+      });
+  if (stats != nullptr) *stats = seen;
   return outcomes;
 }
 
@@ -415,7 +356,7 @@ TEST_P(Controls, TokensOfManySeedsFollowTheDistribution) {
 }
 
 TEST(ControlsTest, TheDoorRefusesWhatIsOutOfRange) {
-  const LogitModel model;
+  const LogitModel model(Logit, kVocab);
   EngineOptions options = Options(false, 4, 64, 20);
   options.max_logit_bias = 2;
   options.max_banned_tokens = 3;

@@ -4,14 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <numeric>
 #include <set>
 
-#include "engine/engine.h"
-#include "engine/fake_model.h"
+#include "engine/logit_model.h"
 #include "engine/request_check.h"
 
 namespace fd {
@@ -22,46 +19,8 @@ constexpr int32_t kSampled = 57;  // ids from here on are never drawn
 
 // Of every token, by the last token and the length of the context alone. In steps, so that some are equal.
 float Logit(int32_t last, int64_t context, int32_t token) {
-  uint64_t h = static_cast<uint64_t>(last) * 1000003u + static_cast<uint64_t>(context) * 7919u +
-               static_cast<uint64_t>(token) * 104729u;
-  h = (h ^ (h >> 15)) * 0x9e3779b97f4a7c15u;
-  h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u;
-  return static_cast<float>(h >> 40 & 0xff) / 32.0f - 4.0f;
+  return static_cast<float>(LogitBits(last, context, token) & 0xff) / 32.0f - 4.0f;
 }
-
-class LogitModel : public Model {
- public:
-  LogitModel() {
-    config_.family = "fake";
-    config_.vocab_size = kVocab;
-    config_.hidden_size = 8;
-    config_.num_layers = 1;
-    config_.num_heads = config_.num_kv_heads = 1;
-    config_.head_dim = 8;
-    config_.max_position_embeddings = 4096;
-  }
-  const ModelConfig& config() const override { return config_; }
-  DType dtype() const override { return DType::kFloat32; }
-  int64_t weight_bytes() const override { return 0; }
-  void Forward(const ops::Context&, const TensorView& logits, const ForwardBatch& batch,
-               KvStorage&) override {
-    const int32_t* offsets = batch.attention.query_offsets.As<int32_t>();
-    const auto logits_of = [&](int32_t row, float* out) {
-      int64_t s = 0;
-      while (offsets[s + 1] <= row) ++s;
-      const int64_t context = batch.attention.context_tokens.As<int32_t>()[s] - (offsets[s + 1] - 1 - row);
-      for (int32_t v = 0; v < kVocab; ++v) out[v] = Logit(batch.token_ids.As<int32_t>()[row], context, v);
-    };
-    for (int64_t out = 0; out < batch.logits_rows.NumElements(); ++out) {
-      logits_of(batch.logits_rows.As<int32_t>()[out], logits.As<float>() + out * logits.row_stride);
-    }
-    ForScoredSlices(batch, kVocab, logits_of);
-  }
-  void Encode(const ops::Context&, const TensorView&, const EncodeBatch&) override {}
-
- private:
-  ModelConfig config_;
-};
 
 struct Outcome {
   std::vector<int32_t> tokens;
@@ -121,35 +80,15 @@ std::vector<GenerateRequest> Requests(bool with_fields = true) {
 }
 
 Outcomes RunAll(const EngineOptions& options, std::vector<GenerateRequest> requests) {
-  std::mutex mutex;
-  std::condition_variable changed;
   Outcomes outcomes;
-  size_t finished = 0;
-  const size_t count = requests.size();
-  Workspace workspace(Device{}, 1 << 18);
-  ThreadPool threads(2);
-  ops::Context ctx;
-  ctx.threads = &threads;
-  ctx.workspace = &workspace;
-  Engine engine(std::make_unique<LogitModel>(), ctx, options);
-  for (GenerateRequest& r : requests) {
-    r.sink = [&](TokenEvent&& e) {
-      std::lock_guard lock(mutex);
-      Outcome& o = outcomes[e.request_id];
-      o.tokens.insert(o.tokens.end(), e.token_ids.begin(), e.token_ids.end());
-      o.logprobs.insert(o.logprobs.end(), e.logprobs.begin(), e.logprobs.end());
-      o.top.insert(o.top.end(), e.top_logprobs.begin(), e.top_logprobs.end());
-      o.prompt.insert(o.prompt.end(), e.prompt_logprobs.begin(), e.prompt_logprobs.end());
-      if (e.finish_reason) ++finished;
-      EXPECT_NE(e.finish_reason, FinishReason::kError) << e.error.message();
-      changed.notify_all();
-    };
-    const Status status = engine.Submit(std::move(r));
-    EXPECT_TRUE(status.ok()) << status.message();
-  }
-  engine.Start();
-  std::unique_lock lock(mutex);
-  EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(120), [&] { return finished == count; }));
+  RunOnEngine(std::make_unique<LogitModel>(Logit, kVocab), options, std::move(requests), [&](TokenEvent& e) {
+    Outcome& o = outcomes[e.request_id];
+    o.tokens.insert(o.tokens.end(), e.token_ids.begin(), e.token_ids.end());
+    o.logprobs.insert(o.logprobs.end(), e.logprobs.begin(), e.logprobs.end());
+    o.top.insert(o.top.end(), e.top_logprobs.begin(), e.top_logprobs.end());
+    o.prompt.insert(o.prompt.end(), e.prompt_logprobs.begin(), e.prompt_logprobs.end());
+    EXPECT_NE(e.finish_reason, FinishReason::kError) << e.error.message();
+  });
   return outcomes;
 }
 
@@ -336,7 +275,7 @@ TEST(ModesTest, EachChangesSomething) {
 }
 
 TEST(ModesTest, LogitsAreNotScaledOrNormalised) {
-  const LogitModel model;
+  const LogitModel model(Logit, kVocab);
   for (const LogprobsMode mode : kModes) {
     const EngineOptions options = Options(false, mode);
     const auto param = [&](bool scaled, bool normalized, int32_t top) {

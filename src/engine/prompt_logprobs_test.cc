@@ -4,13 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <numeric>
 
-#include "engine/engine.h"
-#include "engine/fake_model.h"
+#include "engine/logit_model.h"
 #include "engine/request_check.h"
 
 namespace fd {
@@ -22,50 +19,9 @@ constexpr int32_t kBroken = 60;   // after it the logits are not numbers
 
 // Of every token, by the last token and the length of the context alone. In steps, so that some are equal.
 float Logit(int32_t last, int64_t context, int32_t token) {
-  uint64_t h = static_cast<uint64_t>(last) * 1000003u + static_cast<uint64_t>(context) * 7919u +
-               static_cast<uint64_t>(token) * 104729u;
-  h = (h ^ (h >> 15)) * 0x9e3779b97f4a7c15u;
-  h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u;
-  return static_cast<float>(h >> 40 & 0xff) / 32.0f - 4.0f;
+  if (last == kBroken) return NAN;
+  return static_cast<float>(LogitBits(last, context, token) & 0xff) / 32.0f - 4.0f;
 }
-
-class LogitModel : public Model {
- public:
-  LogitModel() {
-    config_.family = "fake";
-    config_.vocab_size = kVocab;
-    config_.hidden_size = 8;
-    config_.num_layers = 1;
-    config_.num_heads = config_.num_kv_heads = 1;
-    config_.head_dim = 8;
-    config_.max_position_embeddings = 4096;
-    config_.eos_token_ids = {kEndToken};
-  }
-  const ModelConfig& config() const override { return config_; }
-  DType dtype() const override { return DType::kFloat32; }
-  int64_t weight_bytes() const override { return 0; }
-  void Forward(const ops::Context&, const TensorView& logits, const ForwardBatch& batch,
-               KvStorage&) override {
-    const int32_t* offsets = batch.attention.query_offsets.As<int32_t>();
-    const auto logits_of = [&](int32_t row, float* out) {
-      int64_t s = 0;
-      while (offsets[s + 1] <= row) ++s;
-      const int64_t context = batch.attention.context_tokens.As<int32_t>()[s] - (offsets[s + 1] - 1 - row);
-      const int32_t last = batch.token_ids.As<int32_t>()[row];
-      for (int32_t v = 0; v < kVocab; ++v) {
-        out[v] = last == kBroken ? NAN : Logit(last, context, v);
-      }
-    };
-    for (int64_t out = 0; out < batch.logits_rows.NumElements(); ++out) {
-      logits_of(batch.logits_rows.As<int32_t>()[out], logits.As<float>() + out * logits.row_stride);
-    }
-    ForScoredSlices(batch, kVocab, logits_of);
-  }
-  void Encode(const ops::Context&, const TensorView&, const EncodeBatch&) override {}
-
- private:
-  ModelConfig config_;
-};
 
 std::vector<PromptLogprob> Expected(const GenerateRequest& request) {
   std::vector<PromptLogprob> all;
@@ -144,40 +100,20 @@ std::vector<GenerateRequest> Requests() {
 
 std::map<RequestId, Outcome> RunAll(const EngineOptions& options, std::vector<GenerateRequest> requests,
                                     int64_t* preemptions = nullptr) {
-  std::mutex mutex;
-  std::condition_variable changed;
   std::map<RequestId, Outcome> outcomes;
-  size_t finished = 0;
-  const size_t count = requests.size();
-  Workspace workspace(Device{}, 1 << 18);
-  ThreadPool threads(1);
-  ops::Context ctx;
-  ctx.threads = &threads;
-  ctx.workspace = &workspace;
-  Engine engine(std::make_unique<LogitModel>(), ctx, options);
-  for (GenerateRequest& r : requests) {
-    r.sink = [&](TokenEvent&& e) {
-      std::lock_guard lock(mutex);
-      Outcome& o = outcomes[e.request_id];
-      EXPECT_TRUE(e.prompt_logprobs.empty() || o.tokens.empty()) << "the prompt after the first token";
-      EXPECT_TRUE(e.prompt_logprobs.empty() || e.token_ids.empty());
-      EXPECT_LE(std::ssize(e.prompt_logprobs), options.max_num_batched_tokens);
-      std::move(e.prompt_logprobs.begin(), e.prompt_logprobs.end(), std::back_inserter(o.prompt));
-      o.tokens.insert(o.tokens.end(), e.token_ids.begin(), e.token_ids.end());
-      o.finish_reason = e.finish_reason;
-      o.error = e.error;
-      if (e.finish_reason) ++finished;
-      changed.notify_all();
-    };
-    const Status status = engine.Submit(std::move(r));
-    EXPECT_TRUE(status.ok()) << status.message();
-  }
-  engine.Start();
-  std::unique_lock lock(mutex);
-  EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(120), [&] { return finished == count; }));
-  lock.unlock();
-  if (preemptions != nullptr) *preemptions = engine.Stats().preemptions;
-  EXPECT_EQ(engine.Stats().used_pages, 0);
+  const EngineStats stats = RunOnEngine(
+      std::make_unique<LogitModel>(Logit, kVocab), options, std::move(requests), [&](TokenEvent& e) {
+        Outcome& o = outcomes[e.request_id];
+        EXPECT_TRUE(e.prompt_logprobs.empty() || o.tokens.empty()) << "the prompt after the first token";
+        EXPECT_TRUE(e.prompt_logprobs.empty() || e.token_ids.empty());
+        EXPECT_LE(std::ssize(e.prompt_logprobs), options.max_num_batched_tokens);
+        std::move(e.prompt_logprobs.begin(), e.prompt_logprobs.end(), std::back_inserter(o.prompt));
+        o.tokens.insert(o.tokens.end(), e.token_ids.begin(), e.token_ids.end());
+        o.finish_reason = e.finish_reason;
+        o.error = e.error;
+      });
+  if (preemptions != nullptr) *preemptions = stats.preemptions;
+  EXPECT_EQ(stats.used_pages, 0);
   return outcomes;
 }
 
@@ -269,7 +205,7 @@ TEST_P(PromptLogprobs, WhatIsNoNumberEndsThatRequestOnly) {
 }
 
 TEST(PromptLogprobsTest, TheDoorRefusesWhatIsOutOfRange) {
-  const LogitModel model;
+  const LogitModel model(Logit, kVocab);
   const EngineOptions options = Options(false, 4, 64, 20);
   for (const int32_t top : {-2, 21, 1 << 30}) {
     const Status s = CheckRequest(Request(1, 4, 8, top), model.config(), options);

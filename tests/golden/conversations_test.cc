@@ -184,17 +184,13 @@ class PerfectCache {
 class Talk {
  public:
   Talk(const std::string& family, const Script& script, const Mode& mode, DType dtype)
-      : script_(script), mode_(mode), workspace_(golden::DeviceUnderTest(), int64_t{1} << 20) {
-    ctx_.device = golden::DeviceUnderTest();
-    ctx_.stream = golden::StreamUnderTest();
-    ctx_.threads = &threads_;
-    ctx_.workspace = &workspace_;
+      : script_(script), mode_(mode) {
     LoadOptions load;
     load.dtype = dtype;
-    auto model = LoadModel(ctx_, golden::kModels + family, load);
+    auto model = LoadModel(context_.ctx, golden::kModels + family, load);
     FD_CHECK(model.ok(), model.status().message());
     placeholder_ = (*model)->config().vision ? 1500 : -1;
-    engine_ = std::make_unique<Engine>(std::move(*model), ctx_, mode.options);
+    engine_ = std::make_unique<Engine>(std::move(*model), context_.ctx, mode.options);
     engine_->Start();
   }
 
@@ -302,9 +298,7 @@ class Talk {
 
   const Script& script_;
   const Mode mode_;
-  ThreadPool threads_{1};  // a second one would gain nothing on such a model
-  Workspace workspace_;
-  ops::Context ctx_;
+  golden::TestContext context_{1};  // a second thread would gain nothing on such a model
   int32_t placeholder_ = -1;
   RequestId last_id_ = 0;
   int64_t perfect_tokens_ = 0, perfect_answers_ = 0;

@@ -23,6 +23,19 @@ inline void* StreamUnderTest() {
   return stream;
 }
 
+// Threads, stream and a growing workspace on the device under test.
+struct TestContext {
+  explicit TestContext(int num_threads = 2) : threads(num_threads) {
+    ctx.device = DeviceUnderTest();
+    ctx.stream = StreamUnderTest();
+    ctx.threads = &threads;
+    ctx.workspace = &workspace;
+  }
+  ThreadPool threads;
+  Workspace workspace{DeviceUnderTest(), int64_t{1} << 20};
+  ops::Context ctx;
+};
+
 class DeviceEnvironment : public testing::Environment {
  public:
   void SetUp() override {

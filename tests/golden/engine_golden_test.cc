@@ -36,13 +36,8 @@ void RunCasesInto(const std::string& family, const std::vector<GoldenCase>& case
   SCOPED_TRACE(StrCat(family, ", ", options.max_num_batched_tokens, " tokens a step, ", options.max_num_seqs,
                       " sequences, ", options.num_kv_pages, " pages", options.overlap ? ", overlap" : "",
                       options.cuda_graphs ? ", graphs" : ""));
-  ThreadPool threads(2);
-  Workspace workspace(golden::DeviceUnderTest(), int64_t{1} << 20);
-  ops::Context ctx;
-  ctx.device = golden::DeviceUnderTest();
-  ctx.stream = golden::StreamUnderTest();
-  ctx.threads = &threads;
-  ctx.workspace = &workspace;
+  golden::TestContext context_under_test;
+  ops::Context& ctx = context_under_test.ctx;
   LoadOptions load;
   load.dtype = DType::kFloat32;
   auto model = LoadModel(ctx, kModels + family, load);
@@ -241,13 +236,8 @@ std::vector<GoldenCase> ScoredCases(std::vector<GoldenCase> cases) {
 
 PromptScores ScorePrompts(const std::string& family, const std::vector<GoldenCase>& cases,
                           const EngineOptions& options, DType dtype = DType::kFloat32) {
-  ThreadPool threads(1);
-  Workspace workspace(golden::DeviceUnderTest(), int64_t{1} << 20);
-  ops::Context ctx;
-  ctx.device = golden::DeviceUnderTest();
-  ctx.stream = golden::StreamUnderTest();
-  ctx.threads = &threads;
-  ctx.workspace = &workspace;
+  golden::TestContext context_under_test(1);
+  ops::Context& ctx = context_under_test.ctx;
   LoadOptions load;
   load.dtype = dtype;
   auto model = LoadModel(ctx, kModels + family, load);

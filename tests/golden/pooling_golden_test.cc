@@ -35,13 +35,8 @@ EngineOptions Options(PoolingType type, int64_t budget, int64_t seqs) {
 // The vectors of these requests, submitted at once.
 Vectors Embed(const std::string& family, const std::vector<GenerateRequest>& requests,
               const EngineOptions& options, DType dtype = DType::kFloat32) {
-  ThreadPool threads(2);
-  Workspace workspace(golden::DeviceUnderTest(), int64_t{1} << 20);
-  ops::Context ctx;
-  ctx.device = golden::DeviceUnderTest();
-  ctx.stream = golden::StreamUnderTest();
-  ctx.threads = &threads;
-  ctx.workspace = &workspace;
+  golden::TestContext context_under_test;
+  ops::Context& ctx = context_under_test.ctx;
   LoadOptions load;
   load.dtype = dtype;
   load.head = false;

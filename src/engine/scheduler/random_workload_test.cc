@@ -6,13 +6,13 @@
 // FASTDEPLOY_RANDOM_STEPS: steps of each workload (default 200,000).
 #include <gtest/gtest.h>
 
-#include <array>
 #include <cstdlib>
 #include <deque>
 #include <map>
 #include <random>
 #include <set>
 
+#include "engine/scheduler/machine_for_tests.h"
 #include "engine/scheduler/scheduler.h"
 
 namespace fd {
@@ -23,169 +23,7 @@ int64_t StepsWanted() {
   return text == nullptr ? 200'000 : std::atoll(text);
 }
 
-constexpr int32_t kVocab = 300, kEnd = 3;
-
-uint64_t Mix(uint64_t h, uint64_t value) {
-  h = (h ^ value) * 0x9e3779b97f4a7c15u;
-  return h ^ (h >> 29);
-}
-
-// What keys and values stand for here: all tokens, positions and pictures up to this one.
-uint64_t NextValue(uint64_t before, int32_t token, int32_t t, int32_t h, int32_t w, uint64_t media) {
-  return Mix(Mix(Mix(Mix(Mix(before, static_cast<uint64_t>(token)), static_cast<uint64_t>(t)),
-                     static_cast<uint64_t>(h)),
-                 static_cast<uint64_t>(w)),
-             media);
-}
-
-uint64_t MediaRowValue(const MediaItem& item, int64_t row) {
-  return Mix(item.content_hash.low, static_cast<uint64_t>(row) + 1);
-}
-
-int32_t Drawn(uint64_t value, uint64_t seed) { return static_cast<int32_t>(Mix(value, seed) % kVocab); }
-
-// What penalties know of a sequence: which tokens the prompt has, and how often each was generated.
-struct Record {
-  std::set<int32_t> prompt;
-  uint64_t outputs = 0;  // of a multiset: the order does not matter
-
-  void Enter(int32_t token, bool in_prompt) {
-    if (in_prompt) {
-      prompt.insert(token);
-    } else {
-      outputs += Mix(5, static_cast<uint64_t>(token));
-    }
-  }
-  uint64_t Hash() const {
-    uint64_t hash = outputs;
-    for (int32_t token : prompt) hash = Mix(hash, static_cast<uint64_t>(token));
-    return hash;
-  }
-};
-
-// Pages, slab and what a step does to them.
-class Machine {
- public:
-  Machine(int64_t pages, int64_t slab_rows, int64_t records)
-      : pages_(static_cast<size_t>(pages)),
-        slab_(static_cast<size_t>(slab_rows)),
-        records_(static_cast<size_t>(records)) {}
-
-  std::vector<StepResult::Token> Run(const StepPlan& plan) {
-    for (const PageCopy& copy : plan.page_copies) pages_[At(copy.to)] = pages_[At(copy.from)];
-    for (const MediaEncode& encode : plan.encodes) {
-      for (int64_t row = 0; row < encode.item->num_tokens; ++row) {
-        slab_.at(static_cast<size_t>(encode.slab_row + row)) = MediaRowValue(*encode.item, row);
-      }
-    }
-    std::vector<StepResult::Token> drawn;
-    std::vector<int32_t> rows;
-    for (const SequenceStep& step : plan.sequences) {
-      const auto count = std::ssize(step.token_ids);
-      const int64_t begin = step.context_tokens - count;
-      std::vector<uint64_t> media(static_cast<size_t>(count), 0);
-      for (const MediaSlice& slice : step.media) {
-        for (int64_t i = 0; i < slice.count; ++i) {
-          media.at(static_cast<size_t>(slice.row_begin + i)) =
-              slab_.at(static_cast<size_t>(slice.slab_row + slice.media_begin + i));
-        }
-      }
-      // Attention reads all pages: each must go on where the one before ends.
-      uint64_t value = 0;
-      for (int64_t n = 0; n < begin; n += kKvPageTokens) {
-        const Page& page = pages_[At(step.block_table.at(static_cast<size_t>(n / kKvPageTokens)))];
-        const int64_t last = std::min(begin - n, kKvPageTokens) - 1;
-        EXPECT_EQ(page.before, value) << "request " << step.request_id << " reads a foreign page";
-        value = page.values[static_cast<size_t>(last)];
-      }
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t n = begin + i;
-        int32_t token = step.token_ids[static_cast<size_t>(i)];
-        if (i + 1 == count && step.last_token_from_row >= 0) {
-          token = last_rows_.at(static_cast<size_t>(step.last_token_from_row));
-        }
-        Page& page = pages_[At(step.block_table.at(static_cast<size_t>(n / kKvPageTokens)))];
-        if (n % kKvPageTokens == 0) page.before = value;
-        value = NextValue(value, token, step.positions[static_cast<size_t>(i)],
-                          step.positions[static_cast<size_t>(count + i)],
-                          step.positions[static_cast<size_t>(2 * count + i)], media[static_cast<size_t>(i)]);
-        page.values[static_cast<size_t>(n % kKvPageTokens)] = value;
-      }
-      const Record* record = Enter(step);
-      if (!step.samples) continue;
-      const int32_t token = Drawn(record == nullptr ? value : Mix(value, record->Hash()), step.seed);
-      rows.push_back(token);
-      drawn.push_back({step.request_id, token, 0.0f, {}});
-    }
-    last_rows_ = std::move(rows);
-    return drawn;
-  }
-  // What a failed step leaves: nothing that may be believed.
-  void Scramble() {
-    for (Page& page : pages_) page.values.fill(666);
-  }
-
- private:
-  // Null for a sequence without penalties.
-  const Record* Enter(const SequenceStep& step) {
-    if (!step.controls) return nullptr;
-    const SequenceControls& c = *step.controls;
-    Record& record = records_.at(static_cast<size_t>(c.seen_slot));
-    if (c.reset_seen) record = {};
-    for (int64_t i = 0; i < std::ssize(c.found_ids); ++i) {
-      record.Enter(c.found_ids[static_cast<size_t>(i)], i < c.found_prompt);
-    }
-    for (int64_t i = c.enter_begin; i < std::ssize(step.token_ids); ++i) {
-      int32_t token = step.token_ids[static_cast<size_t>(i)];
-      if (i + 1 == std::ssize(step.token_ids) && step.last_token_from_row >= 0) {
-        token = last_rows_.at(static_cast<size_t>(step.last_token_from_row));
-      }
-      record.Enter(token, i - c.enter_begin < c.enter_prompt);
-    }
-    return &record;
-  }
-
-  struct Page {
-    uint64_t before = 0;
-    std::array<uint64_t, kKvPageTokens> values{};
-  };
-  size_t At(int32_t page) const {
-    FD_CHECK(page >= 0 && page < std::ssize(pages_));
-    return static_cast<size_t>(page);
-  }
-  std::vector<Page> pages_;
-  std::vector<uint64_t> slab_;
-  std::vector<Record> records_;
-  std::vector<int32_t> last_rows_;
-};
-
-std::vector<int32_t> Alone(const GenerateRequest& request) {
-  uint64_t value = 0;
-  const auto prompt = std::ssize(request.token_ids);
-  std::vector<int32_t> out;
-  Record record;
-  for (int64_t n = 0;; ++n) {
-    const bool in_prompt = n < prompt;
-    const auto at = [&](int64_t axis) {
-      if (!in_prompt) return static_cast<int32_t>(n + request.position_delta);
-      if (request.positions.empty()) return static_cast<int32_t>(n);
-      return request.positions[static_cast<size_t>(axis * prompt + n)];
-    };
-    uint64_t media = 0;
-    for (const auto& item : request.media) {
-      if (n >= item->first_token && n < item->first_token + item->num_tokens) {
-        media = MediaRowValue(*item, n - item->first_token);
-      }
-    }
-    const int32_t token = in_prompt ? request.token_ids[static_cast<size_t>(n)] : out.back();
-    value = NextValue(value, token, at(0), at(1), at(2), media);
-    record.Enter(token, in_prompt);
-    if (n + 1 < prompt) continue;
-    const bool penalised = request.sampling.HasPenalties();
-    out.push_back(Drawn(penalised ? Mix(value, record.Hash()) : value, request.sampling.seed));
-    if (out.back() == kEnd || std::ssize(out) == request.sampling.max_tokens) return out;
-  }
-}
+constexpr int32_t kVocab = kMachineVocab, kEnd = 3;
 
 struct Workload {
   const char* name;
@@ -201,11 +39,7 @@ struct Workload {
 class RandomWorkload {
  public:
   RandomWorkload(const Workload& workload, uint32_t seed)
-      : workload_(workload),
-        rng_(seed),
-        scheduler_(workload.options, {kEnd}),
-        machine_(workload.options.num_kv_pages, std::max<int64_t>(workload.options.EncoderSlabTokens(), 1),
-                 workload.options.MaxStepSequences()) {
+      : workload_(workload), rng_(seed), scheduler_(workload.options, {kEnd}), machine_(workload.options) {
     for (int i = 0; i < 5; ++i) beginnings_.push_back(Tokens(Below(260)));
     for (int i = 0; i < 6; ++i) {
       auto item = std::make_shared<MediaItem>();
@@ -278,7 +112,7 @@ class RandomWorkload {
     request.sampling.seed = static_cast<uint64_t>(Below(3));
     if (workload_.penalties && Below(3) > 0) request.sampling.presence_penalty = 1;
     if (Below(4) == 0) request.cache_salt = Below(2) == 0 ? "a" : "b";
-    live_.emplace(request.id, Live{Alone(request), {}, step_});
+    live_.emplace(request.id, Live{Alone(request, kEnd), {}, step_});
     prompts_[request.id] = request.token_ids;
     scheduler_.Add(std::move(request));
   }

@@ -8,100 +8,10 @@
 #include <random>
 #include <set>
 
+#include "engine/scheduler/machine_for_tests.h"
+
 namespace fd {
 namespace {
-
-// Stands for a device: remembers what lies in every slot of the cache and draws the next token as a hash of
-// all that a sequence's block table leads to. A wrong page, position, chunk or picture slice changes it.
-class FakeDevice {
- public:
-  explicit FakeDevice(const EngineOptions& options)
-      : slots_(options.num_kv_pages * kKvPageTokens, 0), slab_(options.EncoderSlabTokens(), 0) {}
-
-  static uint64_t Mix(uint64_t h, uint64_t v) {
-    h = (h ^ v) * 0x9e3779b97f4a7c15u;
-    return h ^ (h >> 29);
-  }
-  static uint64_t TokenWord(int32_t token, int32_t t, int32_t h, int32_t w, bool vision, uint64_t media) {
-    return Mix(Mix(Mix(Mix(Mix(Mix(1, token), t), h), w), vision), media);
-  }
-  static int32_t Draw(uint64_t hash) { return static_cast<int32_t>(hash % 1000); }
-
-  // Request id -> token, for the sequences that sample.
-  std::map<RequestId, int32_t> Execute(const StepPlan& plan) {
-    std::map<RequestId, int32_t> drawn;
-    std::vector<int32_t> outputs;
-    std::set<int64_t> written;
-    for (const MediaEncode& e : plan.encodes) {
-      for (int64_t i = 0; i < e.item->num_tokens; ++i) {
-        EXPECT_TRUE(written.insert(e.slab_row + i).second) << "two encoder outputs on one row";
-        slab_.at(e.slab_row + i) = Mix(e.item->content_hash.low, i + 1);
-      }
-    }
-    for (const SequenceStep& s : plan.sequences) {
-      const int64_t n = static_cast<int64_t>(s.token_ids.size());
-      std::vector<uint64_t> media(n, 0);
-      for (const MediaSlice& slice : s.media) {
-        for (int64_t i = 0; i < slice.count; ++i) {
-          EXPECT_EQ(media[slice.row_begin + i], 0u) << "two slices on one row";
-          media[slice.row_begin + i] = slab_.at(slice.slab_row + slice.media_begin + i);
-        }
-      }
-      for (int64_t i = 0; i < n; ++i) {
-        int64_t index = s.context_tokens - n + i;
-        bool vision = !s.vision_expert.empty() && s.vision_expert[i];
-        const bool unknown = s.last_token_from_row >= 0 && i == n - 1;
-        const int32_t token = unknown ? outputs_.at(s.last_token_from_row) : s.token_ids[i];
-        slots_[Slot(s, index)] =
-            TokenWord(token, s.positions[i], s.positions[n + i], s.positions[2 * n + i], vision, media[i]);
-      }
-      if (!s.samples) continue;
-      uint64_t hash = s.seed;
-      for (int64_t i = 0; i < s.context_tokens; ++i) hash = Mix(hash, slots_[Slot(s, i)]);
-      EXPECT_EQ(s.sample_position, s.context_tokens);
-      drawn[s.request_id] = Draw(hash);
-      outputs.push_back(Draw(hash));
-    }
-    EXPECT_EQ(static_cast<int32_t>(outputs.size()), plan.num_outputs);
-    outputs_ = outputs;
-    return drawn;
-  }
-
- private:
-  static int64_t Slot(const SequenceStep& s, int64_t index) {
-    return s.block_table.at(index / kKvPageTokens) * kKvPageTokens + index % kKvPageTokens;
-  }
-  std::vector<uint64_t> slots_;
-  std::vector<uint64_t> slab_;    // encoder outputs
-  std::vector<int32_t> outputs_;  // of the last step, by row
-};
-
-// What a request must generate, computed without scheduler or cache.
-std::vector<int32_t> Expected(const GenerateRequest& r) {
-  const int64_t prompt = static_cast<int64_t>(r.token_ids.size());
-  std::vector<uint64_t> media(prompt, 0);
-  for (const auto& item : r.media) {
-    for (int64_t i = 0; i < item->num_tokens; ++i) {
-      media[item->first_token + i] = FakeDevice::Mix(item->content_hash.low, i + 1);
-    }
-  }
-  uint64_t hash = r.sampling.seed;
-  for (int64_t i = 0; i < prompt; ++i) {
-    auto position = [&](int axis) {
-      return r.positions.empty() ? static_cast<int32_t>(i) : r.positions[axis * prompt + i];
-    };
-    bool vision = !r.vision_expert.empty() && r.vision_expert[i];
-    hash = FakeDevice::Mix(
-        hash, FakeDevice::TokenWord(r.token_ids[i], position(0), position(1), position(2), vision, media[i]));
-  }
-  std::vector<int32_t> out{FakeDevice::Draw(hash)};
-  while (static_cast<int64_t>(out.size()) < r.sampling.max_tokens) {
-    int32_t p = static_cast<int32_t>(prompt + out.size() - 1 + r.position_delta);
-    hash = FakeDevice::Mix(hash, FakeDevice::TokenWord(out.back(), p, p, p, false, 0));
-    out.push_back(FakeDevice::Draw(hash));
-  }
-  return out;
-}
 
 constexpr int64_t kMediaTokens[] = {1, 7, 30, 61, 89, 90, 2, 12};
 constexpr int64_t kAllMediaTokens = 292;
@@ -150,12 +60,13 @@ struct RunResult {
 RunResult RunAll(const EngineOptions& options, const std::vector<GenerateRequest>& requests,
                  std::mt19937* arrivals = nullptr, bool overlap = false) {
   Scheduler scheduler(options);
-  FakeDevice device(options);
+  Machine machine(options);
   RunResult result;
   size_t next = 0;
-  std::map<RequestId, int32_t> in_flight;
-  auto publish = [&](const std::map<RequestId, int32_t>& drawn) {
-    for (auto [id, token] : drawn) {
+  std::vector<StepResult::Token> in_flight;
+  auto publish = [&](const std::vector<StepResult::Token>& drawn) {
+    for (const StepResult::Token& drawn_token : drawn) {
+      const auto [id, token] = std::pair(drawn_token.request_id, drawn_token.token_id);
       Sequence* sequence = scheduler.Find(id);
       scheduler.Append(*sequence, token);
       result.output[id].push_back(token);
@@ -223,7 +134,7 @@ RunResult RunAll(const EngineOptions& options, const std::vector<GenerateRequest
       ADD_FAILURE() << "no progress";
       return result;
     }
-    auto drawn = device.Execute(plan);
+    auto drawn = machine.Run(plan);
     if (overlap) std::swap(drawn, in_flight);
     publish(drawn);
   }
@@ -501,7 +412,7 @@ TEST(Scheduler, RandomWorkloads) {
     for (RequestId id = 1; id <= 25; ++id) requests.push_back(RandomRequest(rng, id, 300, 220));
     RunResult result = RunAll(options, requests, &rng, seed % 2 == 1);
     for (const GenerateRequest& r : requests) {
-      ASSERT_EQ(result.output[r.id], Expected(r)) << "seed " << seed << " request " << r.id;
+      ASSERT_EQ(result.output[r.id], Alone(r)) << "seed " << seed << " request " << r.id;
     }
     preemptions += result.preemptions;
     // Room for all of them: each is encoded once.
@@ -535,7 +446,7 @@ TEST(Scheduler, RandomPicturesInATightSlab) {
     }
     RunResult result = RunAll(options, requests, nullptr, seed % 2 == 1);
     for (const GenerateRequest& r : requests) {
-      ASSERT_EQ(result.output[r.id], Expected(r)) << "seed " << seed << " request " << r.id;
+      ASSERT_EQ(result.output[r.id], Alone(r)) << "seed " << seed << " request " << r.id;
     }
     encoder_waits += result.encoder_waits;
     room_waits += result.room_waits;
@@ -584,15 +495,16 @@ TEST(Scheduler, RemoveAtAnyTimeGivesEverythingBack) {
     options.encoder_cache_tokens = seed % 3 == 0 ? 0 : 95;
     if (seed % 3 == 0) options.max_media_tokens = 90;
     Scheduler scheduler(options);
-    FakeDevice device(options);
+    Machine machine(options);
     RequestId next_id = 1;
-    std::map<RequestId, int32_t> in_flight;
+    std::vector<StepResult::Token> in_flight;
     for (int step = 0; step < 400; ++step) {
       if (rng() % 4 == 0 && step < 300) scheduler.Add(RandomRequest(rng, next_id++, 300, 200));
       StepPlan plan = scheduler.Schedule();
-      auto drawn = device.Execute(plan);
+      auto drawn = machine.Run(plan);
       if (seed % 2 == 1) std::swap(drawn, in_flight);
-      for (auto [id, token] : drawn) {
+      for (const StepResult::Token& t : drawn) {
+        const auto [id, token] = std::pair(t.request_id, t.token_id);
         Sequence* s = scheduler.Find(id);
         if (s == nullptr) continue;  // it left while its token was being drawn
         scheduler.Append(*s, token);

@@ -8,9 +8,19 @@
 #include <string>
 #include <string_view>
 
+#include "server/openai/errors.h"
 #include "server/openai/generation.h"
 
 namespace fd {
+
+// What an ended request answers. No 5xx: clients would send it again.
+inline ApiError AbortedByAdmin() {
+  return {.http_status = 400,
+          .type = "invalid_request_error",
+          .code = "request_aborted",
+          .param = "",
+          .message = "the request was ended by the server's admin (/v1/abort_requests)"};
+}
 
 class LiveRequests {
  public:

@@ -96,6 +96,22 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::awaitable<StatusOr<std::unique_ptr<Embedding>>> PrepareEmbedding(HttpRequest& request,
                                                                                 const Route& route);
   // Null without an error: the client has left. The peer is watched from the first picture on.
+  // A request to the model, and of its key: counted while it lives. Stop wakes it instead of cutting it.
+  class AtWork {
+   public:
+    AtWork(Session& session, const HttpRequest& request);
+    ~AtWork();
+    AtWork(const AtWork&) = delete;
+    AtWork& operator=(const AtWork&) = delete;
+
+   private:
+    Session& session_;
+    const int key_;
+  };
+  // Becomes inbox_: the engine's events of the request at work, which wake it.
+  std::shared_ptr<StreamInbox> OpenInbox();
+  // Until there are events, the client has left or the server stops.
+  boost::asio::awaitable<void> AwaitEvents();
   // Sets writer_. translate runs on a worker.
   using TranslateBody = std::function<StatusOr<TranslatedRequest>()>;
   boost::asio::awaitable<StatusOr<std::unique_ptr<Generation>>> PrepareGeneration(const Service& service,

@@ -1,9 +1,5 @@
 // One request for embeddings: its inputs and media are prepared, then their vectors become one reply, while
 // the client is watched.
-#include <boost/asio/post.hpp>
-
-#include "base/log.h"
-#include "base/strings.h"
 #include "server/http/endpoints.h"
 #include "server/http/session.h"
 #include "server/http/session_worker.h"
@@ -13,14 +9,7 @@
 
 namespace fd {
 
-namespace asio = boost::asio;
-using asio::awaitable;
-
-namespace {
-
-constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
-
-}  // namespace
+using boost::asio::awaitable;
 
 awaitable<StatusOr<std::unique_ptr<Embedding>>> Session::PrepareEmbedding(HttpRequest& request,
                                                                           const Route& route) {
@@ -53,19 +42,7 @@ awaitable<StatusOr<std::unique_ptr<Embedding>>> Session::PrepareEmbedding(HttpRe
 }
 
 awaitable<bool> Session::Embed(HttpRequest& request, const Route& route) {
-  ++state_.generating;
-  generating_ = true;
-  const int key = state_.gate.KeyIndex(request);
-  if (key >= 0) ++state_.generating_by_key[static_cast<size_t>(key)];
-  struct Counted {
-    Session& session;
-    const int key;
-    ~Counted() {
-      session.generating_ = false;
-      --session.state_.generating;
-      if (key >= 0) --session.state_.generating_by_key[static_cast<size_t>(key)];
-    }
-  } counted{*this, key};
+  const AtWork at_work(*this, request);
 
   StatusOr<std::unique_ptr<Embedding>> prepared = co_await PrepareEmbedding(request, route);
   if (prepared.ok() && *prepared == nullptr) {
@@ -83,14 +60,7 @@ awaitable<bool> Session::Embed(HttpRequest& request, const Route& route) {
   if (!embedding->ignored_fields().empty()) {
     request.reply_headers.push_back({"x-fastdeploy-ignored", IgnoredHeader(embedding->ignored_fields())});
   }
-  const auto inbox = std::make_shared<StreamInbox>(
-      [weak = weak_from_this(), &context = loop_.context] {
-        asio::post(context, [weak] {
-          if (const auto self = weak.lock()) self->Wake();
-        });
-      },
-      state_.options.max_stream_lag_tokens);
-  inbox_ = inbox;
+  const std::shared_ptr<StreamInbox> inbox = OpenInbox();
   const Status submitted =
       embedding->Submit([inbox](int input, TokenEvent&& event) { inbox->Add(input, std::move(event)); });
   if (!submitted.ok()) {
@@ -105,10 +75,7 @@ awaitable<bool> Session::Embed(HttpRequest& request, const Route& route) {
   if (!watching_) WatchPeer();
   Status failure;
   while (failure.ok() && !embedding->finished()) {
-    while (inbox->empty() && !peer_gone_ && !state_.stopping) {
-      wake_timer_.expires_at(Clock::time_point::max());
-      co_await wake_timer_.async_wait(kToken);
-    }
+    co_await AwaitEvents();
     if (peer_gone_) break;
     if (state_.stopping) {
       failure = Unavailable("the server is shutting down");
@@ -125,10 +92,7 @@ awaitable<bool> Session::Embed(HttpRequest& request, const Route& route) {
   }
   HttpResponse response;
   if (!failure.ok()) {
-    response = live.aborted()
-                   ? ErrorResponse(400, "request_aborted",
-                                   "the request was ended by the server's admin (/v1/abort_requests)")
-                   : ErrorResponse(failure);
+    response = live.aborted() ? ErrorResponse(AbortedByAdmin()) : ErrorResponse(failure);
     co_return co_await Reply(request, route.path, response);
   }
   // Megabytes of digits: not on the thread that serves the other connections.

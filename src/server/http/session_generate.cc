@@ -173,20 +173,35 @@ awaitable<bool> Session::AnswerTokens(HttpRequest& request, const Route& route) 
   co_return co_await Reply(request, route.path, response);
 }
 
+Session::AtWork::AtWork(Session& session, const HttpRequest& request)
+    : session_(session), key_(session.state_.gate.KeyIndex(request)) {
+  session_.generating_ = true;
+  ++session_.state_.generating;
+  if (key_ >= 0) ++session_.state_.generating_by_key[static_cast<size_t>(key_)];
+}
+
+Session::AtWork::~AtWork() {
+  session_.generating_ = false;
+  --session_.state_.generating;
+  if (key_ >= 0) --session_.state_.generating_by_key[static_cast<size_t>(key_)];
+}
+
+std::shared_ptr<StreamInbox> Session::OpenInbox() {
+  inbox_ = std::make_shared<StreamInbox>([weak = weak_from_this(), &loop = loop_] { loop.WakeSoon(weak); },
+                                         state_.options.max_stream_lag_tokens);
+  return inbox_;
+}
+
+awaitable<void> Session::AwaitEvents() {
+  const std::shared_ptr<StreamInbox> inbox = inbox_;
+  while (inbox->empty() && !peer_gone_ && !state_.stopping) {
+    wake_timer_.expires_at(Clock::time_point::max());
+    co_await wake_timer_.async_wait(kToken);
+  }
+}
+
 awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
-  ++state_.generating;
-  generating_ = true;
-  const int key = state_.gate.KeyIndex(request);
-  if (key >= 0) ++state_.generating_by_key[static_cast<size_t>(key)];
-  struct Counted {
-    Session& session;
-    const int key;
-    ~Counted() {
-      session.generating_ = false;
-      --session.state_.generating;
-      if (key >= 0) --session.state_.generating_by_key[static_cast<size_t>(key)];
-    }
-  } counted{*this, key};
+  const AtWork at_work(*this, request);
 
   TranslateBody translate = [&] { return ReadRequestBody(*state_.service, route.kind, request.body); };
   StatusOr<std::unique_ptr<Generation>> prepared =
@@ -212,10 +227,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
     co_return co_await Reply(request, route.path, response);
   }
 
-  const auto inbox =
-      std::make_shared<StreamInbox>([weak = weak_from_this(), &loop = loop_] { loop.WakeSoon(weak); },
-                                    state_.options.max_stream_lag_tokens);
-  inbox_ = inbox;
+  const std::shared_ptr<StreamInbox> inbox = OpenInbox();
   const Status submitted =
       generation->Submit([inbox](int choice, TokenEvent&& event) { inbox->Add(choice, std::move(event)); });
   if (!submitted.ok()) {
@@ -234,10 +246,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
   std::string sse, out;
   if (!watching_) WatchPeer();
   while (alive && failure.ok() && !generation->finished()) {
-    while (inbox->empty() && !peer_gone_ && !state_.stopping) {
-      wake_timer_.expires_at(Clock::time_point::max());
-      co_await wake_timer_.async_wait(kToken);
-    }
+    co_await AwaitEvents();
     if (peer_gone_) {
       alive = false;
       break;
@@ -273,14 +282,9 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
     Account(request, route.path, 499);
     co_return false;
   }
-  // No 5xx: clients would send it again.
-  const ApiError aborted{.http_status = 400,
-                         .type = "invalid_request_error",
-                         .code = "request_aborted",
-                         .param = "",
-                         .message = "the request was ended by the server's admin (/v1/abort_requests)"};
+  const ApiError error = live.aborted() ? AbortedByAdmin() : ToApiError(failure);
   if (!failure.ok() && !head_sent) {
-    const HttpResponse response = live.aborted() ? ErrorResponse(aborted) : ErrorResponse(failure);
+    const HttpResponse response = ErrorResponse(error);
     co_return co_await Reply(request, route.path, response);
   }
   if (!stream) {
@@ -305,7 +309,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
   if (failure.ok()) {
     writer_->Finish(*generation, sse);
   } else {
-    writer_->Fail(*generation, live.aborted() ? aborted : ToApiError(failure), sse);
+    writer_->Fail(*generation, error, sse);
   }
   out = std::exchange(head_sent, true) ? "" : StreamHead(request);
   AppendChunk(out, sse, chunked);
