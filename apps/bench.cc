@@ -28,7 +28,8 @@ namespace fd {
 namespace {
 
 struct BenchFlags {
-  ModelFlags model;
+  // Keeping pages for later prompts is no part of what is measured.
+  ModelFlags model{.prefix_caching = false};
   std::vector<int64_t> prompt_tokens = {512};
   int64_t output_tokens = 128;
   std::vector<int64_t> depths = {0};

@@ -205,7 +205,7 @@ class Ours:
 
     def server(self, bits, length, sequences):
         return [self.args.binary, "serve", *self.model_flags(DENSE, bits), "--threads", self.args.threads,
-                "--max-num-seqs", sequences, "--max-model-len", length, *self.args.binary_flags]
+                "--max-num-seqs", sequences, "--max-model-len", length, "--no-enable-prefix-caching", *self.args.binary_flags]  # the peers keep none either
 
     def start(self, bits):
         return lambda: first_token(self.server(bits, 656, 8), self.args.start_repeat)
