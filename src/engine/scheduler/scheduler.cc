@@ -70,6 +70,17 @@ Status CheckInputFits(int64_t tokens, const EngineOptions& options) {
       "input");
 }
 
+// What a page's chain hash follows on. All whole pages before it are hashed.
+Hash128 HashBefore(const Sequence& sequence, int64_t page) {
+  return page == 0 ? ChainRoot(sequence.request.cache_salt)
+                   : sequence.page_hashes[static_cast<size_t>(page - 1)];
+}
+
+// Of its first `count` tokens.
+PageContent ContentOfPage(const Sequence& sequence, int64_t page, int64_t count = kKvPageTokens) {
+  return ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens, page * kKvPageTokens, count);
+}
+
 }  // namespace
 
 Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options) {
@@ -352,9 +363,8 @@ bool Scheduler::UsesPrefixTree(const Sequence& sequence) const {
 void Scheduler::HashPages(Sequence& sequence) const {
   std::vector<Hash128>& hashes = sequence.page_hashes;
   while ((std::ssize(hashes) + 1) * kKvPageTokens <= std::ssize(sequence.tokens)) {
-    const Hash128 before = hashes.empty() ? ChainRoot(sequence.request.cache_salt) : hashes.back();
-    hashes.push_back(ChainHash(before, ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens,
-                                                 std::ssize(hashes) * kKvPageTokens, kKvPageTokens)));
+    const int64_t page = std::ssize(hashes);
+    hashes.push_back(ChainHash(HashBefore(sequence, page), ContentOfPage(sequence, page)));
   }
 }
 
@@ -365,12 +375,10 @@ PrefixMatch Scheduler::FindPrefix(Sequence& sequence) const {
   HashPages(sequence);
   const int64_t most = std::ssize(sequence.tokens) - 1;
   match.pages = prefix_tree_.FindPages(std::span(sequence.page_hashes).first(most / kKvPageTokens));
-  const int64_t begin = std::ssize(match.pages) * kKvPageTokens;
-  if (const int64_t count = std::min(most - begin, kKvPageTokens); count > 0) {
-    const Hash128 before =
-        begin == 0 ? ChainRoot(sequence.request.cache_salt) : sequence.page_hashes[match.pages.size() - 1];
-    std::tie(match.copy_page, match.copy_tokens) = prefix_tree_.FindPartial(
-        before, ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens, begin, count));
+  const int64_t next = std::ssize(match.pages);
+  if (const int64_t count = std::min(most - next * kKvPageTokens, kKvPageTokens); count > 0) {
+    std::tie(match.copy_page, match.copy_tokens) =
+        prefix_tree_.FindPartial(HashBefore(sequence, next), ContentOfPage(sequence, next, count));
   }
   return match;
 }
@@ -443,10 +451,8 @@ void Scheduler::PublishPages(Sequence& sequence, bool with_tail) {
   if (known < (sequence.published_pages + (with_tail ? 0 : 1)) * kKvPageTokens) return;
   HashPages(sequence);
   const auto publish = [&](int64_t page, int64_t count) {
-    PageContent content =
-        ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens, page * kKvPageTokens, count);
-    const Hash128 before = page == 0 ? ChainRoot(sequence.request.cache_salt)
-                                     : sequence.page_hashes[static_cast<size_t>(page - 1)];
+    PageContent content = ContentOfPage(sequence, page, count);
+    const Hash128 before = HashBefore(sequence, page);
     const Hash128 hash =
         count == kKvPageTokens ? sequence.page_hashes[static_cast<size_t>(page)] : ChainHash(before, content);
     prefix_tree_.Publish(before, hash, std::move(content), sequence.block_table[static_cast<size_t>(page)]);

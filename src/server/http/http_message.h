@@ -1,4 +1,4 @@
-// Requests and responses as plain values, and the bytes of a response. Knows no sockets and no Beast.
+// Requests and responses as plain values, and the bytes of a response. Knows no sockets.
 #pragma once
 
 #include <cstdint>
