@@ -39,8 +39,8 @@ struct LongContext {
   static std::vector<int32_t> Slots(const std::vector<int32_t>& table) {
     std::vector<int32_t> slots;
     for (int64_t t = 0; t < kTokens; ++t) {
-      slots.push_back(static_cast<int32_t>(table[static_cast<size_t>(t / ops::kPageTokens)] * ops::kPageTokens +
-                                           t % ops::kPageTokens));
+      slots.push_back(static_cast<int32_t>(
+          table[static_cast<size_t>(t / ops::kPageTokens)] * ops::kPageTokens + t % ops::kPageTokens));
     }
     return slots;
   }

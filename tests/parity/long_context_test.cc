@@ -27,7 +27,8 @@ void Check(Cpu& cpu, const LongContext& data, const Tensor& expected, DType act,
   const Shape shape{first_page + L::kPages, L::kKvHeads, ops::kPageTokens, L::kHeadDim};
   const Tensor k_pages(act, Device{}, shape), v_pages(act, Device{}, shape);
   const std::vector<int32_t> table = data.Table(first_page);
-  const Tensor slots = Ints(L::Slots(table)), tables = Ints(table), table_offsets = Ints({0, static_cast<int32_t>(L::kPages)});
+  const Tensor slots = Ints(L::Slots(table)), tables = Ints(table),
+               table_offsets = Ints({0, static_cast<int32_t>(L::kPages)});
   // The op rotates keys in place, by nothing here.
   Tensor k(act, Device{}, data.k.view().shape), no_q(act, Device{}, {L::kTokens, L::kHeads, L::kHeadDim});
   std::memcpy(k.view().data, data.k.view().data, static_cast<size_t>(k.size_bytes()));
@@ -38,7 +39,8 @@ void Check(Cpu& cpu, const LongContext& data, const Tensor& expected, DType act,
   for (int64_t queries : {L::kChunk, int64_t{1}}) {
     SCOPED_TRACE(testing::Message() << queries << " queries, first page " << first_page);
     const int64_t context = L::kTokens - L::kQueries + row + queries;
-    const Tensor offsets = Ints({0, static_cast<int32_t>(queries)}), contexts = Ints({static_cast<int32_t>(context)});
+    const Tensor offsets = Ints({0, static_cast<int32_t>(queries)}),
+                 contexts = Ints({static_cast<int32_t>(context)});
     ops::AttentionBatch batch;
     batch.query_offsets = offsets;
     batch.context_tokens = contexts;
@@ -63,7 +65,8 @@ TEST(LongContext, ChunkAndDecodeAt131072Tokens) {
       SCOPED_TRACE(DTypeName(act));
       Cpu cpu(2);
       Check(cpu, data, expected, act, 0);
-      if (act == DType::kBFloat16 && CanReserveFarPages()) Check(cpu, data, expected, act, LongContext::kFarPages);
+      if (act == DType::kBFloat16 && CanReserveFarPages())
+        Check(cpu, data, expected, act, LongContext::kFarPages);
       EXPECT_LE(cpu.workspace.peak_bytes(),
                 ops::PagedAttentionScratchBytes(cpu.ctx, act, LongContext::kHeads, LongContext::kKvHeads,
                                                 LongContext::kHeadDim, LongContext::kChunk, 1,

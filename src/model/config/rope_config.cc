@@ -15,8 +15,8 @@ struct KindName {
 };
 // The first name of a kind is the one that messages show.
 constexpr KindName kKinds[] = {
-    {"default", RopeKind::kDefault}, {"mrope", RopeKind::kDefault},     {"linear", RopeKind::kLinear},
-    {"dynamic", RopeKind::kDynamic}, {"yarn", RopeKind::kYarn},         {"longrope", RopeKind::kLongRope},
+    {"default", RopeKind::kDefault}, {"mrope", RopeKind::kDefault}, {"linear", RopeKind::kLinear},
+    {"dynamic", RopeKind::kDynamic}, {"yarn", RopeKind::kYarn},     {"longrope", RopeKind::kLongRope},
     {"su", RopeKind::kLongRope},     {"llama3", RopeKind::kLlama3},
 };
 constexpr double kMaxFactor = 1e6;
@@ -38,8 +38,7 @@ RopeKind ReadKind(ConfigReader& r) {
 std::vector<double> ReadDivisors(ConfigReader& r, const char* key, int64_t count) {
   const Json* list = r.Find(key);
   std::vector<double> out;
-  bool good =
-      list != nullptr && list->is_array() && static_cast<int64_t>(list->as_array().size()) == count;
+  bool good = list != nullptr && list->is_array() && static_cast<int64_t>(list->as_array().size()) == count;
   for (int64_t i = 0; good && i < count; ++i) {
     const Json& n = list->as_array()[static_cast<size_t>(i)];
     good = n.is_number() && n.as_double() >= 1e-6 && n.as_double() <= kMaxFactor;
@@ -150,9 +149,7 @@ void ReadRope(ConfigReader& text, const RopeOverrides& overrides, ModelConfig& c
   const RopeKind of_parameters = ReadKind(parameters), of_scaling = ReadKind(scaling);
   if (of_parameters != RopeKind::kDefault && of_scaling != RopeKind::kDefault && of_parameters != of_scaling)
     scaling.Fail(scaling.Has("rope_type") ? "rope_type" : "type", "the kind of rope_parameters or none");
-  ConfigReader& source = overrides.scaling                     ? flag
-                         : of_scaling != RopeKind::kDefault ? scaling
-                                                            : parameters;
+  ConfigReader& source = overrides.scaling ? flag : of_scaling != RopeKind::kDefault ? scaling : parameters;
   ConfigReader& theta = flag.Has("rope_theta")         ? flag
                         : parameters.Has("rope_theta") ? parameters
                         : text.Has("rope_theta")       ? text

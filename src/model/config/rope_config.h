@@ -1,5 +1,6 @@
 // How the rotary embedding of the text part reaches beyond the length a model was trained on: `rope_scaling`
-// beside `rope_theta`, or `rope_parameters` (transformers 5), under transformers' names and with its defaults.
+// beside `rope_theta`, or `rope_parameters` (transformers 5), under transformers' names and with its
+// defaults.
 #pragma once
 
 #include <cstdint>

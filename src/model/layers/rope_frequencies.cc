@@ -51,8 +51,9 @@ void Yarn(const ModelConfig& c, RopeFrequencies& out) {
     out.inv_freq.push_back(divided * (1.0f - share) + stays * share);
   }
   const bool scales = s.mscale != 0.0 && s.mscale_all_dim != 0.0;
-  const double magnitude = scales ? YarnMagnitude(s.factor, s.mscale) / YarnMagnitude(s.factor, s.mscale_all_dim)
-                                  : YarnMagnitude(s.factor, 1.0);
+  const double magnitude = scales
+                               ? YarnMagnitude(s.factor, s.mscale) / YarnMagnitude(s.factor, s.mscale_all_dim)
+                               : YarnMagnitude(s.factor, 1.0);
   out.attention_factor = static_cast<float>(s.attention_factor.value_or(magnitude));
 }
 
@@ -76,10 +77,10 @@ float Llama3Frequency(float stored, const RopeScaling& s) {
   const float original = static_cast<float>(s.original_max_position_embeddings);
   const float factor = static_cast<float>(s.factor), low = static_cast<float>(s.low_freq_factor);
   const float wave = static_cast<float>(kTwoPi) / stored;
-  const float longest =
-                  static_cast<float>(static_cast<double>(s.original_max_position_embeddings) / s.low_freq_factor),
-              shortest =
-                  static_cast<float>(static_cast<double>(s.original_max_position_embeddings) / s.high_freq_factor);
+  const float longest = static_cast<float>(static_cast<double>(s.original_max_position_embeddings) /
+                                           s.low_freq_factor),
+              shortest = static_cast<float>(static_cast<double>(s.original_max_position_embeddings) /
+                                            s.high_freq_factor);
   if (wave > longest) return stored / factor;
   if (wave < shortest) return stored;
   const float share = (original / wave - low) / static_cast<float>(s.high_freq_factor - s.low_freq_factor);

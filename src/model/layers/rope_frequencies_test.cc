@@ -70,13 +70,14 @@ TEST(RopeFrequencies, DynamicFollowsTheLengthServed) {
 }
 
 TEST(RopeFrequencies, NothingIsNanAtTheEnds) {
-  for (const char* rope :
-       {R"(, "rope_scaling": {"type": "dynamic", "factor": 1e6})",
-        R"(, "rope_scaling": {"type": "yarn", "factor": 1e6, "original_max_position_embeddings": 2})",
-        R"(, "rope_scaling": {"type": "yarn", "factor": 1, "original_max_position_embeddings": 16777216,
+  for (
+      const char* rope :
+      {R"(, "rope_scaling": {"type": "dynamic", "factor": 1e6})",
+       R"(, "rope_scaling": {"type": "yarn", "factor": 1e6, "original_max_position_embeddings": 2})",
+       R"(, "rope_scaling": {"type": "yarn", "factor": 1, "original_max_position_embeddings": 16777216,
            "beta_fast": 1e6, "beta_slow": 1e-3, "truncate": false})",
-        R"(, "rope_scaling": {"type": "yarn", "factor": 3, "beta_fast": 2, "beta_slow": 2, "truncate": false})",
-        R"(, "rope_scaling": {"type": "llama3", "factor": 1e6, "low_freq_factor": 1e-6,
+       R"(, "rope_scaling": {"type": "yarn", "factor": 3, "beta_fast": 2, "beta_slow": 2, "truncate": false})",
+       R"(, "rope_scaling": {"type": "llama3", "factor": 1e6, "low_freq_factor": 1e-6,
            "high_freq_factor": 1e6})"}) {
     SCOPED_TRACE(rope);
     const RopeFrequencies found = TextRopeFrequencies(Parsed(rope));
@@ -117,19 +118,25 @@ TEST(RopeFrequencies, WrongValuesAreNamed) {
     const char* rope;
     const char* message;
   } cases[] = {
-      {R"({"rope_type": "ntk"})", "rope_scaling.rope_type is \"ntk\"; allowed: default, linear, dynamic, yarn"},
+      {R"({"rope_type": "ntk"})",
+       "rope_scaling.rope_type is \"ntk\"; allowed: default, linear, dynamic, yarn"},
       {R"({"type": 3})", "rope_scaling.type is 3"},
       {R"({"type": "linear"})", "rope_scaling.factor is missing; allowed: a number from 1 to 1e+06"},
       {R"({"type": "linear", "factor": 0.5})", "rope_scaling.factor is 0.5"},
       {R"({"type": "dynamic", "factor": "4"})", "rope_scaling.factor is \"4\""},
-      {R"({"type": "yarn", "factor": 4, "beta_fast": 1, "beta_slow": 32})", "rope_scaling.beta_fast is 1; allowed: at least beta_slow, 32"},
-      {R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 1})", "rope_scaling.original_max_position_embeddings is 1"},
+      {R"({"type": "yarn", "factor": 4, "beta_fast": 1, "beta_slow": 32})",
+       "rope_scaling.beta_fast is 1; allowed: at least beta_slow, 32"},
+      {R"({"type": "yarn", "factor": 4, "original_max_position_embeddings": 1})",
+       "rope_scaling.original_max_position_embeddings is 1"},
       {R"({"type": "yarn", "factor": 4, "attention_factor": 0})", "rope_scaling.attention_factor is 0"},
       {R"({"type": "yarn", "factor": 4, "truncate": 1})", "rope_scaling.truncate is 1"},
-      {R"({"type": "longrope", "short_factor": [1]})", "rope_scaling.short_factor is [1]; allowed: a list of head_dim / 2 = 32 numbers"},
+      {R"({"type": "longrope", "short_factor": [1]})",
+       "rope_scaling.short_factor is [1]; allowed: a list of head_dim / 2 = 32 numbers"},
       {R"({"type": "su"})", "rope_scaling.short_factor is absent"},
-      {R"({"type": "llama3", "factor": 8, "low_freq_factor": 4})", "rope_scaling.high_freq_factor is missing"},
-      {R"({"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1})", "rope_scaling.high_freq_factor is 1; allowed: more than low_freq_factor, 4"},
+      {R"({"type": "llama3", "factor": 8, "low_freq_factor": 4})",
+       "rope_scaling.high_freq_factor is missing"},
+      {R"({"type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1})",
+       "rope_scaling.high_freq_factor is 1; allowed: more than low_freq_factor, 4"},
       {R"("yarn")", "rope_scaling is \"yarn\"; allowed: an object"},
   };
   for (const auto& c : cases) {
