@@ -78,7 +78,7 @@ void AddRopeFlags(FlagSet& flags, RopeOverrides* rope) {
         FD_ASSIGN_OR_RETURN(rope->scaling, ParseObject(text, kExample));
         return OkStatus();
       });
-  flags.Real("rope-theta", &rope->theta, {1.0, 1e12, 500000.0}, "Base of the rotary embedding's frequencies",
+  flags.Real("rope-theta", &rope->theta, {1.0, 1e12, 10000.0}, "Base of the rotary embedding's frequencies",
              "config.json's");
 }
 
