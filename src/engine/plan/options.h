@@ -34,7 +34,7 @@ struct EngineOptions {
   int64_t max_model_len = 2048;           // prompt and output of a sequence, in tokens
   int64_t max_num_seqs = 8;               // sequences that run at once
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
-  int64_t num_kv_pages = 0;               // of 64 tokens; 1 to kMaxKvPages
+  int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
   bool prefix_caching = true;             // pages of earlier requests are used again
   int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses
   double max_waiting_s = -1;     // without a first step in this time a request ends; below 0: no limit
