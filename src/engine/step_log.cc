@@ -43,10 +43,10 @@ void StepLog::Add(const StepPlan& plan, const StepResult& result, int64_t waitin
       ",\"encoded_items\":", plan.encodes.size(), ",\"encoded_tokens\":", plan.encode_tokens,
       ",\"encoder_hits\":", plan.encoder_hits, ",\"encoder_hit_tokens\":", plan.encoder_hit_tokens,
       ",\"prefix_query_tokens\":", plan.prefix_query_tokens,
-      ",\"prefix_hit_tokens\":", plan.prefix_hit_tokens, ",\"page_copies\":", plan.page_copies.size(),
-      ",\"kept_tokens\":", plan.encoder_kept_tokens, ",\"encode_ms\":", Fixed(result.encode_ms, 3),
-      ",\"device_ms\":", Fixed(result.device_ms, 3), ",\"wall_ms\":", Fixed(wall_ms, 3),
-      ",\"ok\":", result.status.ok(), "}\n");
+      ",\"prefix_hit_tokens\":", plan.prefix_hit_tokens,
+      ",\"page_copies\":", CountMoves(plan.page_moves).copies, ",\"kept_tokens\":", plan.encoder_kept_tokens,
+      ",\"encode_ms\":", Fixed(result.encode_ms, 3), ",\"device_ms\":", Fixed(result.device_ms, 3),
+      ",\"wall_ms\":", Fixed(wall_ms, 3), ",\"ok\":", result.status.ok(), "}\n");
   if (lines_.size() >= kFlushBytes) Flush();
 }
 

@@ -28,7 +28,7 @@ TEST(StepLog, OneJsonLineAStep) {
     plan.encoder_hits = 4;
     plan.prefix_query_tokens = 1200;
     plan.prefix_hit_tokens = 1150;
-    plan.page_copies.resize(2);
+    plan.page_moves.resize(2);
     StepResult result;
     result.encode_ms = 1.5;
     (*log)->Add(plan, result, 5);

@@ -186,10 +186,11 @@ void Executor::Encode(const StepPlan& plan, Slot& slot) {
 }
 
 void Executor::CopyPages(const StepPlan& plan) {
-  for (const PageCopy& copy : plan.page_copies) {
+  for (const PageMove& move : plan.page_moves) {
+    FD_CHECK(!move.from.on_host && !move.to.on_host, "there are no host pages");
     for (auto* tensors : {&kv_.k, &kv_.v}) {
       for (Tensor& layer : *tensors)
-        ops::Copy(ctx_, layer.view().Rows(copy.to, 1), layer.view().Rows(copy.from, 1));
+        ops::Copy(ctx_, layer.view().Rows(move.to.page, 1), layer.view().Rows(move.from.page, 1));
     }
   }
 }

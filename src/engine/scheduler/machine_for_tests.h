@@ -69,7 +69,7 @@ class Machine {
 
   // What the sequences that sample draw, in the order of the plan.
   std::vector<StepResult::Token> Run(const StepPlan& plan) {
-    for (const PageCopy& copy : plan.page_copies) pages_[At(copy.to)] = pages_[At(copy.from)];
+    for (const PageMove& move : plan.page_moves) pages_[At(move.to.page)] = pages_[At(move.from.page)];
     std::set<int64_t> encoded;
     for (const MediaEncode& encode : plan.encodes) {
       for (int64_t row = 0; row < encode.item->num_tokens; ++row) {

@@ -49,7 +49,7 @@ Ran RunToEnd(Scheduler& scheduler, RequestId id) {
     const StepPlan plan = scheduler.Schedule();
     if (ran.computed == 0) ran.first_chunk = plan.num_tokens;
     ran.computed += plan.num_tokens;
-    ran.copies += std::ssize(plan.page_copies);
+    ran.copies += CountMoves(plan.page_moves).copies;
     for (const SequenceStep& s : plan.sequences) {
       if (s.samples) scheduler.Append(*scheduler.Find(s.request_id), 9);
     }

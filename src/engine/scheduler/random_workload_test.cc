@@ -196,7 +196,7 @@ class RandomWorkload {
       EXPECT_FALSE(plan.sequences.empty()) << "work waits and nothing runs";
     }
     hit_tokens += plan.prefix_hit_tokens;
-    copies += std::ssize(plan.page_copies);
+    copies += CountMoves(plan.page_moves).copies;
     const auto& pages = scheduler_.pages();
     EXPECT_EQ(pages.free_pages() + pages.cached_pages() + pages.used_pages(), pages.total_pages());
     if (step_ % 1000 == 0) pages.CheckAccounting();

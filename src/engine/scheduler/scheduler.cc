@@ -419,7 +419,7 @@ bool Scheduler::AllocateFor(Sequence& sequence, StepPlan& plan, const StepBudget
   }
   if (copies) {
     const int32_t to = sequence.block_table[match.pages.size()];
-    if (to != match.copy_page) plan.page_copies.push_back({match.copy_page, to});
+    if (to != match.copy_page) plan.page_moves.push_back({{match.copy_page}, {to}});
   }
   pages_.Free(copied);
   const int64_t found = match.tokens();
