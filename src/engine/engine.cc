@@ -228,11 +228,22 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
   working_stats.prefix_hits += plan.prefix_hits;
   working_stats.prefix_query_tokens += plan.prefix_query_tokens;
   working_stats.prefix_hit_tokens += plan.prefix_hit_tokens;
+  working_stats.prefix_host_hit_tokens += plan.prefix_host_hit_tokens;
+  const PageMoveCounts moves = CountMoves(plan.page_moves);
+  working_stats.pages_moved_out += moves.out;
+  working_stats.pages_moved_in += moves.in;
   if (result.status.ok()) {
+    const PageMoveMs& page_ms = executor.page_move_ms();
+    const double in_ms = static_cast<double>(moves.in) * page_ms.in;
+    const double out_ms = static_cast<double>(moves.out) * page_ms.out;
     const double wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - plan.begun_at).count();
     prefill_meter.Add(plan.num_tokens - plan.num_decodes, plan.num_decodes,
-                      result.device_ms > 0 ? result.device_ms : wall_ms, result.encode_ms);
-    working_stats.prefix_saved_ms += prefill_meter.MsOf(plan.prefix_hit_tokens);
+                      result.device_ms > 0 ? result.device_ms : wall_ms, result.encode_ms + in_ms + out_ms);
+    working_stats.prefix_saved_ms += std::max(prefill_meter.MsOf(plan.prefix_hit_tokens) - in_ms, 0.0);
+    working_stats.prefix_host_saved_ms +=
+        std::max(prefill_meter.MsOf(plan.prefix_host_hit_tokens) - in_ms, 0.0);
+    scheduler.SetMoveCosts(
+        {.page_in_ms = page_ms.in, .page_out_ms = page_ms.out, .token_ms = prefill_meter.MsOf(1)});
   }
   UpdateStats(plan.num_tokens);
   if (step_log != nullptr) step_log->Add(plan, result, scheduler.num_waiting());
@@ -290,6 +301,7 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   if (sampling.top_logprobs > 0) event.top_logprobs = {token.top_logprobs};
   event.scheduled_at = sequence.scheduled_at;
   event.cached_tokens = sequence.cached_tokens;
+  event.cached_host_tokens = sequence.cached_host_tokens;
   event.stopped_by_end_token =
       contains(sampling.stop_token_ids) || (!sampling.ignore_eos && contains(model->config().eos_token_ids));
   if (event.stopped_by_end_token) {
@@ -368,6 +380,8 @@ void Engine::Impl::UpdateStats(int64_t step_tokens) {
   s.cached_pages = scheduler.pages().cached_pages();
   s.used_pages = scheduler.pages().used_pages();
   s.total_pages = scheduler.pages().total_pages();
+  s.free_host_pages = scheduler.host_pages().free_pages();
+  s.total_host_pages = scheduler.host_pages().total_pages();
   s.preemptions = scheduler.num_preemptions();
   s.encoder_kept_tokens = scheduler.encoder_slots().kept_tokens();
   s.encoder_capacity_tokens = scheduler.encoder_slots().capacity_tokens();

@@ -47,7 +47,14 @@ struct EngineStats {
   int64_t prefix_hits = 0;
   int64_t prefix_query_tokens = 0;
   int64_t prefix_hit_tokens = 0;
-  double prefix_saved_ms = 0;           // what computing them would have taken (prefill_meter.h)
+  double prefix_saved_ms = 0;  // what computing them would have taken (prefill_meter.h), less moving them
+  // Pages on the host; the last four since start: found tokens that lay there, what they saved, pages moved.
+  int64_t free_host_pages = 0;
+  int64_t total_host_pages = 0;
+  int64_t prefix_host_hit_tokens = 0;
+  double prefix_host_saved_ms = 0;
+  int64_t pages_moved_out = 0;
+  int64_t pages_moved_in = 0;
   int64_t encoder_kept_tokens = 0;      // now
   int64_t encoder_capacity_tokens = 0;  // rows of the encoder slab
 };

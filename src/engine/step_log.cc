@@ -36,6 +36,7 @@ void StepLog::Add(const StepPlan& plan, const StepResult& result, int64_t waitin
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   const double wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - plan.begun_at).count();
   const size_t sequences = plan.sequences.size();
+  const PageMoveCounts moves = CountMoves(plan.page_moves);
   lines_ += StrCat(
       "{\"step\":", plan.step, ",\"time\":", Fixed(unix_s, 3), ",\"tokens\":", plan.num_tokens,
       ",\"outputs\":", plan.num_outputs, ",\"sequences\":", sequences, ",\"decodes\":", plan.num_decodes,
@@ -43,8 +44,9 @@ void StepLog::Add(const StepPlan& plan, const StepResult& result, int64_t waitin
       ",\"encoded_items\":", plan.encodes.size(), ",\"encoded_tokens\":", plan.encode_tokens,
       ",\"encoder_hits\":", plan.encoder_hits, ",\"encoder_hit_tokens\":", plan.encoder_hit_tokens,
       ",\"prefix_query_tokens\":", plan.prefix_query_tokens,
-      ",\"prefix_hit_tokens\":", plan.prefix_hit_tokens,
-      ",\"page_copies\":", CountMoves(plan.page_moves).copies, ",\"kept_tokens\":", plan.encoder_kept_tokens,
+      ",\"prefix_hit_tokens\":", plan.prefix_hit_tokens, ",\"page_copies\":", moves.copies,
+      ",\"prefix_host_hit_tokens\":", plan.prefix_host_hit_tokens, ",\"pages_out\":", moves.out,
+      ",\"pages_in\":", moves.in, ",\"kept_tokens\":", plan.encoder_kept_tokens,
       ",\"encode_ms\":", Fixed(result.encode_ms, 3), ",\"device_ms\":", Fixed(result.device_ms, 3),
       ",\"wall_ms\":", Fixed(wall_ms, 3), ",\"ok\":", result.status.ok(), "}\n");
   if (lines_.size() >= kFlushBytes) Flush();

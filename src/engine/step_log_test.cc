@@ -28,7 +28,9 @@ TEST(StepLog, OneJsonLineAStep) {
     plan.encoder_hits = 4;
     plan.prefix_query_tokens = 1200;
     plan.prefix_hit_tokens = 1150;
-    plan.page_moves.resize(2);
+    plan.prefix_host_hit_tokens = 640;
+    plan.page_moves = {{{1}, {2}},       {{1}, {0, true}}, {{3, true}, {1}},
+                       {{4, true}, {5}}, {{6}, {7}},       {{8, true}, {9}}};
     StepResult result;
     result.encode_ms = 1.5;
     (*log)->Add(plan, result, 5);
@@ -56,6 +58,9 @@ TEST(StepLog, OneJsonLineAStep) {
   EXPECT_EQ(number("prefix_query_tokens"), 1200);
   EXPECT_EQ(number("prefix_hit_tokens"), 1150);
   EXPECT_EQ(number("page_copies"), 2);
+  EXPECT_EQ(number("pages_out"), 1);
+  EXPECT_EQ(number("pages_in"), 3);
+  EXPECT_EQ(number("prefix_host_hit_tokens"), 640);
   EXPECT_TRUE(first->Find("ok")->as_bool());
   EXPECT_FALSE(second->Find("ok")->as_bool());
   std::filesystem::remove(path);

@@ -71,6 +71,7 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
                        : model.config().vocab_size),
       fault_step_(FaultStep()),
       kv_(MakeKvStorage(model.config(), model.dtype(), ctx, options.num_kv_pages)),
+      page_mover_(ctx, kv_, options.num_host_pages),
       inputs_(ctx, options, kSlots),
       encoder_slab_(model, ctx, options) {
   const ModelConfig& config = model.config();
@@ -108,6 +109,12 @@ Executor::~Executor() {
 }
 
 Status Executor::Prepare() {
+  try {
+    ops::UseDevice(ctx_);
+    page_move_ms_ = page_mover_.Measure(ctx_);
+  } catch (const std::exception& e) {
+    return StatusOf("moving pages to the host and back", 0, e);
+  }
   if (pooler_ || !options_.cuda_graphs || !ops::HasGraphs(ctx_)) return OkStatus();
   try {
     ops::UseDevice(ctx_);
@@ -183,16 +190,6 @@ void Executor::Encode(const StepPlan& plan, Slot& slot) {
   if (ctx_.device.type == DeviceType::kCpu)
     slot.encode_host_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
   slot.encode_end.Record(ctx_);
-}
-
-void Executor::CopyPages(const StepPlan& plan) {
-  for (const PageMove& move : plan.page_moves) {
-    FD_CHECK(!move.from.on_host && !move.to.on_host, "there are no host pages");
-    for (auto* tensors : {&kv_.k, &kv_.v}) {
-      for (Tensor& layer : *tensors)
-        ops::Copy(ctx_, layer.view().Rows(move.to.page, 1), layer.view().Rows(move.from.page, 1));
-    }
-  }
 }
 
 // Rows of the step that are pictures get the encoder's output.
@@ -275,7 +272,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (const DecodeGraph* decode = GraphFor(plan)) {
     inputs_.Upload(ctx_, plan, index, decode->rows);
     slot.begin.Record(ctx_);
-    CopyPages(plan);
+    page_mover_.Move(ctx_, plan.page_moves);
     decode->graph.Launch(ctx_);
     controls_->Enter(ctx_, plan, inputs_.batch().token_ids, index);
     SampleWithControls(plan, index, true);
@@ -283,7 +280,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
     inputs_.Upload(ctx_, plan, index);
     if (prompt_scorer_) prompt_scorer_->Upload(ctx_, plan, index, inputs_.batch());
     slot.begin.Record(ctx_);
-    CopyPages(plan);
+    page_mover_.Move(ctx_, plan.page_moves);
     Encode(plan, slot);
     PlaceMedia(plan);
     if (pooler_) {

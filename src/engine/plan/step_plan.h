@@ -134,6 +134,7 @@ struct StepPlan {
   int64_t prefix_hits = 0;
   int64_t prefix_query_tokens = 0;
   int64_t prefix_hit_tokens = 0;
+  int64_t prefix_host_hit_tokens = 0;  // of them, those that lay on the host
 };
 
 struct StepResult {
