@@ -83,7 +83,7 @@ constexpr KnownVariable kVariables[] = {
     {"ENCODE_FEATURE_ENDPOINT", false, kFeatureStore},
     {"FD_CACHE_PROC_EXIT_TIMEOUT", false, kOneEngine},
     {"FD_CACHE_PROC_ERROR_COUNT", false, kOneEngine},
-    {"FD_ENABLE_SWAP_SPACE_CLEARING", false, "moving the key/value cache out of memory is still to come"},
+    {"FD_ENABLE_SWAP_SPACE_CLEARING", false, "--swap-space ends with the process that took it"},
     {"FD_TP_GROUP_GID_OFFSET", false, "tensor parallelism is still to come"},
     {"FD_PLUGINS", false, "Python plug-ins cannot be loaded into a native program"},
     {"TRACES_ENABLE", false, kTrace},

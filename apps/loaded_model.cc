@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -187,6 +188,24 @@ int64_t AvailableBytes(Device device, const EngineOptions& options) {
   return std::max<int64_t>(0, cuda::GetDeviceInfo(device.index).free_bytes - kLibraryBytes - graphs);
 }
 
+// Whole pages that --swap-space holds.
+StatusOr<int64_t> HostPagesFor(const ModelFlags& flags, const EngineOptions& options, int64_t page_bytes) {
+  if (flags.swap_space_gib == 0) return 0;
+  if (!options.prefix_caching) {
+    return InvalidArgument(
+        StrCat("--swap-space ", flags.swap_space_gib,
+               " is for pages of the prefix cache, which is off: give ",
+               "--enable-prefix-caching without --no-enable-prefix-caching, or leave --swap-space out"),
+        "--swap-space");
+  }
+  const double pages =
+      flags.swap_space_gib * static_cast<double>(int64_t{1} << 30) / static_cast<double>(page_bytes);
+  if (pages >= 1) return static_cast<int64_t>(std::min<double>(pages, std::numeric_limits<int32_t>::max()));
+  return InvalidArgument(StrCat("--swap-space ", flags.swap_space_gib, " GiB is less than a page of ",
+                                HumanBytes(page_bytes), ", for example --swap-space 1"),
+                         "--swap-space");
+}
+
 // Pool, stream and what else the ops need; ctx borrows from `loaded`.
 ops::Context MakeContext(LoadedModel& loaded, const ModelFlags& flags) {
   loaded.placement = ApplyCpuFlags(flags.cpu, loaded.device.type == DeviceType::kCpu);
@@ -246,13 +265,19 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     options.encoder_cache_tokens = cuda ? kCudaEncoderCacheTokens : kCpuEncoderCacheTokens;
   options.max_encoder_batch_tokens = flags.max_encoder_batch_tokens;
   if (options.max_encoder_batch_tokens == 0) options.max_encoder_batch_tokens = EncoderBatchTokens(options);
+  const int64_t page_bytes = KvBytesPerPage(config, load.dtype);
+  FD_ASSIGN_OR_RETURN(options.num_host_pages, HostPagesFor(flags, options, page_bytes));
   const int64_t available_bytes = AvailableBytes(ctx.device, options);
+  const int64_t host_available_bytes = AvailableMemoryBytes();
   const NeedsOf needs_of = [&](const EngineOptions& o) {
     MemoryNeeds needs;
     needs.available_bytes = available_bytes;
     needs.utilization = flags.gpu_memory_utilization;
     needs.weight_bytes = opened.weight_bytes();
-    needs.page_bytes = KvBytesPerPage(config, load.dtype);
+    needs.page_bytes = page_bytes;
+    needs.swap_bytes = o.num_host_pages * page_bytes;
+    needs.device_is_host = !cuda;
+    needs.host_available_bytes = host_available_bytes;
     needs.executor_bytes = ExecutorBytes(config, load.dtype, o);
     needs.encoder_bytes = EncoderSlabBytes(config, load.dtype, o);
     needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o);
@@ -283,6 +308,8 @@ void DescribeForMetrics(const ModelFlags& flags, const ServiceFlags& service_fla
   info.page_tokens = kKvPageTokens;
   info.cache_dtype = flags.dtype;
   info.prefix_caching = engine.options().prefix_caching;
+  info.swap_space_gib = flags.swap_space_gib;
+  info.host_pages = engine.options().num_host_pages;
   info.memory_share = flags.gpu_memory_utilization;
   info.encoder_cache_tokens = engine.options().EncoderSlabTokens();
   info.processor_cache_bytes = LoaderOptions(service_flags.media).max_cache_bytes;

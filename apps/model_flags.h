@@ -29,6 +29,7 @@ struct ModelFlags {
   bool no_cuda_graphs = false;
   bool prefix_caching = true;  // --enable-prefix-caching, the default
   bool no_prefix_caching = false;
+  double swap_space_gib = 0;  // of host memory, for pages of the prefix cache
   bool no_exif_orientation = false;
   ImageLimits image_limits;
 };

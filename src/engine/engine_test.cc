@@ -555,8 +555,45 @@ TEST_P(EngineLoop, AnIdleLoopSleepsAndShowsThatItIsAlive) {
   EXPECT_LT(Clock::now() - h.engine->last_heartbeat(), milliseconds(500));
 }
 
+// Pages go to the host and come back, with a step in flight or not: their bytes decide what is drawn.
+TEST_P(EngineLoop, TheSameTokensFromPagesOnTheHost) {
+  const auto answers = [](EngineOptions options, EngineStats* stats) {
+    Harness h(options);
+    std::vector<std::vector<int32_t>> all;
+    RequestId id = 0;
+    for (int round = 0; round < 2; ++round) {
+      for (RequestId prompt = 1; prompt <= 8; prompt += 2) {  // two at once
+        for (RequestId i = prompt; i < prompt + 2; ++i) {
+          GenerateRequest r = Request(h, i, 150 + 10 * static_cast<int64_t>(i), 40);
+          r.id = ++id;
+          EXPECT_TRUE(h.engine->Submit(std::move(r)).ok());
+        }
+        for (RequestId i = id - 1; i <= id; ++i) all.push_back(h.collector.WaitFinished(i).tokens);
+      }
+    }
+    h.ExpectIdle();
+    *stats = h.engine->Stats();
+    return all;
+  };
+  EngineStats roomy, swapping, small;
+  const auto expected = answers(Options(2, 64, 100), &roomy);
+  EngineOptions options = Options(2, 64, 10);
+  EXPECT_EQ(answers(options, &small), expected);
+  EXPECT_EQ(small.pages_moved_out + small.pages_moved_in + small.total_host_pages, 0);
+  options.num_host_pages = 60;
+  EXPECT_EQ(answers(options, &swapping), expected);
+  EXPECT_EQ(swapping.total_host_pages, 60);
+  EXPECT_LT(swapping.free_host_pages, 60);
+  EXPECT_GT(swapping.pages_moved_out, 0);
+  EXPECT_GT(swapping.pages_moved_in, 0);
+  EXPECT_GT(swapping.prefix_host_hit_tokens, 0);
+  EXPECT_LT(swapping.prompt_tokens, small.prompt_tokens);
+  EXPECT_GE(swapping.prefix_saved_ms, swapping.prefix_host_saved_ms);
+}
+
 TEST(Executor, TakesExactlyWhatWasPlanned) {
   EngineOptions o = Options(4, 64, 40);
+  o.num_host_pages = 7;  // not from the arena
   o.max_media_tokens = 12;
   const ModelConfig config = FakeConfig();
   const int64_t bytes = o.num_kv_pages * KvBytesPerPage(config, DType::kFloat32) +

@@ -24,7 +24,8 @@ class PageMover {
 
   // In this order, on ctx's stream.
   void Move(const ops::Context& ctx, const std::vector<PageMove>& moves);
-  // The mean of some pages out and in again; what lies in any page must not matter yet. Waits for the device.
+  // The best mean of some pages in and out again; what lies in any page must not matter yet. Waits for the
+  // device.
   PageMoveMs Measure(const ops::Context& ctx);
 
   int64_t host_bytes() const;

@@ -1,6 +1,7 @@
 #include "engine/kvcache/prefix_tree.h"
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 #include "base/check.h"
@@ -115,6 +116,19 @@ void PrefixTree::BringIn(int32_t host_page, int32_t page) {
   node->page = page;
   by_page_[Index(page)] = node;
   pool_.Keep(page);
+}
+
+std::vector<PageMove> PrefixTree::TakeMoves() {
+  std::vector<PageMove> needed;             // the last one first
+  std::unordered_set<int32_t> overwritten;  // host pages, by what comes behind
+  for (auto move = moves_.rbegin(); move != moves_.rend(); ++move) {
+    if (move->to.on_host && !overwritten.insert(move->to.page).second) continue;
+    if (move->from.on_host) overwritten.erase(move->from.page);
+    needed.push_back(*move);
+  }
+  moves_.clear();
+  std::reverse(needed.begin(), needed.end());
+  return needed;
 }
 
 void PrefixTree::Touch(const PrefixMatch& match) {

@@ -68,8 +68,9 @@ class PrefixTree {
   // What lies on this host page alone comes to `page`, which is used, and is found there.
   void BringIn(int32_t host_page, int32_t page);
   void PlanMove(PagePlace from, PagePlace to) { moves_.push_back({from, to}); }
-  // Those planned since the last call, for a step that runs.
-  std::vector<PageMove> TakeMoves() { return std::exchange(moves_, {}); }
+  // Those planned since the last call, for a step that runs; without those to host pages that a later one
+  // overwrites.
+  std::vector<PageMove> TakeMoves();
 
   int64_t num_pages() const { return static_cast<int64_t>(nodes_.size()); }
   const HostPages& host_pages() const { return host_; }

@@ -276,6 +276,26 @@ TEST_F(OnTheHost, WhatIsDearerThanComputingNeitherGoesNorComes) {
   EXPECT_EQ(PlaceOf(tree, c_), PagePlace{});
 }
 
+// What leaves the device in one step beyond the host's room does not move in vain.
+TEST_F(OnTheHost, WhatIsOverwrittenInTheSameStepDoesNotMove) {
+  PagePool pool(4);
+  PrefixTree tree(pool, 1);
+  std::vector<int32_t> table;
+  ASSERT_TRUE(pool.Allocate(4, table));
+  for (int32_t i = 0; i < 4; ++i) {
+    const PageContent content = TextPage(Count(1000 * i, 64));
+    tree.Publish(root_, ChainHash(root_, content), content, table[static_cast<size_t>(i)]);
+  }
+  pool.Free(table);  // the last one first
+  ASSERT_TRUE(pool.Allocate(3, table));
+  ExpectMoves(tree.TakeMoves(), {{{1}, {0, true}}});
+  tree.PlanMove({0, true}, {2});  // read before it is overwritten
+  ASSERT_TRUE(pool.Allocate(1, table));
+  ExpectMoves(tree.TakeMoves(), {{{0, true}, {2}}, {{0}, {0, true}}});
+  EXPECT_EQ(tree.num_pages(), 1);
+  tree.CheckAccounting();
+}
+
 // Of two that begin alike to the same place, the device's costs nothing.
 TEST_F(OnTheHost, TheDeviceComesFirstAmongEquals) {
   PagePool pool(2);

@@ -28,7 +28,8 @@ using enum Series;
 constexpr MetricKind kC = MetricKind::kCounter, kG = MetricKind::kGauge, kH = MetricKind::kHistogram;
 using B = BucketList;
 
-constexpr const char* kNoSwap = "0: moving the key/value cache out of memory is still to come";
+constexpr const char* kNoStorage =
+    "0: the key/value cache outside the memory of this machine is still to come";
 
 constexpr MetricRow kRows[] = {
     {"fastdeploy:requests_number_total", kRequests, kC, B::kNone, "", "Requests received"},
@@ -77,24 +78,36 @@ constexpr MetricRow kRows[] = {
      "KV pages that are free or hold only cached prefixes"},
     {"fastdeploy:free_gpu_block_num", kFreePages, kG, B::kNone, "", "KV pages that are free"},
     {"fastdeploy:max_gpu_block_num", kMaxPages, kG, B::kNone, "", "KV pages in all"},
+    {"fastdeploy:free_cpu_block_num", kFreeHostPages, kG, B::kNone, "",
+     "Pages of --swap-space that are free"},
+    {"fastdeploy:max_cpu_block_num", kMaxHostPages, kG, B::kNone, "", "Pages of --swap-space in all"},
     {"fastdeploy:available_gpu_resource", kAvailableShare, kG, B::kNone, "",
      "available_gpu_block_num / max_gpu_block_num"},
     {"fastdeploy:hit_req_rate", kHitRequestRate, kG, B::kNone, "",
      "Share of sequences with prompt tokens from the prefix cache"},
     {"fastdeploy:hit_token_rate", kHitTokenRate, kG, B::kNone, "",
      "Share of prompt tokens from the prefix cache"},
-    {"fastdeploy:gpu_hit_token_rate", kHitTokenRate, kG, B::kNone, "", "The same in the device's memory"},
-    {"fastdeploy:cpu_hit_token_rate", kZeroGauge, kG, B::kNone, "", kNoSwap},
+    {"fastdeploy:gpu_hit_token_rate", kDeviceHitTokenRate, kG, B::kNone, "",
+     "Share of prompt tokens from the prefix cache in the device's memory"},
+    {"fastdeploy:cpu_hit_token_rate", kHostHitTokenRate, kG, B::kNone, "",
+     "Share of prompt tokens from the prefix cache in --swap-space"},
     {"fastdeploy:prefix_cache_token_num_total", kCachedTokens, kC, B::kNone, "",
      "Prompt tokens from the prefix cache"},
-    {"fastdeploy:prefix_gpu_cache_token_num_total", kCachedTokens, kC, B::kNone, "",
-     "The same in the device's memory"},
-    {"fastdeploy:prefix_cpu_cache_token_num_total", kZeroCounter, kC, B::kNone, "", kNoSwap},
-    {"fastdeploy:prefix_ssd_cache_token_num_total", kZeroCounter, kC, B::kNone, "", kNoSwap},
-    {"fastdeploy:prefix_storage_cache_token_num_total", kZeroCounter, kC, B::kNone, "", kNoSwap},
+    {"fastdeploy:prefix_gpu_cache_token_num_total", kCachedDeviceTokens, kC, B::kNone, "",
+     "Of them, those in the device's memory"},
+    {"fastdeploy:prefix_cpu_cache_token_num_total", kCachedHostTokens, kC, B::kNone, "",
+     "Of them, those in --swap-space"},
+    {"fastdeploy:prefix_ssd_cache_token_num_total", kZeroCounter, kC, B::kNone, "", kNoStorage},
+    {"fastdeploy:prefix_storage_cache_token_num_total", kZeroCounter, kC, B::kNone, "", kNoStorage},
     {"fastdeploy:prefix_saved_seconds_total", kPrefixSavedSeconds, kC, B::kNone, "",
      "Seconds of computing prompts that the prefix cache saved: tokens found times the mean time of a "
-     "computed one"},
+     "computed one, less moving pages in"},
+    {"fastdeploy:prefix_cpu_saved_seconds_total", kPrefixHostSavedSeconds, kC, B::kNone, "",
+     "Of them, those that tokens in --swap-space saved"},
+    {"fastdeploy:swap_out_block_num_total", kPagesMovedOut, kC, B::kNone, "",
+     "KV pages moved to --swap-space"},
+    {"fastdeploy:swap_in_block_num_total", kPagesMovedIn, kC, B::kNone, "",
+     "KV pages moved or copied back from there"},
     {"fastdeploy:send_cache_failed_num_total", kZeroCounter, kC, B::kNone, "",
      "0: no cache is sent to another process"},
     {"fastdeploy:first_token_latency", kFirstTokenLatency, kG, B::kNone, "",
