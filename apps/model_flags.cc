@@ -106,10 +106,10 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Switch("enable-prefix-caching", &values->prefix_caching,
                "What earlier requests computed of the same beginning is used again (the default)");
   flags.Switch("no-enable-prefix-caching", &values->no_prefix_caching, "Compute every prompt in full");
-  flags.Real("swap-space", &values->swap_space_gib, {0, 65536, 4},
-             "GiB of host memory for what earlier requests computed and the cache has no room for; it comes "
-             "back where that is quicker than computing it again. Without a GPU it is the same memory, so "
-             "more --num-kv-pages do better");
+  flags.Real(
+      "swap-space", &values->swap_space_gib, {0, 65536, 4},
+      "GiB of host memory for what earlier requests computed and the cache has no room for; it comes "
+      "back where that is quicker than computing it again. Without a GPU it is memory like the cache's");
   flags.Switch("no-overlap", &values->no_overlap,
                "Plan a step only when the one before has ended (the CPU always does)");
   flags.Switch("no-cuda-graphs", &values->no_cuda_graphs, "Launch every kernel of a decode step by itself");
