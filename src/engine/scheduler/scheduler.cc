@@ -432,7 +432,7 @@ bool Scheduler::AllocateFor(Sequence& sequence, StepPlan& plan, const StepBudget
   auto next_fresh = fresh.begin();
   for (const PagePlace& place : match.pages) table.push_back(place.on_host ? *next_fresh++ : *next_shared++);
   table.insert(table.end(), next_fresh, fresh.end());
-  // The copy comes first, for a page from the host may come to where it copies from.
+  // The copy comes first: its page may be among the fresh ones, whichever of them the pool gave for what.
   if (copies && match.copy != PagePlace{table[match.pages.size()]}) {
     prefix_tree_.PlanMove(match.copy, {table[match.pages.size()]});
   }
