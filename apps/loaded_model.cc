@@ -26,15 +26,14 @@ std::string FolderName(std::string path) {
 }
 
 StatusOr<int64_t> MaxModelLen(const ModelFlags& flags, const ModelConfig& config) {
-  if (flags.max_model_len == 0) return config.max_position_embeddings;
-  if (flags.max_model_len > config.max_position_embeddings) {
-    return InvalidArgument(StrCat("--max-model-len ", flags.max_model_len, ": the model goes up to ",
-                                  config.max_position_embeddings, " tokens (max_position_embeddings in ",
-                                  flags.model_dir, "/config.json), for example --max-model-len ",
-                                  std::min<int64_t>(4096, config.max_position_embeddings)),
-                           "--max-model-len");
-  }
-  return flags.max_model_len;
+  const int64_t most = MaxContextTokens(config);
+  if (flags.max_model_len <= most) return flags.max_model_len == 0 ? most : flags.max_model_len;
+  return InvalidArgument(
+      StrCat("--max-model-len ", flags.max_model_len, ": the model goes up to ", most, " tokens (",
+             MaxContextReason(config),
+             flags.rope.scaling ? " of --rope-scaling" : StrCat(" in ", flags.model_dir, "/config.json"),
+             "), for example --max-model-len ", std::min<int64_t>(4096, most)),
+      "--max-model-len");
 }
 
 // Scratch of the largest step and of the most pictures that are encoded in one; they never run at the same
@@ -246,6 +245,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   load.random_weights = flags.load_format == "dummy";
   load.quantization = flags.quantization;
   load.head = options.pooling == PoolingType::kNone;
+  load.rope = flags.rope;
   load.progress = progress;
   FD_ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(ctx, flags.model_dir, load));
   const ModelConfig& config = opened.config();
@@ -292,7 +292,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
       cuda ? std::make_unique<Workspace>(*ctx.arena, ctx.device, loaded.memory.needs.workspace_bytes)
            : std::make_unique<Workspace>(ctx.device, loaded.memory.needs.workspace_bytes);
   ctx.workspace = loaded.workspace.get();
-  std::unique_ptr<Model> model = opened.Load(ctx);
+  std::unique_ptr<Model> model = opened.Load(ctx, options.max_model_len);
   loaded.engine = std::make_unique<Engine>(std::move(model), ctx, options);
   FD_RETURN_IF_ERROR(loaded.engine->Prepare());
   return OkStatus();
@@ -320,7 +320,7 @@ void DescribeForMetrics(const ModelFlags& flags, const ServiceFlags& service_fla
 
 StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const LoadProgress& progress) {
   FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
-  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
+  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir, "config.json", flags.rope));
   auto loaded = std::make_unique<LoadedModel>();
   FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
   EngineOptions options;
@@ -334,7 +334,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
                                                    const LoadProgress& progress,
                                                    const std::function<void()>& on_device_lost) {
   FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
-  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
+  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir, "config.json", flags.rope));
   auto loaded = std::make_unique<LoadedModel>();
   FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
   EngineOptions options;
@@ -374,6 +374,14 @@ void LogModel(const LoadedModel& model) {
   LogInfo("model: ", Join(model.service->model_names, ", "), ", ", config.family, ", ", config.num_layers,
           " layers, on ", DescribeDevice(model.device), ", ", model.placement.ToString());
   LogInfo(model.memory.Summary());
+  if (const RopeKind kind = config.rope_scaling.kind; kind != RopeKind::kDefault) {
+    const bool by_length = kind == RopeKind::kDynamic || kind == RopeKind::kLongRope;
+    LogInfo("rope scaling: ", RopeKindName(kind), ", factor ", config.rope_scaling.factor,
+            by_length ? StrCat(", for sequences of ", config.rope_tokens,
+                               " tokens whatever their own length; a "
+                               "lower --max-model-len scales less")
+                      : std::string());
+  }
   if (const auto& embeddings = model.service->embeddings) {
     LogInfo("embeddings: ", embeddings->dimensions.value_or(embeddings->hidden_size), " values, of the ",
             PoolingName(options.pooling), embeddings->normalize ? ", normalised" : ", as they are");

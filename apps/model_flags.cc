@@ -65,6 +65,23 @@ void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std:
                });
 }
 
+void AddRopeFlags(FlagSet& flags, RopeOverrides* rope) {
+  static constexpr const char* kExample =
+      "--rope-scaling '{\"rope_type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": "
+      "32768}'";
+  flags.Custom(
+      "rope-scaling", "JSON",
+      "How positions reach beyond the length a model was trained on, in place of config.json's "
+      "rope_scaling and under its names: rope_type default, linear, dynamic, yarn, longrope or llama3, "
+      "and what that takes",
+      "config.json's", [rope](const std::string& text) -> Status {
+        FD_ASSIGN_OR_RETURN(rope->scaling, ParseObject(text, kExample));
+        return OkStatus();
+      });
+  flags.Real("rope-theta", &rope->theta, {1.0, 1e12, 10000.0}, "Base of the rotary embedding's frequencies",
+             "config.json's");
+}
+
 void AddMediaLimitFlag(FlagSet& flags, int64_t* images, int64_t* videos, const std::string& help) {
   flags.Custom("limit-mm-per-prompt", "JSON", help,
                StrCat("{\"image\": ", *images, ", \"video\": ", *videos, "}"),
@@ -88,6 +105,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   AddCpuFlags(flags, &values->cpu);
   flags.Integer("max-model-len", &values->max_model_len, {16, int64_t{1} << 24, 4096},
                 "Tokens of a prompt and its answer", "what config.json allows");
+  AddRopeFlags(flags, &values->rope);
   flags.Integer("num-kv-pages", &values->num_kv_pages, {1, int64_t{1} << 32, 512},
                 "Pages of the key/value cache, 64 tokens each", "by memory");
   flags.Integer("num-gpu-blocks-override", &values->num_kv_pages, {1, int64_t{1} << 32, 512},

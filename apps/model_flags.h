@@ -19,6 +19,7 @@ struct ModelFlags {
   std::string device = "auto";
   CpuFlags cpu;
   int64_t max_model_len = 0;  // 0: what config.json allows
+  RopeOverrides rope;
   int64_t max_num_seqs = 8;
   int64_t max_num_batched_tokens = 2048;
   int64_t num_kv_pages = 0;              // 0: a share of memory
@@ -38,6 +39,8 @@ struct ModelFlags {
 // latter may not say different things. given, if there: set when one of them is used.
 void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std::string& help,
                           const std::string& head_help, bool* given = nullptr);
+// --rope-scaling and --rope-theta.
+void AddRopeFlags(FlagSet& flags, RopeOverrides* rope);
 // --limit-mm-per-prompt.
 void AddMediaLimitFlag(FlagSet& flags, int64_t* images, int64_t* videos, const std::string& help);
 // scheduling: also the flags that only make sense for many requests at once.

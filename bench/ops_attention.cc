@@ -144,6 +144,8 @@ void BenchAttention(const ops::Context& ctx, const cpu::Roofline& roofline, int6
   for (int64_t context : {512, 2048}) Paged(ctx, roofline, heads, kv_heads, head_dim, 1, context, context);
   Paged(ctx, roofline, heads, kv_heads, head_dim, 1, 384, 384 + 1664);
   for (int64_t context : {512, 2048, 32768}) Paged(ctx, roofline, heads, kv_heads, head_dim, 1, 1, context);
+  for (int64_t queries : {1, 16, 64, 256})
+    Paged(ctx, roofline, heads, kv_heads, head_dim, 1, queries, 120000);
   for (int64_t seqs : {16, 32}) Paged(ctx, roofline, heads, kv_heads, head_dim, seqs, 1, 2048);
   for (int64_t tokens : {1, 32}) Write(ctx, roofline, heads, kv_heads, head_dim, tokens, 65);
   Write(ctx, roofline, heads, kv_heads, head_dim, 2048, 1);

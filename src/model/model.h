@@ -103,6 +103,7 @@ struct LoadOptions {
   DType dtype = DType::kBFloat16;  // activation and KV type; weights stay as stored or quantised
   // What the checkpoint has of its own comes first; a packed checkpoint refuses every other than its own.
   Quantization quantization;
+  RopeOverrides rope;           // over what config.json says
   bool head = true;             // false: the language-model head is left out, for embeddings
   bool random_weights = false;  // --load-format dummy: shapes from config alone, no weight file is read
   // Called as loading proceeds; bytes of weights done and in all.
@@ -119,8 +120,9 @@ class OpenedModel {
   // are read.
   int64_t weight_bytes() const;
   // Builds the model of its family (families/registry.cc), from ctx.arena where there is one. ctx needs
-  // threads and a workspace, here and in every call; the model keeps no reference to it.
-  std::unique_ptr<Model> Load(const ops::Context& ctx) const;
+  // threads and a workspace, here and in every call; the model keeps no reference to it. max_model_len: the
+  // longest sequence that it will be asked for (ModelConfig::rope_tokens), 0: what config.json promises.
+  std::unique_ptr<Model> Load(const ops::Context& ctx, int64_t max_model_len = 0) const;
 
  private:
   struct Impl;

@@ -35,7 +35,8 @@ class GoldenFile {
 // A model with its cache and workspace on the device under test.
 class Machine {
  public:
-  Machine(const std::string& model_dir, DType dtype, int threads = 2, const Quantization& quantization = {});
+  Machine(const std::string& model_dir, DType dtype, int threads = 2, const Quantization& quantization = {},
+          int64_t max_model_len = 0);
   Model& model() { return *model_; }
   const ops::Context& ctx() const { return ctx_; }
   Workspace& workspace() { return workspace_; }

@@ -315,10 +315,13 @@ TEST(CudaRope, CosSinOfThreeAxes) {
     freq.view().As<float>()[i] = std::pow(500000.0f, -static_cast<float>(i) / static_cast<float>(half));
     axis.view().As<int32_t>()[i] = i < 8 ? 1 + i % 2 : 0;
   }
-  reference::RopeCosSin(expected, positions, freq, axis);
-  Tensor found = PoisonedOnDevice(gpu, DType::kFloat32, {tokens, 2, half});
-  ops::RopeCosSin(gpu.ctx, found, ToDevice(gpu, positions), ToDevice(gpu, freq), ToDevice(gpu, axis));
-  ExpectClose(ToHost(gpu, found), expected, 1e-6, 0);
+  for (float scale : {1.0f, 1.3465736f}) {
+    reference::RopeCosSin(expected, positions, freq, axis, scale);
+    Tensor found = PoisonedOnDevice(gpu, DType::kFloat32, {tokens, 2, half});
+    ops::RopeCosSin(gpu.ctx, found, ToDevice(gpu, positions), ToDevice(gpu, freq), ToDevice(gpu, axis),
+                    scale);
+    ExpectClose(ToHost(gpu, found), expected, 1e-6, 0);
+  }
 }
 
 TEST(CudaRope, BothStyles) {

@@ -269,6 +269,39 @@ TEST(Rope, CosSinOfThreeAxes) {
   ExpectClose(found, expected, 1e-6, 0);
 }
 
+// The angle is a float32 product; its sine and cosine are exact however large it is.
+TEST(Rope, LongContextsAndScale) {
+  Cpu cpu;
+  const int64_t half = 64;
+  const std::vector<int32_t> where = {0, 1, 4095, 65535, 131070, 131071, 1 << 24};
+  const int64_t tokens = static_cast<int64_t>(where.size());
+  Tensor positions(DType::kInt32, Device{}, {1, tokens}), freq(DType::kFloat32, Device{}, {half}),
+      axis(DType::kInt32, Device{}, {half}), found(DType::kFloat32, Device{}, {tokens, 2, half});
+  std::copy(where.begin(), where.end(), positions.view().As<int32_t>());
+  for (int64_t i = 0; i < half; ++i) {
+    freq.view().As<float>()[i] = 1.0f / std::pow(500000.0f, static_cast<float>(i) / static_cast<float>(half));
+    axis.view().As<int32_t>()[i] = 0;
+  }
+  for (float scale : {1.0f, 1.3465736f}) {
+    Tensor expected(DType::kFloat32, Device{}, {tokens, 2, half});
+    ops::RopeCosSin(cpu.ctx, found, positions, freq, axis, scale);
+    reference::RopeCosSin(expected, positions, freq, axis, scale);
+    ExpectClose(found, expected, 2e-7, 0);
+  }
+  // Against double precision throughout: the angle at position 131071 is off by at most half a unit of its
+  // last place, 2^-8 radians, and by half a unit of the frequency's.
+  for (int64_t t = 0; t < tokens - 1; ++t) {
+    for (int64_t i = 0; i < half; ++i) {
+      const double angle = where[static_cast<size_t>(t)] *
+                           std::pow(500000.0, -static_cast<double>(i) / static_cast<double>(half));
+      const double bound = 1e-6 + angle * 3e-7;
+      EXPECT_NEAR(static_cast<double>(found.view().As<float>()[t * 2 * half + i]) / 1.3465736,
+                  std::cos(angle), bound)
+          << "position " << where[static_cast<size_t>(t)] << " frequency " << i;
+    }
+  }
+}
+
 TEST(Rope, BothStyles) {
   Cpu cpu;
   std::mt19937 rng(8);

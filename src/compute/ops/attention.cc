@@ -18,6 +18,8 @@ static_assert(kPageTokens == cpu::kBlockTokens && kPageTokens == cuda::kKvPageTo
 // Query rows of a tile: enough that fetching a block costs little beside using it, few enough that queries,
 // probabilities and sums stay in the second-level cache. A multiple of the kernels' register tiles.
 constexpr int64_t kTileRows = 96;
+// Where there are few tiles, they are cut down to this.
+constexpr int64_t kMinTileRows = 16;
 
 // [tokens, heads, head_dim] of an activation type.
 void CheckHeads(const TensorView& t, const char* name, DType dtype, int64_t tokens, int64_t heads,
@@ -36,7 +38,7 @@ char* HeadAt(const TensorView& t, int64_t row, int64_t head) {
 int64_t TileTokens(const Context& ctx, int64_t total_tokens, int64_t group, int64_t kv_heads) {
   const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
   int64_t tokens = std::max<int64_t>(1, kTileRows / group);
-  while (tokens > 1 && tokens * group > 16 && total_tokens * kv_heads / tokens < 4 * threads) {
+  while (tokens > 1 && tokens * group > kMinTileRows && total_tokens * kv_heads / tokens < 4 * threads) {
     tokens = (tokens + 1) / 2;
   }
   return tokens;
@@ -157,9 +159,9 @@ void ForSlotRuns(const int32_t* slots, int64_t begin, int64_t end, const Fn& fn)
 }
 
 // Buffers of one tile of query rows for each thread, and partial results where a few tiles with long contexts
-// are split between threads.
+// are split between threads: fewer than 4 a thread, of at most split_rows rows each.
 int64_t TilesScratchBytes(const Context& ctx, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                          int64_t tokens, int64_t max_context) {
+                          int64_t tokens, int64_t max_context, int64_t split_rows) {
   constexpr int64_t kSplit = 512;
   const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
   const int64_t group = heads / kv_heads, columns = (head_dim + 15) / 16 * 16;
@@ -167,7 +169,7 @@ int64_t TilesScratchBytes(const Context& ctx, int64_t heads, int64_t kv_heads, i
   const int64_t tile_rows = std::min(tokens * group, tile);
   const int64_t per_thread =
       4 * (tile_rows * (3 * columns + kPageTokens + 7) + 3 * kPageTokens * columns) + 1024;
-  const int64_t rows = std::min(tokens * heads, 4 * threads * tile);
+  const int64_t rows = std::min(tokens * heads, 4 * threads * std::min(split_rows, tile));
   const int64_t splits = (max_context + kSplit - 1) / kSplit;
   const int64_t partials = splits > 1 ? 4 * splits * (rows * (columns + 2) + 64 * threads) : 0;
   return threads * per_thread + partials + 4096;
@@ -252,7 +254,11 @@ void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k
 int64_t PagedAttentionScratchBytes(const Context& ctx, DType act, int64_t heads, int64_t kv_heads,
                                    int64_t head_dim, int64_t tokens, int64_t seqs,
                                    int64_t max_context_tokens) {
-  if (!OnCuda(ctx)) return TilesScratchBytes(ctx, heads, kv_heads, head_dim, tokens, max_context_tokens);
+  if (!OnCuda(ctx)) {
+    // TileTokens has cut what would be too few tiles down to so many rows, else they are not split.
+    const int64_t split_rows = std::max(heads / kv_heads, kMinTileRows);
+    return TilesScratchBytes(ctx, heads, kv_heads, head_dim, tokens, max_context_tokens, split_rows);
+  }
   static const int32_t any_table = 0;
   cuda::AttentionArgs args;
   args.block_tables = &any_table;
@@ -274,7 +280,7 @@ int64_t SegmentAttentionScratchBytes(const Context& ctx, DType act, int64_t head
   // Fewer rows may be packed for more heads at once, up to PackedHeads' 32 blocks a thread.
   const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
   const int64_t blocks = std::max(32 * threads, std::min<int64_t>(4, heads) * PackedBlocks(rows, segments));
-  return TilesScratchBytes(ctx, heads, heads, head_dim, rows, segment_rows) +
+  return TilesScratchBytes(ctx, heads, heads, head_dim, rows, segment_rows, kTileRows) +
          2 * blocks * PackedElements(head_dim) * DTypeBytes(act) + 128;
 }
 

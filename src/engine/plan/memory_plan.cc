@@ -209,11 +209,17 @@ StatusOr<MemoryPlan> PlanMemory(const NeedsOf& needs_of, const EngineOptions& op
   FD_CHECK_GE(needs.page_bytes, 1);
   FD_RETURN_IF_ERROR(CheckHostPages(needs, options));
   if (!Fits(needs, options)) return DoesNotFit(needs_of, options);
+  if (options.num_kv_pages > kMaxKvPages) {
+    return InvalidArgument(
+        StrCat("--num-kv-pages ", options.num_kv_pages, ": a cache has at most ", kMaxKvPages, " pages of ",
+               kKvPageTokens, " tokens, for example --num-kv-pages ", kMaxKvPages),
+        "--num-kv-pages");
+  }
   const int64_t pages_per_sequence = PagesForTokens(options.max_model_len);
   if (options.num_kv_pages > 0) {
     plan.num_kv_pages = options.num_kv_pages;
   } else {
-    plan.num_kv_pages = options.max_num_seqs * pages_per_sequence;
+    plan.num_kv_pages = std::min(options.max_num_seqs * pages_per_sequence, kMaxKvPages);
     if (needs.available_bytes > 0) {
       plan.num_kv_pages =
           std::min(plan.num_kv_pages, (UsableBytes(needs, options) - FixedBytes(needs)) / needs.page_bytes);

@@ -180,6 +180,26 @@ TEST(PlanMemory, SwapSpaceThatDoesNotFitIsRefused) {
   EXPECT_TRUE(PlanMemory(SwapNeeds(400 * kMb, false, 0), o).ok());  // unknown
 }
 
+// A token's place in the cache is an int32.
+TEST(PlanMemory, PagesThatAnInt32CanCount) {
+  static_assert(kMaxKvPages * kKvPageTokens - 1 == INT32_MAX);
+  EngineOptions o;
+  o.max_model_len = int64_t{1} << 24;
+  o.max_num_seqs = 256;
+  auto plan = PlanMemory(Needs(0), o);  // memory unknown
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->num_kv_pages, kMaxKvPages);
+  o.num_kv_pages = kMaxKvPages;
+  EXPECT_TRUE(PlanMemory(Needs(0), o).ok());
+  o.num_kv_pages = kMaxKvPages + 1;
+  plan = PlanMemory(Needs(0), o);
+  ASSERT_FALSE(plan.ok());
+  EXPECT_EQ(
+      plan.status().message(),
+      "--num-kv-pages 33554433: a cache has at most 33554432 pages of 64 tokens, for example --num-kv-pages "
+      "33554432");
+}
+
 class AvailableMemory : public testing::Test {
  protected:
   void SetUp() override {

@@ -10,6 +10,9 @@ namespace fd {
 // that they agree).
 inline constexpr int64_t kKvPageTokens = 64;
 
+// Pages of a cache at most: a token's place, page * 64 + offset, is an int32 on the device.
+inline constexpr int64_t kMaxKvPages = int64_t{1} << 25;
+
 constexpr int64_t PagesForTokens(int64_t tokens) { return (tokens + kKvPageTokens - 1) / kKvPageTokens; }
 
 // What an engine gives for a prompt: tokens (kNone), or one vector of last hidden states, those after the
@@ -31,7 +34,7 @@ struct EngineOptions {
   int64_t max_model_len = 2048;           // prompt and output of a sequence, in tokens
   int64_t max_num_seqs = 8;               // sequences that run at once
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
-  int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
+  int64_t num_kv_pages = 0;               // of 64 tokens; 1 to kMaxKvPages
   bool prefix_caching = true;             // pages of earlier requests are used again
   int64_t num_host_pages = 0;             // of host memory, for cached pages that lose theirs; 0: none
   int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses

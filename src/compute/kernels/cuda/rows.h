@@ -46,7 +46,7 @@ void NormalizePixels(DType act, void* out, int64_t out_stride, const uint8_t* in
 
 // ops/rope. cos_sin [tokens][2][half] contiguous; positions row a begins at a * positions_stride.
 void RopeCosSin(float* cos_sin, const int32_t* positions, int64_t positions_stride, const float* inv_freq,
-                const int32_t* axis, int64_t tokens, int64_t half, void* stream);
+                const int32_t* axis, int64_t tokens, int64_t half, float scale, void* stream);
 
 // ApplyRope (kv_heads 0: q alone) and RopeAndWriteKv, one launch each. Nothing is written to k.
 struct RopeArgs {
