@@ -589,6 +589,34 @@ TEST_P(EngineLoop, TheSameTokensFromPagesOnTheHost) {
   EXPECT_GT(swapping.prefix_host_hit_tokens, 0);
   EXPECT_LT(swapping.prompt_tokens, small.prompt_tokens);
   EXPECT_GE(swapping.prefix_saved_ms, swapping.prefix_host_saved_ms);
+  EngineStats dear;
+  options.page_in_ms = 1e9;  // so computing is cheaper, once it is known what that takes
+  EXPECT_EQ(answers(options, &dear), expected);
+  EXPECT_EQ(dear.pages_moved_out + dear.pages_moved_in, 0);
+  EXPECT_GT(dear.prompt_tokens, swapping.prompt_tokens);
+}
+
+TEST(Executor, MeasuresMovingAPage) {
+  Workspace workspace(Device{}, 1 << 16);
+  ThreadPool threads(1);
+  ops::Context ctx;
+  ctx.threads = &threads;
+  ctx.workspace = &workspace;
+  FakeModel model(std::make_shared<FakeModel::Probe>());
+  EngineOptions o = Options(4, 64, 40);
+  Executor without(model, ctx, o);
+  ASSERT_TRUE(without.Prepare().ok());
+  EXPECT_EQ(without.page_move_ms().in, 0);
+  o.num_host_pages = 9;
+  Executor with(model, ctx, o);
+  EXPECT_EQ(with.page_move_ms().in, 0);
+  ASSERT_TRUE(with.Prepare().ok());
+  EXPECT_GT(with.page_move_ms().in, 0);
+  EXPECT_GT(with.page_move_ms().out, 0);
+  o.page_in_ms = 7;
+  Executor given(model, ctx, o);
+  ASSERT_TRUE(given.Prepare().ok());
+  EXPECT_EQ(given.page_move_ms().in, 7);
 }
 
 TEST(Executor, TakesExactlyWhatWasPlanned) {

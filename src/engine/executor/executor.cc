@@ -74,6 +74,7 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
       page_mover_(ctx, kv_, options.num_host_pages),
       inputs_(ctx, options, kSlots),
       encoder_slab_(model, ctx, options) {
+  page_move_ms_.in = std::max(options.page_in_ms, 0.0);
   const ModelConfig& config = model.config();
   const int64_t seqs = options.MaxStepSequences();
   const bool pools = options.pooling != PoolingType::kNone;
@@ -111,7 +112,7 @@ Executor::~Executor() {
 Status Executor::Prepare() {
   try {
     ops::UseDevice(ctx_);
-    page_move_ms_ = page_mover_.Measure(ctx_);
+    if (options_.page_in_ms < 0) page_move_ms_ = page_mover_.Measure(ctx_);
   } catch (const std::exception& e) {
     return StatusOf("moving pages to the host and back", 0, e);
   }

@@ -48,7 +48,7 @@ class Executor {
   // Runs a decode step of every size once and records it, where options.cuda_graphs and the device allow, and
   // measures moving pages where there are host pages. Before the first Launch; any thread.
   Status Prepare();
-  // 0 where Prepare was not called or there are no host pages.
+  // Measured by Prepare, or as the options say; 0: unknown.
   const PageMoveMs& page_move_ms() const { return page_move_ms_; }
 
   // At most kSlots - 1 steps are in flight. Never throws: what went wrong is in the step's result. A plan
