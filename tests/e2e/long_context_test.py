@@ -1,6 +1,8 @@
 """Long contexts: rope scaling by flag, and a prompt of thousands of tokens through the whole server."""
 
 import json
+import pathlib
+import random
 import subprocess
 import sys
 
@@ -78,6 +80,47 @@ def test_inspect_names_the_scaling(tmp_path):
     assert "context    8192 tokens, rope scaling linear of factor 8" in text
     listed = json.loads(subprocess.run([BINARY, "inspect", str(tmp_path), "--json"], capture_output=True, text=True, timeout=60, check=True).stdout)
     assert (listed["config"]["rope_type"], listed["config"]["rope_factor"], listed["config"]["context_tokens"]) == ("linear", 8, 8192)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(SANITIZED, reason="its speed")
+def test_131072_tokens(start_server, tmp_path):
+    """Prompt and answer fill the longest context: through HTTP, pages, positions and attention of a model of one small layer."""
+    for path in pathlib.Path(MODEL).iterdir():
+        if path.suffix != ".safetensors" and path.name not in ("config.json", "generation_config.json"):
+            (tmp_path / path.name).symlink_to(path)
+    config = json.loads((ROOT / "bench/configs/ernie-4.5-0.3b/config.json").read_text())
+    config |= {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1,
+               "head_dim": 64, "vocab_size": 2624}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    rng = random.Random(3)
+    prompt = [rng.randrange(300, 1500) for _ in range(131072 - 8)]
+
+    def answer(server, ids):
+        """What the server says, whatever the prefix cache has: (ids, log-probabilities), cached tokens."""
+        reply = server.http.post("/v1/completions", timeout=900, json={"prompt": ids, "max_tokens": 8, "temperature": 0, "ignore_eos": True,
+                                                                       "return_token_ids": True, "logprobs": 3})
+        assert reply.status_code == 200, reply.text[:500]
+        body = reply.json()
+        choice = body["choices"][0]
+        assert choice["finish_reason"] == "length" and body["usage"]["total_tokens"] == len(ids) + 8
+        return (choice["completion_token_ids"], choice["logprobs"]["token_logprobs"]), body["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    flags = ("--load-format", "dummy", "--max-num-seqs", "2")
+    server = start_server(*flags, model=tmp_path)
+    assert server.client.models.list().data[0].max_model_len == 131072
+    first, cached = answer(server, prompt)
+    assert cached == 0 and len(first[0]) == 8
+    again, cached = answer(server, prompt)
+    assert again == first and cached == 131063
+    other, cached = answer(server, prompt[:-5] + [7, 8, 9, 10, 11])
+    assert other != first and cached == 131059
+    for ids, word in ((prompt + prompt[:8], "131072"), (prompt * 2, "262128")):
+        refused = server.http.post("/v1/completions", json={"prompt": ids, "max_tokens": 1})
+        assert refused.status_code == 400 and word in refused.text
+    # In other chunks, by one thread.
+    chunked = start_server(*flags, "--max-num-batched-tokens", "384", "--threads", "1", "--no-enable-prefix-caching", model=tmp_path)
+    assert answer(chunked, prompt) == (first, 0)
 
 
 @pytest.mark.slow
