@@ -4,6 +4,7 @@
 #include <ctime>
 #include <utility>
 
+#include "base/build_id.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/memory_policy.h"
@@ -218,9 +219,21 @@ Status AllocateArena(LoadedModel& loaded) {
                  "--gpu-memory-utilization, for example to 0.8")};
 }
 
-// Memory plan, weights and engine. options: what flags do not say is filled in.
+// Equal facts, equal tokens of equal plans.
+std::vector<RecordFact> FactsOf(const ModelFlags& flags, const OpenedModel& opened, Device device) {
+  return {{"model", StrCat(opened.config().family, " ", opened.Fingerprint())},
+          {"dtype", flags.dtype},
+          {"quantization", QuantizationName(opened.quantization())},
+          {"kv_cache", flags.dtype},
+          {"build", BuildId(), false},
+          {"device", DescribeDevice(device), false}};
+}
+
+// Memory plan, weights and engine. options: what flags do not say is filled in. replay: if there, an
+// executor in place of an engine.
 Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions options,
-                   const std::optional<MediaConfig>& media, const LoadProgress& progress) {
+                   const std::optional<MediaConfig>& media, const LoadProgress& progress,
+                   const ReplaySetup* replay = nullptr) {
   ops::Context ctx = MakeContext(loaded, flags);
   LoadOptions load;
   load.dtype = flags.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
@@ -246,6 +259,13 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     options.encoder_cache_tokens = cuda ? kCudaEncoderCacheTokens : kCpuEncoderCacheTokens;
   options.max_encoder_batch_tokens = flags.max_encoder_batch_tokens;
   if (options.max_encoder_batch_tokens == 0) options.max_encoder_batch_tokens = EncoderBatchTokens(options);
+  ModelFlags sizes = flags;
+  loaded.facts = FactsOf(flags, opened, ctx.device);
+  if (replay != nullptr) {
+    FD_RETURN_IF_ERROR(replay->accept(loaded.facts));
+    options = replay->options;
+    sizes.num_kv_pages = options.num_kv_pages;
+  }
   const int64_t available_bytes = AvailableBytes(ctx.device, options);
   const NeedsOf needs_of = [&](const EngineOptions& o) {
     MemoryNeeds needs;
@@ -258,7 +278,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o);
     return needs;
   };
-  FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs_of, &options));
+  FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(sizes, needs_of, &options));
   options.num_kv_pages = loaded.memory.num_kv_pages;
   FD_RETURN_IF_ERROR(AllocateArena(loaded));
 
@@ -268,6 +288,11 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
            : std::make_unique<Workspace>(ctx.device, loaded.memory.needs.workspace_bytes);
   ctx.workspace = loaded.workspace.get();
   std::unique_ptr<Model> model = opened.Load(ctx);
+  if (replay != nullptr) {
+    loaded.model = std::move(model);
+    loaded.executor = std::make_unique<Executor>(*loaded.model, ctx, options);
+    return loaded.executor->Prepare();
+  }
   loaded.engine = std::make_unique<Engine>(std::move(model), ctx, options);
   FD_RETURN_IF_ERROR(loaded.engine->Prepare());
   return OkStatus();
@@ -303,6 +328,15 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const
   return loaded;
 }
 
+StatusOr<std::unique_ptr<LoadedModel>> LoadExecutor(const ModelFlags& flags, const ReplaySetup& setup,
+                                                    const LoadProgress& progress) {
+  FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
+  auto loaded = std::make_unique<LoadedModel>();
+  FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
+  FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, setup.options, std::nullopt, progress, &setup));
+  return loaded;
+}
+
 StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, const ServiceFlags& service_flags,
                                                    const LoadProgress& progress,
                                                    const std::function<void()>& on_device_lost) {
@@ -316,6 +350,10 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   std::unique_ptr<StepLog> step_log;
   if (!service_flags.step_log.empty()) {
     FD_ASSIGN_OR_RETURN(step_log, StepLog::Open(service_flags.step_log));
+  }
+  std::unique_ptr<Recorder> recorder;
+  if (!service_flags.record.empty()) {
+    FD_ASSIGN_OR_RETURN(recorder, Recorder::Create(service_flags.record));
   }
   FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
   Service& service = *loaded->service;
@@ -337,6 +375,11 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   DescribeForMetrics(flags, service_flags, *loaded->engine, service);
   if (on_device_lost) loaded->engine->OnDeviceLost(on_device_lost);
   if (step_log != nullptr) loaded->engine->LogSteps(std::move(step_log));
+  if (recorder != nullptr) {
+    recorder->Begin({loaded->facts, service_flags.recorded_flags, loaded->engine->options()});
+    LogWarning("--record ", recorder->path(), ": prompts, pictures and answers are written to this file");
+    loaded->engine->Record(std::move(recorder));
+  }
   loaded->engine->Start();
   return loaded;
 }

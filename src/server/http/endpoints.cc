@@ -86,6 +86,8 @@ HttpResponse MetricsText(const Service& service) {
                                          .preemptions = stats.preemptions,
                                          .step_sizes = stats.step_sizes,
                                          .prefix_saved_seconds = stats.prefix_saved_ms / 1000,
+                                         .recording = stats.recording,
+                                         .recorded_bytes = stats.recorded_bytes,
                                          .encoded_items = stats.encoded_items,
                                          .encoded_tokens = stats.encoded_tokens,
                                          .encode_seconds = stats.encode_ms / 1000,

@@ -95,6 +95,10 @@ constexpr MetricRow kRows[] = {
     {"fastdeploy:prefix_saved_seconds_total", kPrefixSavedSeconds, kC, B::kNone, "",
      "Seconds of computing prompts that the prefix cache saved: tokens found times the mean time of a "
      "computed one"},
+    {"fastdeploy:recording", kRecording, kG, B::kNone, "",
+     "1 while steps are written to the file of --record; 0 without it and once it cannot be written"},
+    {"fastdeploy:recorded_bytes_total", kRecordedBytes, kC, B::kNone, "",
+     "Bytes written to the file of --record"},
     {"fastdeploy:send_cache_failed_num_total", kZeroCounter, kC, B::kNone, "",
      "0: no cache is sent to another process"},
     {"fastdeploy:first_token_latency", kFirstTokenLatency, kG, B::kNone, "",

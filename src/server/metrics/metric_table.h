@@ -21,6 +21,7 @@ enum class Series {
   kGenerationTokens,
   kCachedTokens,
   kPrefixSavedSeconds,
+  kRecordedBytes,
   kPictures,
   kVideos,
   kProcessorHits,
@@ -50,6 +51,7 @@ enum class Series {
   kFirstTokenLatency,
   kInferLatency,
   kCacheInfo,  // 1, with labels
+  kRecording,
   kMediaJobs,
   kMediaBytes,
   kEncoderKept,

@@ -251,6 +251,8 @@ void Metrics::Impl::TakeGauges(const MetricsGauges& g) {
   Set(kPreempted, g.preempted);
   Raise(kPreemptions, g.preemptions);
   Raise(kPrefixSavedSeconds, g.prefix_saved_seconds);
+  Set(kRecording, g.recording ? 1 : 0);
+  Raise(kRecordedBytes, g.recorded_bytes);
   if (g.step_sizes.num_steps > step_sizes.num_steps) step_sizes = g.step_sizes;
   Set(kMaxBatch, g.max_num_seqs);
   Set(kFreeBatch, g.max_num_seqs - g.running);

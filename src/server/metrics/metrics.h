@@ -27,6 +27,8 @@ struct MetricsGauges {
   int64_t preemptions = 0;          // since start
   StepSizes step_sizes;             // since start
   double prefix_saved_seconds = 0;  // since start
+  bool recording = false;           // --record, and its file can be written
+  int64_t recorded_bytes = 0;       // since start
   // The encoder of pictures; the first five count since start.
   int64_t encoded_items = 0;
   int64_t encoded_tokens = 0;
