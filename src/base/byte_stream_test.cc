@@ -11,7 +11,14 @@ namespace fd {
 namespace {
 
 TEST(ByteStream, WhatIsWrittenIsRead) {
-  const int64_t numbers[] = {0, 1, -1, 63, -64, 64, 1 << 20, std::numeric_limits<int64_t>::max(),
+  const int64_t numbers[] = {0,
+                             1,
+                             -1,
+                             63,
+                             -64,
+                             64,
+                             1 << 20,
+                             std::numeric_limits<int64_t>::max(),
                              std::numeric_limits<int64_t>::min()};
   std::string bytes;
   ByteWriter out(&bytes);
@@ -61,7 +68,8 @@ TEST(Crc32, AsZlib) {
   EXPECT_EQ(Crc32("123456789"), 0xcbf43926u);
   const std::string text(1000, 'x');
   for (const size_t cut : {0u, 1u, 7u, 8u, 9u, 500u, 1000u})
-    EXPECT_EQ(Crc32(std::string_view(text).substr(cut), Crc32(std::string_view(text).substr(0, cut))), Crc32(text));
+    EXPECT_EQ(Crc32(std::string_view(text).substr(cut), Crc32(std::string_view(text).substr(0, cut))),
+              Crc32(text));
 }
 
 TEST(BuildId, IsHexadecimal) {

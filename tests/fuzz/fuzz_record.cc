@@ -42,10 +42,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string bytes(reinterpret_cast<const char*>(data), size);
   if ((static_cast<uint8_t>(bytes[0]) & 0x80) == 0) bytes = WithChecksums(std::move(bytes));
   bytes[0] = static_cast<char>(bytes[0] & 0x7f);
-  const std::string path =
-      std::string(std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") + "/fuzz_record_" + std::to_string(getpid());
+  const std::string path = std::string(std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") +
+                           "/fuzz_record_" + std::to_string(getpid());
   std::FILE* file = std::fopen(path.c_str(), "wb");
-  fd::fuzz::Require(file != nullptr && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size(), "a file is written");
+  fd::fuzz::Require(file != nullptr && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size(),
+                    "a file is written");
   std::fclose(file);
   auto record = fd::RecordReader::Open(path);
   unlink(path.c_str());

@@ -320,7 +320,8 @@ class Reader {
     if (count > in_.remaining()) return Refuse(StrCat("a list of ", count, " elements"));
     if constexpr (std::same_as<T, SequenceStep>) {
       if (count > static_cast<uint64_t>(plans_.max_sequences))
-        return Refuse(StrCat(count, " sequences in a step, at most ", plans_.max_sequences, " can be in one"));
+        return Refuse(
+            StrCat(count, " sequences in a step, at most ", plans_.max_sequences, " can be in one"));
     }
     for (uint64_t i = 0; i < count && in_.ok(); ++i) Value(values.emplace_back());
   }

@@ -125,8 +125,12 @@ TEST(StepPlanIo, EveryFieldOfAPlan) {
 TEST(StepPlanIo, BlockTablesGrowFromPlanToPlan) {
   PlanWriter writer;
   PlanReader reader(Limits(), AnyPicture());
-  const std::vector<std::vector<int32_t>> tables = {
-      std::vector<int32_t>(60, 7), std::vector<int32_t>(60, 7), std::vector<int32_t>(61, 7), {7, 7, 8}, {9}, {9, 1}};
+  const std::vector<std::vector<int32_t>> tables = {std::vector<int32_t>(60, 7),
+                                                    std::vector<int32_t>(60, 7),
+                                                    std::vector<int32_t>(61, 7),
+                                                    {7, 7, 8},
+                                                    {9},
+                                                    {9, 1}};
   std::vector<size_t> sizes;
   for (size_t i = 0; i < tables.size(); ++i) {
     StepPlan plan;

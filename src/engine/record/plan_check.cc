@@ -38,8 +38,8 @@ Status Checker::Sampling(const SequenceStep& s) const {
   const bool ok = std::isfinite(s.temperature) && s.temperature >= 0 && s.top_k >= 0 && s.top_p > 0 &&
                   s.top_p <= 1 && s.min_p >= 0 && s.min_p <= 1;
   if (ok) return OkStatus();
-  return Refusal(s, StrCat("temperature ", s.temperature, ", top_k ", s.top_k, ", top_p ", s.top_p, ", min_p ",
-                           s.min_p));
+  return Refusal(s, StrCat("temperature ", s.temperature, ", top_k ", s.top_k, ", top_p ", s.top_p,
+                           ", min_p ", s.min_p));
 }
 
 Status Checker::Controls(const SequenceStep& s, const SequenceControls& c) const {
@@ -95,8 +95,8 @@ Status Checker::Sequence(const SequenceStep& s, int64_t previous_outputs) const 
   if (n == 0 || n > options.max_num_batched_tokens || !AreTokens(s.token_ids))
     return Refusal(s, StrCat(n, " tokens, or ids that this model does not know"));
   if (s.last_token_from_row < -1 || s.last_token_from_row >= previous_outputs)
-    return Refusal(s, StrCat("the token of row ", s.last_token_from_row, "; the step before drew ",
-                             previous_outputs));
+    return Refusal(
+        s, StrCat("the token of row ", s.last_token_from_row, "; the step before drew ", previous_outputs));
   if (std::ssize(s.positions) != 3 * n) return Refusal(s, StrCat(s.positions.size(), " positions for ", n));
   if (!s.vision_expert.empty() && std::ssize(s.vision_expert) != n)
     return Refusal(s, StrCat(s.vision_expert.size(), " expert marks for ", n, " tokens"));

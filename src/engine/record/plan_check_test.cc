@@ -60,7 +60,7 @@ TEST(PlanCheck, EverythingThatAnExecutorTakesOnTrust) {
   ASSERT_TRUE(good.ok()) << good.message();
   using Change = std::function<void(StepPlan&, SequenceStep&, SequenceControls&)>;
 #define FD_CHANGE(code) \
-  {#code, [](StepPlan & p, SequenceStep & s, SequenceControls & c) { (void)p, (void)s, (void)c, code; }}
+  {#code, [](StepPlan& p, SequenceStep& s, SequenceControls& c) { (void)p, (void)s, (void)c, code; }}
   const std::pair<const char*, Change> changes[] = {
       FD_CHANGE(p.sequences.clear()),
       FD_CHANGE((p.sequences.resize(3, p.sequences[0]), p.num_tokens = 12, p.num_outputs = 3)),
@@ -132,7 +132,12 @@ TEST(PlanCheck, EverythingThatAnExecutorTakesOnTrust) {
 }
 
 TEST(PlanCheck, PicturesOfAnySize) {
-  for (const auto& [t, h, w] : {std::tuple{0, 2, 4}, {1, 3, 4}, {3, 2, 2}, {1, -2, -4}, {1, 1 << 21, 2}, {1, 2, 1000},
+  for (const auto& [t, h, w] : {std::tuple{0, 2, 4},
+                                {1, 3, 4},
+                                {3, 2, 2},
+                                {1, -2, -4},
+                                {1, 1 << 21, 2},
+                                {1, 2, 1000},
                                 {1 << 20, 1 << 20, 1 << 20}}) {
     auto item = std::make_shared<MediaItem>();
     item->grid_t = t;

@@ -24,19 +24,18 @@ Status CheckOptions(const EngineOptions& o) {
     int64_t value, min, max;
   };
   constexpr int64_t kMany = int64_t{1} << 20;
-  for (const Range& r :
-       {Range{"max_model_len", o.max_model_len, 1, int64_t{1} << 24},
-        Range{"max_num_seqs", o.max_num_seqs, 1, 65536},
-        Range{"max_num_batched_tokens", o.max_num_batched_tokens, 1, kMany},
-        Range{"num_kv_pages", o.num_kv_pages, 1, (int64_t{1} << 31) / kKvPageTokens - 1},
-        Range{"max_media_tokens", o.max_media_tokens, 0, int64_t{1} << 24},
-        Range{"encoder_cache_tokens", o.encoder_cache_tokens, 0, int64_t{1} << 24},
-        Range{"max_encoder_batch_tokens", o.max_encoder_batch_tokens, 1, kMany},
-        Range{"max_logit_bias", o.max_logit_bias, 0, 65536},
-        Range{"max_banned_tokens", o.max_banned_tokens, 0, 65536},
-        Range{"max_allowed_token_ids", o.max_allowed_token_ids, 0, 65536},
-        Range{"max_logprobs", o.max_logprobs, 0, ops::kMaxTopLogprobs},
-        Range{"sampled_vocab_size", o.sampled_vocab_size, 0, int64_t{1} << 31}}) {
+  for (const Range& r : {Range{"max_model_len", o.max_model_len, 1, int64_t{1} << 24},
+                         Range{"max_num_seqs", o.max_num_seqs, 1, 65536},
+                         Range{"max_num_batched_tokens", o.max_num_batched_tokens, 1, kMany},
+                         Range{"num_kv_pages", o.num_kv_pages, 1, (int64_t{1} << 31) / kKvPageTokens - 1},
+                         Range{"max_media_tokens", o.max_media_tokens, 0, int64_t{1} << 24},
+                         Range{"encoder_cache_tokens", o.encoder_cache_tokens, 0, int64_t{1} << 24},
+                         Range{"max_encoder_batch_tokens", o.max_encoder_batch_tokens, 1, kMany},
+                         Range{"max_logit_bias", o.max_logit_bias, 0, 65536},
+                         Range{"max_banned_tokens", o.max_banned_tokens, 0, 65536},
+                         Range{"max_allowed_token_ids", o.max_allowed_token_ids, 0, 65536},
+                         Range{"max_logprobs", o.max_logprobs, 0, ops::kMaxTopLogprobs},
+                         Range{"sampled_vocab_size", o.sampled_vocab_size, 0, int64_t{1} << 31}}) {
     if (r.value >= r.min && r.value <= r.max) continue;
     return InvalidArgument(
         StrCat("the record says ", r.name, " ", r.value, "; it must be from ", r.min, " to ", r.max));
@@ -98,7 +97,7 @@ StatusOr<std::unique_ptr<RecordReader>> RecordReader::Open(const std::string& pa
   std::FILE* file = std::fopen(path.c_str(), "re");
   if (file == nullptr)
     return NotFound(StrCat(path, ": ", std::strerror(errno), "; give a file that serve --record wrote"));
-  struct stat info {};
+  struct stat info{};
   const bool regular = fstat(fileno(file), &info) == 0 && S_ISREG(info.st_mode);
   std::unique_ptr<RecordReader> reader(new RecordReader(file, regular ? info.st_size : 0));
   if (!regular) return wrong("no regular file; give one that serve --record wrote");
@@ -126,7 +125,9 @@ StatusOr<std::optional<RecordKind>> RecordReader::ReadAt(int64_t offset, std::st
     return InvalidArgument(StrCat("the record at byte ", offset, " is damaged: ", what));
   };
   std::string head(5, '\0'), tail(4, '\0');
-  const auto read = [this](std::string& to) { return std::fread(to.data(), 1, to.size(), file_) == to.size(); };
+  const auto read = [this](std::string& to) {
+    return std::fread(to.data(), 1, to.size(), file_) == to.size();
+  };
   if (std::fseek(file_, offset, SEEK_SET) != 0 || !read(head)) return std::optional<RecordKind>();
   ByteReader in(head);
   const uint32_t bytes = in.Fixed32();

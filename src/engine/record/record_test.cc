@@ -79,7 +79,8 @@ std::vector<GenerateRequest> Requests(int count) {
     GenerateRequest r;
     r.id = static_cast<RequestId>(i);
     const int64_t n = 10 + rng() % 150;
-    for (int64_t k = 0; k < n; ++k) r.token_ids.push_back(3 + (i % 4 == 0 ? k : static_cast<int64_t>(rng())) % 90);
+    for (int64_t k = 0; k < n; ++k)
+      r.token_ids.push_back(3 + (i % 4 == 0 ? k : static_cast<int64_t>(rng())) % 90);
     r.sampling.max_tokens = 20 + rng() % 100;
     r.sampling.temperature = i % 3 == 0 ? 0.0f : 2.0f;
     r.sampling.seed = rng();
@@ -91,7 +92,8 @@ std::vector<GenerateRequest> Requests(int count) {
     if (i % 6 == 3) r.sampling.prompt_logprobs = 2;
     if (i % 2 == 0) {
       r.vision_expert.assign(static_cast<size_t>(n), 0);
-      for (int64_t at = 1; at + 12 <= n; at += 40) r.media.push_back(Picture(at, static_cast<uint8_t>(rng() % 3)));
+      for (int64_t at = 1; at + 12 <= n; at += 40)
+        r.media.push_back(Picture(at, static_cast<uint8_t>(rng() % 3)));
       r.vision_expert[0] = 1;
     }
     if (i == 20) r.token_ids[8] = kThrowToken;
@@ -192,7 +194,8 @@ TEST_P(RecordLoop, OneOtherTokenIsFound) {
   ASSERT_GE(step, 0);
   const ReplayReport report = ReplayOf(changed);
   EXPECT_EQ(report.differences, 1);
-  EXPECT_TRUE(report.first_difference.starts_with(StrCat("step ", step, ", request "))) << report.first_difference;
+  EXPECT_TRUE(report.first_difference.starts_with(StrCat("step ", step, ", request ")))
+      << report.first_difference;
   EXPECT_NE(report.first_difference.find("position"), std::string::npos) << report.first_difference;
 
   // One bit of a log-probability, of a likeliest token's, of a prompt's.
@@ -243,7 +246,8 @@ TEST_P(RecordLoop, AnEngineThatPools) {
       auto recorder = Recorder::Create(path);
       ASSERT_TRUE(recorder.ok());
       (*recorder)->Begin(Header(options));
-      Engine engine(std::make_unique<FakeModel>(std::make_shared<FakeModel::Probe>(), config), m.ctx, options);
+      Engine engine(std::make_unique<FakeModel>(std::make_shared<FakeModel::Probe>(), config), m.ctx,
+                    options);
       engine.Record(std::move(*recorder));
       for (GenerateRequest& r : Requests(4)) EXPECT_TRUE(engine.Submit(std::move(r)).ok());
       engine.Start();
@@ -308,7 +312,7 @@ TEST(Record, OnlyItsOwnerReadsItAndNothingIsWrittenOver) {
   const mode_t before = umask(0);
   RecordRun(path, Options(false), 1);
   umask(before);
-  struct stat info {};
+  struct stat info{};
   ASSERT_EQ(stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
   const std::string bytes = ReadAll(path);
@@ -319,7 +323,9 @@ TEST(Record, OnlyItsOwnerReadsItAndNothingIsWrittenOver) {
   EXPECT_EQ(ReadAll(path), bytes);
   EXPECT_FALSE(Recorder::Create(testing::TempDir() + "no/such/folder/x").ok());
   const std::string unused = FreshPath("unused");
-  { const auto recorder = Recorder::Create(unused); }
+  {
+    const auto recorder = Recorder::Create(unused);
+  }
   EXPECT_FALSE(std::filesystem::exists(unused));
   std::filesystem::remove(path);
 }
@@ -353,7 +359,8 @@ TEST(Record, FactsThatMustMatchAndThoseThatMay) {
   const auto build = CompareFacts(recorded, {{"model", "a"}, {"build", "2", false}});
   ASSERT_TRUE(build.ok());
   EXPECT_EQ(build->size(), 1u);
-  for (const auto& here : {std::vector<RecordFact>{{"model", "b"}, {"build", "1", false}}, std::vector<RecordFact>{}}) {
+  for (const auto& here :
+       {std::vector<RecordFact>{{"model", "b"}, {"build", "1", false}}, std::vector<RecordFact>{}}) {
     const auto model = CompareFacts(recorded, here);
     ASSERT_FALSE(model.ok());
     EXPECT_NE(model.status().message().find("a when recorded"), std::string::npos);

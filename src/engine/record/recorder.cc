@@ -33,8 +33,9 @@ StatusOr<std::unique_ptr<Recorder>> Recorder::Create(const std::string& path) {
   const int reason = errno;
   return InvalidArgument(
       StrCat("--record ", path, ": ", std::strerror(reason),
-             reason == EEXIST ? "; a record is never written over: give another name or remove the file"
-                              : "; give a new file in a folder that exists, for example --record steps.fdrec"),
+             reason == EEXIST
+                 ? "; a record is never written over: give another name or remove the file"
+                 : "; give a new file in a folder that exists, for example --record steps.fdrec"),
       "--record");
 }
 

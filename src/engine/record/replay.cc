@@ -139,7 +139,8 @@ ReplayReport Replay(RecordReader& record, Executor& executor, const ModelConfig&
   std::deque<StepPlan> in_flight;
   int64_t previous_outputs = 0;
   const auto note = [&report](std::string difference) {
-    if (!difference.empty() && report.first_difference.empty()) report.first_difference = std::move(difference);
+    if (!difference.empty() && report.first_difference.empty())
+      report.first_difference = std::move(difference);
   };
   const auto launch = [&](std::string_view payload) -> Status {
     FD_ASSIGN_OR_RETURN(StepPlan plan, plans.Read(payload));

@@ -14,14 +14,14 @@
 namespace fd {
 
 struct ReplayReport {
-  int64_t steps = 0;    // whose results were compared
-  int64_t tokens = 0;   // drawn tokens, vectors of an engine that pools, scored prompt tokens
-  int64_t failed = 0;   // steps that failed when they were recorded
-  int64_t differences = 0;         // of tokens; at most one of each
-  std::string first_difference;    // step, request, place, and both values
-  bool truncated = false;          // the record ends early
+  int64_t steps = 0;                 // whose results were compared
+  int64_t tokens = 0;                // drawn tokens, vectors of an engine that pools, scored prompt tokens
+  int64_t failed = 0;                // steps that failed when they were recorded
+  int64_t differences = 0;           // of tokens; at most one of each
+  std::string first_difference;      // step, request, place, and both values
+  bool truncated = false;            // the record ends early
   int64_t steps_without_result = 0;  // at its end
-  Status damage;                   // not ok: where the record cannot be read any more
+  Status damage;                     // not ok: where the record cannot be read any more
 };
 
 // Where `here` is another thing than `recorded`: an error when it must match, which names both and says that
