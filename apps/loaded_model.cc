@@ -6,6 +6,7 @@
 
 #include "base/build_id.h"
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/memory_policy.h"
 #include "base/strings.h"
@@ -219,12 +220,28 @@ Status AllocateArena(LoadedModel& loaded) {
                  "--gpu-memory-utilization, for example to 0.8")};
 }
 
+// The CPU's kernels are so whatever the flag says.
+bool IsDeterministic(const ModelFlags& flags, Device device) {
+  return flags.deterministic || device.type == DeviceType::kCpu;
+}
+
+// OpenAI's system_fingerprint: another one where any of the facts is.
+std::string FingerprintOfFacts(const std::vector<RecordFact>& facts) {
+  std::string text;
+  for (const RecordFact& fact : facts) text += StrCat(fact.name, "=", fact.value, "\n");
+  const uint64_t hash = SipHash128(0, 0, text).low;
+  std::string digits = "fp_";
+  for (int shift = 60; shift >= 16; shift -= 4) digits.push_back("0123456789abcdef"[hash >> shift & 15]);
+  return digits;
+}
+
 // Equal facts, equal tokens of equal plans.
 std::vector<RecordFact> FactsOf(const ModelFlags& flags, const OpenedModel& opened, Device device) {
   return {{"model", StrCat(opened.config().family, " ", opened.Fingerprint())},
           {"dtype", flags.dtype},
           {"quantization", QuantizationName(opened.quantization())},
           {"kv_cache", flags.dtype},
+          {"deterministic", IsDeterministic(flags, device) ? "yes" : "no"},
           {"build", BuildId(), false},
           {"device", DescribeDevice(device), false}};
 }
@@ -235,6 +252,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
                    const std::optional<MediaConfig>& media, const LoadProgress& progress,
                    const ReplaySetup* replay = nullptr) {
   ops::Context ctx = MakeContext(loaded, flags);
+  ctx.batch_invariant = flags.deterministic;
   LoadOptions load;
   load.dtype = flags.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   load.random_weights = flags.load_format == "dummy";
@@ -371,6 +389,8 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   if (service.media) KeepFreedMemory();
   service.max_model_len = loaded->engine->options().max_model_len;
   service.max_num_seqs = loaded->engine->options().max_num_seqs;
+  service.system_fingerprint = FingerprintOfFacts(loaded->facts);
+  service.deterministic = IsDeterministic(flags, loaded->device);
   service.engine = DoorOf(*loaded->engine);
   DescribeForMetrics(flags, service_flags, *loaded->engine, service);
   if (on_device_lost) loaded->engine->OnDeviceLost(on_device_lost);

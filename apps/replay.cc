@@ -66,8 +66,8 @@ int RunReplay(const std::vector<std::string>& args) {
   if (!parsed.ok()) return UsageError("replay", parsed.status());
   if (!*parsed) return kExitOk;
   if (first.words().size() != 1) {
-    return UsageError(
-        "replay", InvalidArgument("give one record, for example: fastdeploy replay steps.fdrec"));
+    return UsageError("replay",
+                      InvalidArgument("give one record, for example: fastdeploy replay steps.fdrec"));
   }
   auto record = RecordReader::Open(first.words()[0]);
   if (!record.ok()) return UsageError("replay", record.status());
@@ -87,9 +87,8 @@ int RunReplay(const std::vector<std::string>& args) {
   };
   SetLogLevel(LogLevel::kWarning);
   ProgressBar loading("loading");
-  StatusOr<std::unique_ptr<LoadedModel>> loaded =
-      LoadExecutor(values, {header.options, accept},
-                   [&](int64_t done, int64_t total) { loading.Update(done, total); });
+  StatusOr<std::unique_ptr<LoadedModel>> loaded = LoadExecutor(
+      values, {header.options, accept}, [&](int64_t done, int64_t total) { loading.Update(done, total); });
   loading.Finish();
   if (!loaded.ok()) return UsageError("replay", loaded.status());
   const ReplayReport report = Replay(**record, *(*loaded)->executor, (*loaded)->model->config());

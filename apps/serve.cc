@@ -131,6 +131,7 @@ Status ReadEnvironment(ServeFlags* values, const JsonObject& given) {
     const char* text = std::getenv(name);
     return std::string(text != nullptr ? text : "");
   };
+  if (variable("FD_DETERMINISTIC_MODE") == "1") values->model.deterministic = true;
   LogOptions& log = values->log;
   if (given.Find("log-level") == nullptr) {
     if (variable("FD_DEBUG") == "1") log.level = LogLevel::kDebug;
@@ -425,6 +426,7 @@ int RunServe(const std::vector<std::string>& given) {
   if (!pooling.ok()) return UsageError("serve", pooling.status());
   values.service.pooling = *pooling;
   values.service.recorded_flags = RecordedFlags(flags.Given(), values.model.model_dir);
+  if (values.model.deterministic) values.service.recorded_flags.Set("deterministic", "true");
   if (Status status = SetUpLog(values.log); !status.ok()) return UsageError("serve", status);
   for (std::string& note : EnvironmentNotes(ProcessEnvironment())) values.notes.push_back(std::move(note));
   values.http.version = FASTDEPLOY_VERSION;
