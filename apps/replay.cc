@@ -18,12 +18,15 @@
 namespace fd {
 namespace {
 
-// A record may be replayed on another machine, or its model lie elsewhere: what is given here comes later.
+// A record may be replayed on another machine, or its model lie elsewhere: what is given here takes the place
+// of the record's.
 StatusOr<bool> ParseWithRecord(FlagSet& flags, const RecordReader& record,
-                               const std::vector<std::string>& given) {
-  StatusOr<std::vector<std::string>> args = ArgsOf(record.header().model_flags);
+                               const std::vector<std::string>& args_here, const JsonObject& given_here) {
+  JsonObject recorded = record.header().model_flags;
+  for (const auto& [name, value] : given_here) recorded.Erase(name);
+  StatusOr<std::vector<std::string>> args = ArgsOf(recorded);
   if (!args.ok()) return args.status();
-  args->insert(args->end(), given.begin(), given.end());
+  args->insert(args->end(), args_here.begin(), args_here.end());
   return flags.Parse(*args);
 }
 
@@ -74,7 +77,7 @@ int RunReplay(const std::vector<std::string>& args) {
   values = {};
   FlagSet flags(kUsage, kSummary);
   AddReplayFlags(flags, &values);
-  parsed = ParseWithRecord(flags, **record, args);
+  parsed = ParseWithRecord(flags, **record, args, first.Given());
   if (!parsed.ok()) return UsageError("replay", parsed.status());
 
   const RecordHeader& header = (*record)->header();

@@ -108,6 +108,16 @@ def test_a_replay_draws_the_same(recorded):
     assert done.stdout.startswith(f"{results} steps, ") and "0 differences" in done.stdout, done.stdout
 
 
+def test_the_model_may_lie_elsewhere(recorded, tmp_path):
+    (tmp_path / "moved").symlink_to(MODEL)
+    done = replay(recorded, "--model", tmp_path / "moved", "--threads", "1")
+    assert done.returncode == 0 and " 0 differences" in done.stdout, done.stdout + done.stderr
+    done = replay(recorded, "--model", tmp_path / "nothing")
+    assert done.returncode == 2 and "nothing" in done.stderr, done.stderr
+    done = replay(recorded, "--model", ROOT / "tests/golden/models/ernie4_5_vl_moe")
+    assert done.returncode == 2 and "model is " in done.stderr and "when recorded" in done.stderr, done.stderr
+
+
 def test_one_other_token_is_named(recorded, tmp_path):
     data = recorded.read_bytes()
     found = records(data)

@@ -51,12 +51,13 @@ struct Run {
   const char* name;
   int64_t budget = 4096, seqs = 1, pages = 100;
   bool prefix_caching = false, overlap = false, graphs = false;
-  int copies = 1;          // of every request, at once
-  bool preempts = false;   // one page more than the longest request needs
+  int copies = 1;         // of every request, at once
+  bool preempts = false;  // one page more than the longest request needs
 };
 
 // Every answer, once: copies must be equal. Greedy requests, and the same with a seed.
-Answers AnswersOf(const Kind& kind, const std::vector<GoldenCase>& cases, const Run& run, EngineStats* stats) {
+Answers AnswersOf(const Kind& kind, const std::vector<GoldenCase>& cases, const Run& run,
+                  EngineStats* stats) {
   golden::TestContext machine;
   machine.ctx.batch_invariant = true;
   LoadOptions load;
@@ -144,11 +145,20 @@ void OneHashForAll(const Kind& kind, const std::vector<GoldenCase>& cases) {
       {.name = "prefix cache", .budget = 100, .seqs = 3, .prefix_caching = true, .copies = 3},
       {.name = "planned ahead", .budget = 64, .seqs = 16, .overlap = true},
       {.name = "graphs", .budget = 64, .seqs = 16, .graphs = true},
-      {.name = "graphs, planned ahead, cache", .seqs = 40, .prefix_caching = true, .overlap = true, .graphs = true,
+      {.name = "graphs, planned ahead, cache",
+       .seqs = 40,
+       .prefix_caching = true,
+       .overlap = true,
+       .graphs = true,
        .copies = 2},
       {.name = "preempted", .budget = 200, .seqs = 16, .copies = 4, .preempts = true},
-      {.name = "preempted, resumed from the cache", .budget = 33, .seqs = 16, .prefix_caching = true,
-       .overlap = true, .copies = 4, .preempts = true},
+      {.name = "preempted, resumed from the cache",
+       .budget = 33,
+       .seqs = 16,
+       .prefix_caching = true,
+       .overlap = true,
+       .copies = 4,
+       .preempts = true},
   };
   Answers first;
   for (const Run& run : runs) {
@@ -165,7 +175,9 @@ void OneHashForAll(const Kind& kind, const std::vector<GoldenCase>& cases) {
 }
 
 TEST(Determinism, Dense) { OneHashForAll({"ernie4_5"}, golden::TextCases("ernie4_5")); }
-TEST(Determinism, DenseInFloat32) { OneHashForAll({"ernie4_5", DType::kFloat32}, golden::TextCases("ernie4_5")); }
+TEST(Determinism, DenseInFloat32) {
+  OneHashForAll({"ernie4_5", DType::kFloat32}, golden::TextCases("ernie4_5"));
+}
 TEST(Determinism, Experts) { OneHashForAll({"ernie4_5_moe"}, golden::TextCases("ernie4_5_moe")); }
 TEST(Determinism, ExpertsOf4Bits) {
   OneHashForAll({"ernie4_5_moe", DType::kBFloat16, 4}, golden::TextCases("ernie4_5_moe"));

@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(Shape<kFeatureWarps>::kThreads, kFeatureWarps 
         const bool is_weight = line < S::kFeatures;
         const int row = is_weight ? first_feature + line : first_row + line - S::kFeatures;
         // Beyond the last one: that again, whose results are not stored.
-        const bf16* from = is_weight ? weight + min(row, n - 1) * static_cast<int64_t>(k)
-                                     : in + min(row, m - 1) * in_stride;
+        const bf16* from =
+            is_weight ? weight + min(row, n - 1) * static_cast<int64_t>(k) : in + min(row, m - 1) * in_stride;
         const bool inside = column < k;
         CopyAsync16(ring_address + (stage * S::kStageChunks + ChunkOf(line, chunk)) * 16,
                     from + (inside ? column : 0), inside ? 16 : 0);
@@ -154,10 +154,11 @@ void Launch(const LinearArgs& a, cudaStream_t stream) {
   using S = Shape<kFeatureWarps>;
   constexpr auto kernel = Invariant<kFeatureWarps>;
   PrepareSharedMemory<kernel>(S::kSharedBytes);
-  const int64_t row_tiles = (a.m + kRows - 1) / kRows, feature_tiles = (a.n + S::kFeatures - 1) / S::kFeatures;
+  const int64_t row_tiles = (a.m + kRows - 1) / kRows,
+                feature_tiles = (a.n + S::kFeatures - 1) / S::kFeatures;
   FD_CHECK(row_tiles * feature_tiles <= INT32_MAX / kRowTilesTogether, a.m, " rows of ", a.n);
-  LaunchOverlapped(kernel, dim3(static_cast<unsigned>(row_tiles * feature_tiles)), S::kThreads, S::kSharedBytes,
-                   stream, LinearFinishOf(a), static_cast<const bf16*>(a.in), a.in_stride,
+  LaunchOverlapped(kernel, dim3(static_cast<unsigned>(row_tiles * feature_tiles)), S::kThreads,
+                   S::kSharedBytes, stream, LinearFinishOf(a), static_cast<const bf16*>(a.in), a.in_stride,
                    static_cast<const bf16*>(a.weight), static_cast<int>(a.m), static_cast<int>(a.n),
                    static_cast<int>(a.k), static_cast<int>(row_tiles), static_cast<int>(feature_tiles));
 }
