@@ -31,6 +31,7 @@ int RunChat(const std::vector<std::string>& args);
 int RunBench(const std::vector<std::string>& args);
 int RunQuantize(const std::vector<std::string>& args);
 int RunInspect(const std::vector<std::string>& args);
+int RunReplay(const std::vector<std::string>& args);
 int RunDoctor(const std::vector<std::string>& args);
 
 }  // namespace fd

@@ -5,7 +5,9 @@
 #include <limits>
 #include <utility>
 
+#include "base/build_id.h"
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/memory_policy.h"
 #include "base/strings.h"
@@ -236,10 +238,39 @@ Status AllocateArena(LoadedModel& loaded) {
                  "--gpu-memory-utilization, for example to 0.8")};
 }
 
-// Memory plan, weights and engine. options: what flags do not say is filled in.
+// The CPU's kernels are so whatever the flag says.
+bool IsDeterministic(const ModelFlags& flags, Device device) {
+  return flags.deterministic || device.type == DeviceType::kCpu;
+}
+
+// OpenAI's system_fingerprint: another one where any of the facts is.
+std::string FingerprintOfFacts(const std::vector<RecordFact>& facts) {
+  std::string text;
+  for (const RecordFact& fact : facts) text += StrCat(fact.name, "=", fact.value, "\n");
+  const uint64_t hash = SipHash128(0, 0, text).low;
+  std::string digits = "fp_";
+  for (int shift = 60; shift >= 16; shift -= 4) digits.push_back("0123456789abcdef"[hash >> shift & 15]);
+  return digits;
+}
+
+// Equal facts, equal tokens of equal plans.
+std::vector<RecordFact> FactsOf(const ModelFlags& flags, const OpenedModel& opened, Device device) {
+  return {{"model", StrCat(opened.config().family, " ", opened.Fingerprint())},
+          {"dtype", flags.dtype},
+          {"quantization", QuantizationName(opened.quantization())},
+          {"kv_cache", flags.dtype},
+          {"deterministic", IsDeterministic(flags, device) ? "yes" : "no"},
+          {"build", BuildId(), false},
+          {"device", DescribeDevice(device), false}};
+}
+
+// Memory plan, weights and engine. options: what flags do not say is filled in. replay: if there, an
+// executor in place of an engine.
 Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions options,
-                   const std::optional<MediaConfig>& media, const LoadProgress& progress) {
+                   const std::optional<MediaConfig>& media, const LoadProgress& progress,
+                   const ReplaySetup* replay = nullptr) {
   ops::Context ctx = MakeContext(loaded, flags);
+  ctx.batch_invariant = flags.deterministic;
   LoadOptions load;
   load.dtype = flags.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   load.random_weights = flags.load_format == "dummy";
@@ -267,6 +298,13 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   if (options.max_encoder_batch_tokens == 0) options.max_encoder_batch_tokens = EncoderBatchTokens(options);
   const int64_t page_bytes = KvBytesPerPage(config, load.dtype);
   FD_ASSIGN_OR_RETURN(options.num_host_pages, HostPagesFor(flags, options, page_bytes));
+  ModelFlags sizes = flags;
+  loaded.facts = FactsOf(flags, opened, ctx.device);
+  if (replay != nullptr) {
+    FD_RETURN_IF_ERROR(replay->accept(loaded.facts));
+    options = replay->options;
+    sizes.num_kv_pages = options.num_kv_pages;
+  }
   const int64_t available_bytes = AvailableBytes(ctx.device, options);
   const int64_t host_available_bytes = AvailableMemoryBytes();
   const NeedsOf needs_of = [&](const EngineOptions& o) {
@@ -283,7 +321,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o);
     return needs;
   };
-  FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs_of, &options));
+  FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(sizes, needs_of, &options));
   options.num_kv_pages = loaded.memory.num_kv_pages;
   FD_RETURN_IF_ERROR(AllocateArena(loaded));
 
@@ -293,6 +331,11 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
            : std::make_unique<Workspace>(ctx.device, loaded.memory.needs.workspace_bytes);
   ctx.workspace = loaded.workspace.get();
   std::unique_ptr<Model> model = opened.Load(ctx, options.max_model_len);
+  if (replay != nullptr) {
+    loaded.model = std::move(model);
+    loaded.executor = std::make_unique<Executor>(*loaded.model, ctx, options);
+    return loaded.executor->Prepare();
+  }
   loaded.engine = std::make_unique<Engine>(std::move(model), ctx, options);
   FD_RETURN_IF_ERROR(loaded.engine->Prepare());
   return OkStatus();
@@ -330,6 +373,15 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const
   return loaded;
 }
 
+StatusOr<std::unique_ptr<LoadedModel>> LoadExecutor(const ModelFlags& flags, const ReplaySetup& setup,
+                                                    const LoadProgress& progress) {
+  FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
+  auto loaded = std::make_unique<LoadedModel>();
+  FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
+  FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, setup.options, std::nullopt, progress, &setup));
+  return loaded;
+}
+
 StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, const ServiceFlags& service_flags,
                                                    const LoadProgress& progress,
                                                    const std::function<void()>& on_device_lost) {
@@ -343,6 +395,10 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   std::unique_ptr<StepLog> step_log;
   if (!service_flags.step_log.empty()) {
     FD_ASSIGN_OR_RETURN(step_log, StepLog::Open(service_flags.step_log));
+  }
+  std::unique_ptr<Recorder> recorder;
+  if (!service_flags.record.empty()) {
+    FD_ASSIGN_OR_RETURN(recorder, Recorder::Create(service_flags.record));
   }
   FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
   Service& service = *loaded->service;
@@ -360,10 +416,17 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   if (service.media) KeepFreedMemory();
   service.max_model_len = loaded->engine->options().max_model_len;
   service.max_num_seqs = loaded->engine->options().max_num_seqs;
+  service.system_fingerprint = FingerprintOfFacts(loaded->facts);
+  service.deterministic = IsDeterministic(flags, loaded->device);
   service.engine = DoorOf(*loaded->engine);
   DescribeForMetrics(flags, service_flags, *loaded->engine, service);
   if (on_device_lost) loaded->engine->OnDeviceLost(on_device_lost);
   if (step_log != nullptr) loaded->engine->LogSteps(std::move(step_log));
+  if (recorder != nullptr) {
+    recorder->Begin({loaded->facts, service_flags.recorded_flags, loaded->engine->options()});
+    LogWarning("--record ", recorder->path(), ": prompts, pictures and answers are written to this file");
+    loaded->engine->Record(std::move(recorder));
+  }
   loaded->engine->Start();
   return loaded;
 }

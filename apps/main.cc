@@ -18,6 +18,7 @@ constexpr Command kCommands[] = {
     {"chat", "talk with a model: turns, pictures, videos", RunChat},
     {"bench", "measure prefill and decode speed against the machine's limits", RunBench},
     {"quantize", "write a checkpoint with packed weights, quantised or as stored", RunQuantize},
+    {"replay", "compute a record of serve --record once more and compare", RunReplay},
     {"inspect", "print what is in a checkpoint", RunInspect},
     {"doctor", "print what this machine has, what would be used and what is wrong", RunDoctor},
 };

@@ -131,6 +131,10 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Switch("no-overlap", &values->no_overlap,
                "Plan a step only when the one before has ended (the CPU always does)");
   flags.Switch("no-cuda-graphs", &values->no_cuda_graphs, "Launch every kernel of a decode step by itself");
+  flags.Switch(
+      "deterministic", &values->deterministic,
+      "An answer has the same bits whatever runs besides and however its prompt is cut; slower on a GPU, "
+      "always so on the CPU");
   flags.Switch("no-exif-orientation", &values->no_exif_orientation,
                "Leave pictures as stored, not turned upright");
   flags.Integer("max-image-bytes", &values->image_limits.max_file_bytes, {1, int64_t{1} << 32, 20971520},

@@ -28,6 +28,7 @@ struct ModelFlags {
   double gpu_memory_utilization = 0.9;   // FastDeploy's name; without a GPU: of the memory that is available
   bool no_overlap = false;
   bool no_cuda_graphs = false;
+  bool deterministic = false;
   bool prefix_caching = true;  // --enable-prefix-caching, the default
   bool no_prefix_caching = false;
   double swap_space_gib = 0;  // of host memory, for pages of the prefix cache

@@ -20,6 +20,7 @@
 #include "model_flags.h"
 #include "pooling_flags.h"
 #include "progress_bar.h"
+#include "record_flags.h"
 #include "server/http/http_server.h"
 #include "service_notify.h"
 #include "stop_signal.h"
@@ -130,6 +131,7 @@ Status ReadEnvironment(ServeFlags* values, const JsonObject& given) {
     const char* text = std::getenv(name);
     return std::string(text != nullptr ? text : "");
   };
+  if (variable("FD_DETERMINISTIC_MODE") == "1") values->model.deterministic = true;
   LogOptions& log = values->log;
   if (given.Find("log-level") == nullptr) {
     if (variable("FD_DEBUG") == "1") log.level = LogLevel::kDebug;
@@ -206,6 +208,9 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
   flags.Real("max-waiting-time", &values->service.max_waiting_s, {-1, 86400, 30},
              "Seconds a request may wait for its first step; beyond them 408; -1: no limit");
   flags.Text("step-log", &values->service.step_log, "One line of JSON for each step is written to this file",
+             "FILE", "none");
+  flags.Text("record", &values->service.record,
+             "Every step is written to this new file, prompts and pictures included, for fastdeploy replay",
              "FILE", "none");
   flags.Group("Address");
   flags.Text("host", &http.host, "Address to listen on; 0.0.0.0 for every network", "ADDRESS");
@@ -420,6 +425,8 @@ int RunServe(const std::vector<std::string>& given) {
   auto pooling = ResolvePooling(values.pooling);
   if (!pooling.ok()) return UsageError("serve", pooling.status());
   values.service.pooling = *pooling;
+  values.service.recorded_flags = RecordedFlags(flags.Given(), values.model.model_dir);
+  if (values.model.deterministic) values.service.recorded_flags.Set("deterministic", "true");
   if (Status status = SetUpLog(values.log); !status.ok()) return UsageError("serve", status);
   for (std::string& note : EnvironmentNotes(ProcessEnvironment())) values.notes.push_back(std::move(note));
   values.http.version = FASTDEPLOY_VERSION;

@@ -28,6 +28,7 @@ MODES = {
     "bf16 no-graphs": ["--no-cuda-graphs"],
     "bf16 no-overlap no-graphs": ["--no-overlap", "--no-cuda-graphs"],
     "bf16 budget 4096": ["--max-num-batched-tokens", "4096"],
+    "bf16 deterministic": ["--deterministic"],
     "float32": ["--dtype", "float32"],
     "wint8": ["--quantization", "wint8"],
     "wint4": ["--quantization", "wint4"],

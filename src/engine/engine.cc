@@ -41,6 +41,8 @@ struct Engine::Impl {
   void NormalLoop();
   void OverlapLoop();
   bool Receive(bool may_sleep);
+  void Launch(const StepPlan& plan);
+  StepResult Wait();
   void Publish(const StepPlan& plan, const StepResult& result);
   void Fail(const StepResult& result);
   void AbortAll();
@@ -62,7 +64,8 @@ struct Engine::Impl {
   std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
   EngineStats working_stats;
   PrefillMeter prefill_meter;
-  std::unique_ptr<StepLog> step_log;  // null: nobody asked for one
+  std::unique_ptr<StepLog> step_log;   // null: nobody asked for one
+  std::unique_ptr<Recorder> recorder;  // the same
 
   // The inbox: everything under its mutex.
   std::mutex inbox_mutex;
@@ -98,12 +101,12 @@ void Engine::Impl::NormalLoop() {
   bool rested = true;  // the last turn had nothing to do
   while (Receive(rested)) {
     const StepPlan plan = scheduler.Schedule();
-    executor.Launch(plan);
+    Launch(plan);
     rested = plan.sequences.empty();
     if (rested) {
       scheduler.CheckIdle();
     } else {
-      Publish(plan, executor.Wait());
+      Publish(plan, Wait());
     }
   }
 }
@@ -115,12 +118,24 @@ void Engine::Impl::OverlapLoop() {
   bool rested = true;
   while (Receive(rested)) {
     StepPlan next = scheduler.Schedule();
-    executor.Launch(next);
+    Launch(next);
     rested = running.sequences.empty() && next.sequences.empty();
     if (rested) scheduler.CheckIdle();
-    if (!running.sequences.empty()) Publish(running, executor.Wait());
+    if (!running.sequences.empty()) Publish(running, Wait());
     running = std::move(next);
   }
+}
+
+// Recorded before it runs: should it end the program, its plan is there.
+void Engine::Impl::Launch(const StepPlan& plan) {
+  if (recorder != nullptr) recorder->AddPlan(plan);
+  executor.Launch(plan);
+}
+
+StepResult Engine::Impl::Wait() {
+  StepResult result = executor.Wait();
+  if (recorder != nullptr) recorder->AddResult(result);
+  return result;
 }
 
 // Takes what arrived since the last turn; sleeps when there is nothing to do. False: the engine stops.
@@ -383,6 +398,8 @@ void Engine::Impl::UpdateStats(int64_t step_tokens) {
   s.free_host_pages = scheduler.host_pages().free_pages();
   s.total_host_pages = scheduler.host_pages().total_pages();
   s.preemptions = scheduler.num_preemptions();
+  s.recording = recorder != nullptr && recorder->recording();
+  s.recorded_bytes = recorder != nullptr ? recorder->written_bytes() : 0;
   s.encoder_kept_tokens = scheduler.encoder_slots().kept_tokens();
   s.encoder_capacity_tokens = scheduler.encoder_slots().capacity_tokens();
   s.last_step_tokens = step_tokens;
@@ -426,6 +443,12 @@ Status Engine::Prepare() { return impl_->executor.Prepare(); }
 void Engine::LogSteps(std::unique_ptr<StepLog> log) {
   FD_CHECK(!impl_->thread.joinable(), "started already");
   impl_->step_log = std::move(log);
+}
+
+void Engine::Record(std::unique_ptr<Recorder> recorder) {
+  FD_CHECK(!impl_->thread.joinable(), "started already");
+  impl_->recorder = std::move(recorder);
+  impl_->UpdateStats(0);
 }
 
 void Engine::OnDeviceLost(std::function<void()> lost) {

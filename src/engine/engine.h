@@ -9,6 +9,7 @@
 #include "engine/plan/options.h"
 #include "engine/plan/request.h"
 #include "engine/plan/step_sizes.h"
+#include "engine/record/recorder.h"
 #include "engine/step_log.h"
 #include "model/model.h"
 
@@ -57,6 +58,8 @@ struct EngineStats {
   int64_t pages_moved_in = 0;
   int64_t encoder_kept_tokens = 0;      // now
   int64_t encoder_capacity_tokens = 0;  // rows of the encoder slab
+  bool recording = false;               // steps are recorded, and nothing has kept them from it
+  int64_t recorded_bytes = 0;           // since start
 };
 
 class Engine {
@@ -70,6 +73,8 @@ class Engine {
   Status Prepare();
   // Before Start.
   void LogSteps(std::unique_ptr<StepLog> log);
+  // Before Start; the recorder has begun. What is recorded is whole once the engine is destroyed.
+  void Record(std::unique_ptr<Recorder> recorder);
   // `lost` is called once, on the engine thread, when the device can no longer be used: every request has
   // ended with kUnavailable by then and no new one is taken. The process should end.
   void OnDeviceLost(std::function<void()> lost);

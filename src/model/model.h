@@ -119,6 +119,9 @@ class OpenedModel {
   // What Load takes of ctx's device. Not counted: a table that stays in the mapped file, of which single rows
   // are read.
   int64_t weight_bytes() const;
+  // 16 hexadecimal digits of its config.json, the names, types and shapes of its tensors and a sample of
+  // their bytes: equal for copies, another one after training. For telling models apart, not for trust.
+  const std::string& Fingerprint() const;
   // Builds the model of its family (families/registry.cc), from ctx.arena where there is one. ctx needs
   // threads and a workspace, here and in every call; the model keeps no reference to it. max_model_len: the
   // longest sequence that it will be asked for (ModelConfig::rope_tokens), 0: what config.json promises.

@@ -177,6 +177,7 @@ int64_t TilesScratchBytes(const Context& ctx, int64_t heads, int64_t kv_heads, i
 
 void RunCuda(const Context& ctx, cuda::AttentionArgs& args) {
   if (args.tokens == 0 || args.seqs == 0) return;
+  args.invariant = ctx.batch_invariant;
   const int64_t floats = cuda::AttentionScratchFloats(args);
   if (floats == 0) return cuda::Attention(args, ctx.stream);
   FD_CHECK(ctx.workspace != nullptr, "attention needs a workspace");
@@ -271,6 +272,7 @@ int64_t PagedAttentionScratchBytes(const Context& ctx, DType act, int64_t heads,
   args.head_dim = head_dim;
   args.max_context_tokens = max_context_tokens;
   args.dtype = act;
+  args.invariant = ctx.batch_invariant;
   return cuda::AttentionScratchFloats(args) * static_cast<int64_t>(sizeof(float));
 }
 

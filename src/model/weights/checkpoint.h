@@ -34,4 +34,7 @@ class Checkpoint {
   std::unordered_map<std::string_view, CheckpointTensor> tensors_;  // keys point into the headers
 };
 
+// As OpenedModel::Fingerprint. checkpoint: null: of config.json alone.
+StatusOr<std::string> FingerprintOf(const std::string& model_dir, const Checkpoint* checkpoint);
+
 }  // namespace fd

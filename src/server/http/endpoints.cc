@@ -17,14 +17,17 @@ namespace {
 HttpResponse Models(const Service& service, RouteKind kind, const HttpRequest& request) {
   const bool anthropic = ShapeOf(request.path, request.anthropic_client) == ApiShape::kAnthropic;
   const auto describe = [&](const std::string& name) {
-    return JsonObject{{"id", name},
-                      {"object", "model"},
-                      {"created", service.created_unix_s},
-                      {"owned_by", "FastDeploy"},
-                      {"root", service.model_names.front()},
-                      {"parent", Json()},
-                      {"max_model_len", service.max_model_len},
-                      {"permission", JsonArray{}}};
+    JsonObject model{{"id", name},
+                     {"object", "model"},
+                     {"created", service.created_unix_s},
+                     {"owned_by", "FastDeploy"},
+                     {"root", service.model_names.front()},
+                     {"parent", Json()},
+                     {"max_model_len", service.max_model_len},
+                     {"permission", JsonArray{}},
+                     {"deterministic", service.deterministic}};
+    if (!service.system_fingerprint.empty()) model.Set("system_fingerprint", service.system_fingerprint);
+    return model;
   };
   if (kind == RouteKind::kModel) {
     const std::string name = request.path.substr(std::string_view("/v1/models/").size());
@@ -91,6 +94,8 @@ HttpResponse MetricsText(const Service& service) {
                                          .pages_moved_out = stats.pages_moved_out,
                                          .pages_moved_in = stats.pages_moved_in,
                                          .prefix_host_saved_seconds = stats.prefix_host_saved_ms / 1000,
+                                         .recording = stats.recording,
+                                         .recorded_bytes = stats.recorded_bytes,
                                          .encoded_items = stats.encoded_items,
                                          .encoded_tokens = stats.encoded_tokens,
                                          .encode_seconds = stats.encode_ms / 1000,

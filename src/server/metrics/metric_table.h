@@ -26,6 +26,7 @@ enum class Series {
   kPrefixHostSavedSeconds,
   kPagesMovedOut,
   kPagesMovedIn,
+  kRecordedBytes,
   kPictures,
   kVideos,
   kProcessorHits,
@@ -59,6 +60,7 @@ enum class Series {
   kFirstTokenLatency,
   kInferLatency,
   kCacheInfo,  // 1, with labels
+  kRecording,
   kMediaJobs,
   kMediaBytes,
   kEncoderKept,

@@ -262,6 +262,8 @@ void Metrics::Impl::TakeGauges(const MetricsGauges& g) {
   Raise(kPagesMovedIn, g.pages_moved_in);
   Set(kFreeHostPages, g.free_host_pages);
   Set(kMaxHostPages, g.total_host_pages);
+  Set(kRecording, g.recording ? 1 : 0);
+  Raise(kRecordedBytes, g.recorded_bytes);
   if (g.step_sizes.num_steps > step_sizes.num_steps) step_sizes = g.step_sizes;
   Set(kMaxBatch, g.max_num_seqs);
   Set(kFreeBatch, g.max_num_seqs - g.running);

@@ -33,6 +33,8 @@ struct MetricsGauges {
   int64_t pages_moved_out = 0;
   int64_t pages_moved_in = 0;
   double prefix_host_saved_seconds = 0;  // of prefix_saved_seconds
+  bool recording = false;                // --record, and its file can be written
+  int64_t recorded_bytes = 0;            // since start
   // The encoder of pictures; the first five count since start.
   int64_t encoded_items = 0;
   int64_t encoded_tokens = 0;

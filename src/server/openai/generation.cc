@@ -226,6 +226,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
   g->reply_.id = ReplyId(d.id_prefix, fields);
   g->reply_.model = fields.model;
+  g->reply_.system_fingerprint = service.system_fingerprint;
   g->reply_.created_unix_s =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();

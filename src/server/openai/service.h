@@ -88,6 +88,10 @@ struct Service {
   std::vector<std::string> model_names;
   bool check_model_name = false;
   int64_t created_unix_s = 0;  // of /v1/models
+  // Of chats, completions and /v1/models: the same string, the same tokens of the same request with a seed,
+  // as far as `deterministic` says. Empty: replies have none.
+  std::string system_fingerprint;
+  bool deterministic = false;  // whatever runs besides
 
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;  // absent: /v1/chat/completions refuses

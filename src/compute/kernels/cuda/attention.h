@@ -36,6 +36,8 @@ struct AttentionArgs {
   int64_t max_context_tokens = 0;  // of a segment: its longest
   float scale = 0;
   DType dtype = DType::kBFloat16;
+  // A row's bits may not depend on how many rows of its sequence come with it: no kernel for few rows.
+  bool invariant = false;
   float* scratch = nullptr;  // AttentionScratchFloats, may be null where that is 0
 };
 

@@ -14,7 +14,7 @@ bool FitsTensorCores(const AttentionArgs& a) {
 }
 
 bool TakesDecode(const AttentionArgs& a) {
-  return a.block_tables != nullptr && (a.head_dim == 64 || a.head_dim == 128) &&
+  return !a.invariant && a.block_tables != nullptr && (a.head_dim == 64 || a.head_dim == 128) &&
          a.heads / a.kv_heads <= attention::kDecodeRows && FitsTensorCores(a);
 }
 
