@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
+
+#include "compute/tensor/dtype.h"
 
 namespace fd {
 
@@ -32,6 +35,8 @@ struct EngineOptions {
   int64_t max_num_seqs = 8;               // sequences that run at once
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
   int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
+  // What pages hold (ops/attention.h): the activation type, kFloat8E4M3 or kInt8. None: the activation type.
+  std::optional<DType> kv_dtype;
   bool prefix_caching = true;             // pages of earlier requests are used again
   int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses
   double max_waiting_s = -1;     // without a first step in this time a request ends; below 0: no limit
