@@ -240,6 +240,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   options.max_num_batched_tokens =
       std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
   options.num_kv_pages = flags.num_kv_pages;
+  FD_ASSIGN_OR_RETURN(options.kv_dtype, KvCacheDtype(flags));
   if (media && config.vision) options.max_media_tokens = MaxItemPatches(*media) / 4;
   options.encoder_cache_tokens = flags.encoder_cache_tokens;
   if (options.encoder_cache_tokens < 0)
@@ -252,12 +253,13 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     needs.available_bytes = available_bytes;
     needs.utilization = flags.gpu_memory_utilization;
     needs.weight_bytes = opened.weight_bytes();
-    needs.page_bytes = KvBytesPerPage(config, load.dtype);
+    needs.page_bytes = KvBytesPerPage(config, options.kv_dtype.value_or(load.dtype));
     needs.executor_bytes = ExecutorBytes(config, load.dtype, o);
     needs.encoder_bytes = EncoderSlabBytes(config, load.dtype, o);
     needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o);
     return needs;
   };
+  loaded.kv_dtype = options.kv_dtype.value_or(load.dtype);
   FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs_of, &options));
   options.num_kv_pages = loaded.memory.num_kv_pages;
   FD_RETURN_IF_ERROR(AllocateArena(loaded));
@@ -281,7 +283,7 @@ void DescribeForMetrics(const ModelFlags& flags, const ServiceFlags& service_fla
   }
   info.model_name = service.model_names.front();
   info.page_tokens = kKvPageTokens;
-  info.cache_dtype = flags.dtype;
+  info.cache_dtype = engine.options().kv_dtype ? DTypeName(*engine.options().kv_dtype) : flags.dtype;
   info.prefix_caching = engine.options().prefix_caching;
   info.memory_share = flags.gpu_memory_utilization;
   info.encoder_cache_tokens = engine.options().EncoderSlabTokens();
@@ -347,6 +349,8 @@ void LogModel(const LoadedModel& model) {
   LogInfo("model: ", Join(model.service->model_names, ", "), ", ", config.family, ", ", config.num_layers,
           " layers, on ", DescribeDevice(model.device), ", ", model.placement.ToString());
   LogInfo(model.memory.Summary());
+  LogInfo("key/value cache: ", DTypeName(model.kv_dtype), ", ",
+          HumanBytes(model.memory.needs.page_bytes / kKvPageTokens), " a token");
   if (const auto& embeddings = model.service->embeddings) {
     LogInfo("embeddings: ", embeddings->dimensions.value_or(embeddings->hidden_size), " values, of the ",
             PoolingName(options.pooling), embeddings->normalize ? ", normalised" : ", as they are");

@@ -56,7 +56,8 @@ struct LoadedModel {
   std::unique_ptr<Arena> arena;
   std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
-  Quantization quantization;  // in effect: the checkpoint's own, packed or not, or the flag's
+  DType kv_dtype = DType::kBFloat16;  // of the key/value pages
+  Quantization quantization;          // in effect: the checkpoint's own, packed or not, or the flag's
   std::shared_ptr<Service> service;
   std::unique_ptr<Engine> engine;  // started
 };

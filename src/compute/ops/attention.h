@@ -57,8 +57,8 @@ int64_t SegmentAttentionScratchBytes(const Context& ctx, DType act, int64_t head
 // Causal: query i of sequence s sees its first context_tokens[s] - (queries of s) + i + 1 tokens. Query head
 // h uses kv head h / (heads / kv_heads). float32 scores and softmax; a row's result does not depend on the
 // batch, on how the prompt was cut into chunks or on the number of threads. out, q [tokens, heads, head_dim]
-// act (q's rows may be strided); k_pages, v_pages of PagesShape, act or bytes; head_dim even on the CPU, scale
-// above 0.
+// act (q's rows may be strided); k_pages, v_pages of PagesShape, act or bytes; head_dim even on the CPU,
+// scale above 0.
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const AttentionBatch& batch, float scale);
 

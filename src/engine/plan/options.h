@@ -37,9 +37,9 @@ struct EngineOptions {
   int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
   // What pages hold (ops/attention.h): the activation type, kFloat8E4M3 or kInt8. None: the activation type.
   std::optional<DType> kv_dtype;
-  bool prefix_caching = true;             // pages of earlier requests are used again
-  int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses
-  double max_waiting_s = -1;     // without a first step in this time a request ends; below 0: no limit
+  bool prefix_caching = true;           // pages of earlier requests are used again
+  int64_t max_waiting_requests = 1024;  // beyond max_num_seqs and these Submit refuses
+  double max_waiting_s = -1;            // without a first step in this time a request ends; below 0: no limit
   int64_t max_media_tokens = 0;  // encoder output tokens of the largest picture; Submit refuses larger ones
   // Encoder outputs kept for whoever sends the same picture again, in tokens; raised to what steps need.
   // 0: an output is dropped as soon as no sequence is in the middle of it.
