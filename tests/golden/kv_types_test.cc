@@ -1,5 +1,5 @@
-// Key/value pages of fp8 and int8: how far the logits go from those of bfloat16 pages, and that chunks, company
-// and the way to a context show no more than with those.
+// Key/value pages of fp8 and int8: how far the logits go from those of bfloat16 pages, and that chunks,
+// company and the way to a context show no more than with those.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 // Included by attention.inc alone: blocks whose elements are bytes. Writing them, and making of them what the
 // products read: every value of fp8 and int8 is exact in bfloat16, so the scales need not be multiplied in
-// there. They meet the scores (keys) and the probabilities (values), 64 of each a row instead of 64 * head_dim.
+// there. They meet the scores (keys) and the probabilities (values), 64 of each a row instead of 64 *
+// head_dim.
 #pragma once
 
 #include "compute/kernels/cpu/attention.h"
@@ -35,9 +36,8 @@ inline Vec WidenBytes(const uint8_t* p) {
 }
 // The upper halves of all lanes, in order: bfloat16 where the lower halves are 0.
 inline Vec UpperHalves(Vec first, Vec second) {
-  const __m512i odd =
-      _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21,
-                       19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+  const __m512i odd = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29,
+                                       27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
   return _mm512_castsi512_ps(
       _mm512_permutex2var_epi16(_mm512_castps_si512(first), odd, _mm512_castps_si512(second)));
 }
@@ -120,8 +120,8 @@ void WidenKeys(typename E::Word* to, const uint8_t* from, int64_t head_dim) {
   const int64_t words = KeyWords<E>(head_dim) * kBlockTokens;
   for (int64_t i = 0; i < words; i += kWidth) StoreWords(to + i, WidenWords<E, B>(from + i * E::kPerWord));
 }
-// The first `rows` rows of words of a block's values, each filled up to `columns` words, a multiple of kWidth;
-// what they are filled with is finite. Reads past a row, never past the block's scales.
+// The first `rows` rows of words of a block's values, each filled up to `columns` words, a multiple of
+// kWidth; what they are filled with is finite. Reads past a row, never past the block's scales.
 template <typename E, DType B>
 void WidenValues(typename E::Word* to, const uint8_t* from, int64_t rows, int64_t head_dim, int64_t columns) {
   for (int64_t t = 0; t < rows; ++t) {

@@ -1,5 +1,5 @@
-// Elements of key/value pages that are bytes (kFloat8E4M3, kInt8): the rule of ops/attention.h. Every value of
-// a byte is exact in bfloat16, so the kernels multiply by bytes and give the scales to scores and
+// Elements of key/value pages that are bytes (kFloat8E4M3, kInt8): the rule of ops/attention.h. Every value
+// of a byte is exact in bfloat16, so the kernels multiply by bytes and give the scales to scores and
 // probabilities.
 #pragma once
 

@@ -19,15 +19,19 @@ __global__ void __launch_bounds__(32 * kWarps) RotateToBytes(RopeArgs a, int64_t
   LetNextBegin();
   WaitForPrevious();
   if (item >= items) return;
-  const int lane = threadIdx.x & 31, heads = static_cast<int>(a.heads), kv_heads = static_cast<int>(a.kv_heads);
+  const int lane = threadIdx.x & 31, heads = static_cast<int>(a.heads),
+            kv_heads = static_cast<int>(a.kv_heads);
   const int64_t t = item / (heads + 2 * kv_heads);
-  const int h = static_cast<int>(item % (heads + 2 * kv_heads)), d = static_cast<int>(a.head_dim), half = d / 2;
+  const int h = static_cast<int>(item % (heads + 2 * kv_heads)), d = static_cast<int>(a.head_dim),
+            half = d / 2;
   const bool is_query = h < heads, is_key = !is_query && h < heads + kv_heads;
   T* q = static_cast<T*>(a.q) + t * a.q_stride + h * d;
   const T* from = is_query ? q
                   : is_key ? static_cast<const T*>(a.k) + t * a.k_stride + (h - heads) * d
                            : static_cast<const T*>(a.v) + t * a.v_stride + (h - heads - kv_heads) * d;
-  const auto at = [half](int pair, int second) { return kInterleaved ? 2 * pair + second : pair + second * half; };
+  const auto at = [half](int pair, int second) {
+    return kInterleaved ? 2 * pair + second : pair + second * half;
+  };
 
   float x[kPairs][2], top = 0;
   bool finite = true;
