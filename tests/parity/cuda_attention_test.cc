@@ -223,7 +223,6 @@ TEST(CudaPagedAttention, RowsDoNotDependOnTheBatchOrOnChunks) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;
   for (const Kind& kind : kKinds) {
-    const DType act = kind.act;
     for (const Shapes& s : {Shapes{20, 4, 128}, Shapes{4, 4, 80}}) {
       SCOPED_TRACE(testing::Message() << kind.Name() << " head_dim " << s.head_dim);
       const Data data(21, kind, s, {700, 1200, 90});
