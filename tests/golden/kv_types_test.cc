@@ -36,21 +36,28 @@ std::vector<double> Shares(Machine& machine, Machine& plain, const GoldenFile& g
   return shares;
 }
 
-// Rounding to fp8 (three bits) and to int8 (seven bits of the row's largest) on top of the activations' own.
-// The median judges: in a MoE one token routed elsewhere moves a row by several deviations.
+// A byte of fp8 is off by 2.6 % (rms) of its value, one of int8 by 0.6 % of the row's deviation (a step is a
+// 127th of about 2.7 deviations): 4.3 times less. These checkpoints, whose weights are random, make four to
+// five times as much of it; the bounds were set a third above what was measured. The median judges: in a MoE
+// one token routed elsewhere moves a row by several deviations.
 TEST(KvTypes, LogitsStayNearThoseOfPlainPages) {
   for (const char* family : {"ernie4_5", "ernie4_5_moe"}) {
     const GoldenFile golden(kCases + family + ".safetensors");
     for (DType act : {DType::kFloat32, DType::kBFloat16}) {
       Machine plain(kModels + family, act);
-      for (DType bytes : kBytes) {
-        Machine machine(kModels + family, act, 2, {}, bytes);
+      double median[2];
+      for (int i = 0; i < 2; ++i) {
+        Machine machine(kModels + family, act, 2, {}, kBytes[i]);
         const std::vector<double> shares = Shares(machine, plain, golden);
+        median[i] = shares[shares.size() / 2];
         std::printf("%s, %s on %s: rms / std median %.4f, largest %.4f\n", family, DTypeName(act),
-                    DTypeName(bytes), shares[shares.size() / 2], shares.back());
-        EXPECT_LE(shares[shares.size() / 2], bytes == DType::kInt8 ? 0.03 : 0.06);
-        EXPECT_GT(shares[shares.size() / 2], 0.0) << "the pages are no bytes";
+                    DTypeName(kBytes[i]), median[i], shares.back());
       }
+      EXPECT_LE(median[0], 0.18) << "fp8";
+      EXPECT_LE(median[1], 0.048) << "int8";
+      EXPECT_GT(median[0], 3 * median[1]) << "more than the types' own rounding";
+      EXPECT_LT(median[0], 6 * median[1]) << "more than the types' own rounding";
+      EXPECT_GT(median[1], 0.0) << "the pages are no bytes";
     }
   }
 }
