@@ -290,14 +290,15 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   options.max_num_batched_tokens =
       std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
   options.num_kv_pages = flags.num_kv_pages;
+  FD_ASSIGN_OR_RETURN(options.kv_dtype, KvCacheDtype(flags));
   if (media && config.vision) options.max_media_tokens = MaxItemPatches(*media) / 4;
   options.encoder_cache_tokens = flags.encoder_cache_tokens;
   if (options.encoder_cache_tokens < 0)
     options.encoder_cache_tokens = cuda ? kCudaEncoderCacheTokens : kCpuEncoderCacheTokens;
   options.max_encoder_batch_tokens = flags.max_encoder_batch_tokens;
   if (options.max_encoder_batch_tokens == 0) options.max_encoder_batch_tokens = EncoderBatchTokens(options);
-  const int64_t page_bytes = KvBytesPerPage(config, load.dtype);
-  FD_ASSIGN_OR_RETURN(options.num_host_pages, HostPagesFor(flags, options, page_bytes));
+  const auto page_bytes = [&] { return KvBytesPerPage(config, options.kv_dtype.value_or(load.dtype)); };
+  FD_ASSIGN_OR_RETURN(options.num_host_pages, HostPagesFor(flags, options, page_bytes()));
   ModelFlags sizes = flags;
   loaded.facts = FactsOf(flags, opened, ctx.device);
   if (replay != nullptr) {
@@ -312,8 +313,8 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     needs.available_bytes = available_bytes;
     needs.utilization = flags.gpu_memory_utilization;
     needs.weight_bytes = opened.weight_bytes();
-    needs.page_bytes = page_bytes;
-    needs.swap_bytes = o.num_host_pages * page_bytes;
+    needs.page_bytes = page_bytes();
+    needs.swap_bytes = o.num_host_pages * page_bytes();
     needs.device_is_host = !cuda;
     needs.host_available_bytes = host_available_bytes;
     needs.executor_bytes = ExecutorBytes(config, load.dtype, o);
@@ -321,6 +322,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o);
     return needs;
   };
+  loaded.kv_dtype = options.kv_dtype.value_or(load.dtype);
   FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(sizes, needs_of, &options));
   options.num_kv_pages = loaded.memory.num_kv_pages;
   FD_RETURN_IF_ERROR(AllocateArena(loaded));
@@ -349,7 +351,7 @@ void DescribeForMetrics(const ModelFlags& flags, const ServiceFlags& service_fla
   }
   info.model_name = service.model_names.front();
   info.page_tokens = kKvPageTokens;
-  info.cache_dtype = flags.dtype;
+  info.cache_dtype = engine.options().kv_dtype ? DTypeName(*engine.options().kv_dtype) : flags.dtype;
   info.prefix_caching = engine.options().prefix_caching;
   info.swap_space_gib = flags.swap_space_gib;
   info.host_pages = engine.options().num_host_pages;
@@ -445,6 +447,8 @@ void LogModel(const LoadedModel& model) {
                                "lower --max-model-len scales less")
                       : std::string());
   }
+  LogInfo("key/value cache: ", DTypeName(model.kv_dtype), ", ",
+          HumanBytes(model.memory.needs.page_bytes / kKvPageTokens), " a token");
   if (const auto& embeddings = model.service->embeddings) {
     LogInfo("embeddings: ", embeddings->dimensions.value_or(embeddings->hidden_size), " values, of the ",
             PoolingName(options.pooling), embeddings->normalize ? ", normalised" : ", as they are");

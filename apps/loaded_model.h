@@ -60,7 +60,8 @@ struct LoadedModel {
   std::unique_ptr<Arena> arena;
   std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
-  Quantization quantization;  // in effect: the checkpoint's own, packed or not, or the flag's
+  DType kv_dtype = DType::kBFloat16;  // of the key/value pages
+  Quantization quantization;          // in effect: the checkpoint's own, packed or not, or the flag's
   std::shared_ptr<Service> service;
   std::vector<RecordFact> facts;   // what tokens depend on besides requests
   std::unique_ptr<Engine> engine;  // started; null where there is an executor

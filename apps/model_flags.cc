@@ -92,6 +92,10 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Group("Model");
   flags.Text("model", &values->model_dir, "The checkpoint's folder; also the first word", "DIR");
   flags.Choice("dtype", &values->dtype, {"bfloat16", "float32"}, "Activations and key/value cache");
+  flags.Choice(
+      "kv-cache-dtype", &values->kv_cache_dtype, {"auto", "bf16", "fp8", "int8"},
+      "Key/value cache; auto: the activations' type; fp8 (E4M3) and int8: half of bf16, a scale for each "
+      "token and head");
   flags.Choice("load-format", &values->load_format, {"auto", "safetensors", "dummy"},
                "dummy: random weights of config.json's shapes, no weight file is read");
   AddQuantizationFlags(
@@ -148,6 +152,19 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 256, 16}, "Sequences that run at once");
   flags.Integer("max-num-batched-tokens", &values->max_num_batched_tokens, {1, 1 << 20, 384},
                 "Tokens of one step, a strict limit");
+}
+
+StatusOr<std::optional<DType>> KvCacheDtype(const ModelFlags& flags) {
+  if (flags.kv_cache_dtype == "fp8") return std::optional(DType::kFloat8E4M3);
+  if (flags.kv_cache_dtype == "int8") return std::optional(DType::kInt8);
+  if (flags.kv_cache_dtype == "bf16" && flags.dtype == "float32") {
+    return InvalidArgument(
+        "bf16 does not go with --dtype float32, whose keys and values stay float32: leave out one of the "
+        "two, or "
+        "give --kv-cache-dtype fp8 or int8",
+        "--kv-cache-dtype");
+  }
+  return std::optional<DType>();
 }
 
 Status TakeModel(std::string* model_dir, std::vector<std::string>* words) {

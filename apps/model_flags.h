@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "cpu_flags.h"
@@ -14,6 +15,7 @@ namespace fd {
 struct ModelFlags {
   std::string model_dir;
   std::string dtype = "bfloat16";
+  std::string kv_cache_dtype = "auto";
   std::string load_format = "auto";
   Quantization quantization;
   std::string device = "auto";
@@ -46,6 +48,9 @@ void AddRopeFlags(FlagSet& flags, RopeOverrides* rope);
 void AddMediaLimitFlag(FlagSet& flags, int64_t* images, int64_t* videos, const std::string& help);
 // scheduling: also the flags that only make sense for many requests at once.
 void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling);
+
+// --kv-cache-dtype: EngineOptions::kv_dtype. Error: bf16 pages with float32 activations.
+StatusOr<std::optional<DType>> KvCacheDtype(const ModelFlags& flags);
 
 // The model's folder: --model, or else the first word, which is taken out of `words`. Usage error without
 // either.

@@ -70,7 +70,7 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
                        ? std::min(options.sampled_vocab_size, model.config().vocab_size)
                        : model.config().vocab_size),
       fault_step_(FaultStep()),
-      kv_(MakeKvStorage(model.config(), model.dtype(), ctx, options.num_kv_pages)),
+      kv_(MakeKvStorage(model.config(), options.kv_dtype.value_or(model.dtype()), ctx, options.num_kv_pages)),
       page_mover_(ctx, kv_, options.num_host_pages),
       inputs_(ctx, options, kSlots),
       encoder_slab_(model, ctx, options) {

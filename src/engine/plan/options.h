@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
+
+#include "compute/tensor/dtype.h"
 
 namespace fd {
 
@@ -35,8 +38,10 @@ struct EngineOptions {
   int64_t max_num_seqs = 8;               // sequences that run at once
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
   int64_t num_kv_pages = 0;               // of 64 tokens; 1 to kMaxKvPages
-  bool prefix_caching = true;             // pages of earlier requests are used again
-  int64_t num_host_pages = 0;             // of host memory, for cached pages that lose theirs; 0: none
+  // What pages hold (ops/attention.h): the activation type, kFloat8E4M3 or kInt8. None: the activation type.
+  std::optional<DType> kv_dtype;
+  bool prefix_caching = true;  // pages of earlier requests are used again
+  int64_t num_host_pages = 0;  // of host memory, for cached pages that lose theirs; 0: none
   double page_in_ms = -1;  // what bringing one of them back takes; below 0: measured before the first step
   int64_t max_waiting_requests = 1024;  // beyond max_num_seqs and these Submit refuses
   double max_waiting_s = -1;            // without a first step in this time a request ends; below 0: no limit

@@ -140,12 +140,13 @@ void Fields(Io& io, T& value) {
 template <typename Io, typename T>
   requires std::same_as<std::remove_const_t<T>, EngineOptions>
 void Fields(Io& io, T& value) {
-  auto& [max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, prefix_caching, num_host_pages,
-         page_in_ms, max_waiting_requests, max_waiting_s, max_media_tokens, encoder_cache_tokens,
-         max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias, max_banned_tokens,
-         max_allowed_token_ids, max_logprobs, sampled_vocab_size, logprobs_mode, pooling] = value;
-  io(max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, prefix_caching, num_host_pages,
-     page_in_ms, max_waiting_requests, max_waiting_s, max_media_tokens, encoder_cache_tokens,
+  auto& [max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, kv_dtype, prefix_caching,
+         num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, max_media_tokens,
+         encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias,
+         max_banned_tokens, max_allowed_token_ids, max_logprobs, sampled_vocab_size, logprobs_mode, pooling] =
+      value;
+  io(max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, kv_dtype, prefix_caching,
+     num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, max_media_tokens, encoder_cache_tokens,
      max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias, max_banned_tokens, max_allowed_token_ids,
      max_logprobs, sampled_vocab_size, logprobs_mode, pooling);
 }
@@ -295,6 +296,7 @@ class Reader {
   void Value(float& value) { value = std::bit_cast<float>(in_.Fixed32()); }
   void Value(double& value) { value = std::bit_cast<double>(in_.Fixed64()); }
   void Value(LogprobsMode& value) { Enum(value, LogprobsMode::kProcessedLogits); }
+  void Value(DType& value) { Enum(value, DType::kFloat8E4M3); }
   void Value(PoolingType& value) { Enum(value, PoolingType::kCls); }
   template <typename T>
   void Enum(T& value, T last) {

@@ -41,6 +41,10 @@ Status CheckOptions(const EngineOptions& o) {
     return InvalidArgument(
         StrCat("the record says ", r.name, " ", r.value, "; it must be from ", r.min, " to ", r.max));
   }
+  if (o.kv_dtype && *o.kv_dtype != DType::kFloat8E4M3 && *o.kv_dtype != DType::kInt8) {
+    return InvalidArgument(StrCat("the record says pages of ", DTypeName(*o.kv_dtype),
+                                  "; besides the model's own type there are fp8 and int8"));
+  }
   return OkStatus();
 }
 
