@@ -40,6 +40,7 @@ struct ServiceFlags {
   std::optional<PoolerConfig> pooling;  // there: embeddings in place of text
   int64_t max_waiting_requests = 1024;
   double max_waiting_s = -1;                   // as in EngineOptions
+  double step_timeout_s = -1;                  // as in EngineOptions
   std::string step_log;                        // a file for one line of JSON a step; empty: none
   std::string metrics_names = "fastdeploy";    // one of kMetricNames
   std::string logprobs_mode = "raw_logprobs";  // one of kLogprobsModes

@@ -92,7 +92,6 @@ class Executor {
   const ops::Context ctx_;
   const EngineOptions options_;
   const int64_t valid_vocab_;
-  const int64_t fault_step_;  // FASTDEPLOY_INJECT_DEVICE_ERROR: the device is lost in this step; 0: never
   KvStorage kv_;
   StepInputs inputs_;
   std::optional<ControlledSampler> controls_;  // these two, or the pooler

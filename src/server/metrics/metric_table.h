@@ -21,6 +21,8 @@ enum class Series {
   kGenerationTokens,
   kCachedTokens,
   kPrefixSavedSeconds,
+  kSlowSteps,
+  kLostLogLines,
   kPictures,
   kVideos,
   kProcessorHits,

@@ -250,6 +250,8 @@ void Metrics::Impl::TakeGauges(const MetricsGauges& g) {
   Set(kWaiting, g.waiting);
   Set(kPreempted, g.preempted);
   Raise(kPreemptions, g.preemptions);
+  Raise(kSlowSteps, g.slow_steps);
+  Raise(kLostLogLines, g.lost_log_lines);
   Raise(kPrefixSavedSeconds, g.prefix_saved_seconds);
   if (g.step_sizes.num_steps > step_sizes.num_steps) step_sizes = g.step_sizes;
   Set(kMaxBatch, g.max_num_seqs);
