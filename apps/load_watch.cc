@@ -52,8 +52,9 @@ void LoadWatch::Watch() {
     lock.unlock();
     if (warns) {
       warned_s = still;
-      LogWarning("loading has not moved for ", Fixed(still, 0), " s, at ", HumanBytes(static_cast<double>(done)),
-                 " of ", HumanBytes(static_cast<double>(total)), "; does the file system of --model answer?");
+      LogWarning("loading has not moved for ", Fixed(still, 0), " s, at ",
+                 HumanBytes(static_cast<double>(done)), " of ", HumanBytes(static_cast<double>(total)),
+                 "; does the file system of --model answer?");
     }
     if (gives_up && options_.give_up) return options_.give_up(still);
     lock.lock();

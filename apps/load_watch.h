@@ -1,5 +1,5 @@
-// Sees that loading does not move, from a thread of its own: a network file system that hangs stops the loading thread
-// in the kernel, where nothing of it can look at a clock.
+// Sees that loading does not move, from a thread of its own: a network file system that hangs stops the
+// loading thread in the kernel, where nothing of it can look at a clock.
 #pragma once
 
 #include <chrono>
@@ -14,8 +14,8 @@ namespace fd {
 class LoadWatch {
  public:
   struct Options {
-    double warn_s = 30;     // without progress for so long: a line, and again after as long
-    double timeout_s = 0;   // without progress for so long: give_up; 0: never
+    double warn_s = 30;    // without progress for so long: a line, and again after as long
+    double timeout_s = 0;  // without progress for so long: give_up; 0: never
     // On the watch's thread; should not return.
     std::function<void(double seconds)> give_up;
   };

@@ -212,9 +212,10 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
                 "Requests that may wait for a place; beyond them 429");
   flags.Real("max-waiting-time", &values->service.max_waiting_s, {-1, 86400, 30},
              "Seconds a request may wait for its first step; beyond them 408; -1: no limit");
-  flags.Real("step-timeout", &values->service.step_timeout_s, {-1, 86400, 0},
-             "Seconds until a step counts as stuck: requests get 503, the server ends with code 3; 0: 20 times the "
-             "longest step so far, at least 60 (CPU: 600); -1: never");
+  flags.Real(
+      "step-timeout", &values->service.step_timeout_s, {-1, 86400, 0},
+      "Seconds until a step counts as stuck: requests get 503, the server ends with code 3; 0: 20 times the "
+      "longest step so far, at least 60 (CPU: 600); -1: never");
   flags.Real("load-timeout", &values->load_timeout_s, {0, 86400, 600},
              "Seconds without progress of loading after which the server gives up; 0: never");
   flags.Text("step-log", &values->service.step_log, "One line of JSON for each step is written to this file",

@@ -1,5 +1,5 @@
-// SIGINT and SIGTERM as a request to stop: the first one is told, the second ends the process at once. SIGHUP where it
-// is asked for.
+// SIGINT and SIGTERM as a request to stop: the first one is told, the second ends the process at once. SIGHUP
+// where it is asked for.
 #pragma once
 
 #include <functional>
@@ -18,8 +18,8 @@ class StopSignal {
   void Arm();
   // As before Arm, with no signal seen: for a program that goes on after what was stopped.
   void Disarm();
-  // From now on SIGHUP has Wait call `hangup` and go on. For programs without a terminal: on one, SIGHUP says that the
-  // terminal is gone, and ends the process as ever. Before the first Wait.
+  // From now on SIGHUP has Wait call `hangup` and go on. For programs without a terminal: on one, SIGHUP says
+  // that the terminal is gone, and ends the process as ever. Before the first Wait.
   void OnHangup(std::function<void()> hangup);
   // Blocks until a signal has come, or timeout_ms have passed (-1: for ever). True: a signal has come.
   bool Wait(int timeout_ms);

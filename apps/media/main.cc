@@ -58,7 +58,8 @@ fd::Status Decode(const fd::VideoJob& options) {
   }
 }
 
-// Where memory is short, a video is lost and not the server. To be likelier to be killed is everybody's right.
+// Where memory is short, a video is lost and not the server. To be likelier to be killed is everybody's
+// right.
 void OfferOneself() {
   const int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (file < 0) return;

@@ -1,11 +1,11 @@
-// Faults on purpose, for tests: named places at which the program fails when FASTDEPLOY_FAULT says so. They are
-// compiled in always and off unless the variable is set when the program starts; no request, flag or file
+// Faults on purpose, for tests: named places at which the program fails when FASTDEPLOY_FAULT says so. They
+// are compiled in always and off unless the variable is set when the program starts; no request, flag or file
 // switches one on. While all are off a place costs one relaxed load. Any thread may pass a place.
 //
 //   FASTDEPLOY_FAULT="slow_step@ms=500;step_alloc@at=3,times=2"
 //
-// at=N: from the Nth time that the place is passed, 1 without it. times=N: so often, 0 for ever; without it the
-// table's. ms=N: how long a place that waits does so; without it the table's.
+// at=N: from the Nth time that the place is passed, 1 without it. times=N: so often, 0 for ever; without it
+// the table's. ms=N: how long a place that waits does so; without it the table's.
 #pragma once
 
 #include <atomic>
@@ -46,8 +46,8 @@ struct FaultPoint {
 // In the order of the enumeration.
 std::span<const FaultPoint> FaultPoints();
 
-// What is on from now on, in place of what was; counts begin again. Empty: nothing. The error says what is wrong and
-// lists every name with its sentence; then nothing has changed.
+// What is on from now on, in place of what was; counts begin again. Empty: nothing. The error says what is
+// wrong and lists every name with its sentence; then nothing has changed.
 Status SetFaults(std::string_view text);
 // As they were given; empty: none is on.
 std::string FaultsOn();

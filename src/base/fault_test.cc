@@ -24,14 +24,16 @@ TEST_F(FaultTest, OffUnlessNamed) {
   for (const FaultPoint& point : FaultPoints()) EXPECT_FALSE(FaultHits(point.fault)) << point.name;
   ASSERT_TRUE(SetFaults("step_alloc").ok());
   EXPECT_EQ(FaultsOn(), "step_alloc");
-  for (const FaultPoint& point : FaultPoints()) EXPECT_EQ(FaultHits(point.fault), point.fault == Fault::kStepAlloc);
+  for (const FaultPoint& point : FaultPoints())
+    EXPECT_EQ(FaultHits(point.fault), point.fault == Fault::kStepAlloc);
   ASSERT_TRUE(SetFaults(" ; ").ok());
   EXPECT_EQ(FaultsOn(), "");
   EXPECT_FALSE(FaultHits(Fault::kStepAlloc));
 }
 
 TEST_F(FaultTest, FromThePassAsOftenAsAsked) {
-  ASSERT_TRUE(SetFaults("step_alloc@at=3; parse_alloc@at=2,times=2 ;media_alloc@times=0,at=4;log_disk_full").ok());
+  ASSERT_TRUE(
+      SetFaults("step_alloc@at=3; parse_alloc@at=2,times=2 ;media_alloc@times=0,at=4;log_disk_full").ok());
   EXPECT_EQ(Passes(Fault::kStepAlloc, 6), "..x...");
   EXPECT_EQ(Passes(Fault::kParseAlloc, 6), ".xx...");
   EXPECT_EQ(Passes(Fault::kMediaAlloc, 6), "...xxx");
@@ -54,10 +56,15 @@ TEST_F(FaultTest, PlacesThatWaitAndThatThrow) {
 
 TEST_F(FaultTest, WhatIsWrongIsSaidWithTheWholeList) {
   ASSERT_TRUE(SetFaults("step_alloc@at=2").ok());
-  for (const auto& [text, word] : {std::pair{"step_aloc", "did you mean step_alloc?"}, {"step_alloc@at=0", "'at=0'"},
-                                   {"step_alloc@at=", "'at='"}, {"step_alloc@at=1x", "'at=1x'"}, {"step_alloc@", "''"},
-                                   {"step_alloc@ms=5", "'ms=5'"}, {"slow_step@ms=0", "'ms=0'"},
-                                   {"slow_step@times=-1", "'times=-1'"}, {"slow_step@at=2;x", "no fault 'x'"}}) {
+  for (const auto& [text, word] : {std::pair{"step_aloc", "did you mean step_alloc?"},
+                                   {"step_alloc@at=0", "'at=0'"},
+                                   {"step_alloc@at=", "'at='"},
+                                   {"step_alloc@at=1x", "'at=1x'"},
+                                   {"step_alloc@", "''"},
+                                   {"step_alloc@ms=5", "'ms=5'"},
+                                   {"slow_step@ms=0", "'ms=0'"},
+                                   {"slow_step@times=-1", "'times=-1'"},
+                                   {"slow_step@at=2;x", "no fault 'x'"}}) {
     const Status status = SetFaults(text);
     ASSERT_FALSE(status.ok()) << text;
     EXPECT_NE(status.message().find(word), std::string::npos) << status.message();

@@ -33,8 +33,8 @@ Status OpenRegular(const std::string& path, Descriptor& file, struct stat& info)
   return OkStatus();
 }
 
-// Mappings where the handler of a signal finds them: a slot is taken when `end` is not 0. More than there are slots go
-// without an explanation.
+// Mappings where the handler of a signal finds them: a slot is taken when `end` is not 0. More than there are
+// slots go without an explanation.
 struct Mapping {
   std::atomic<uintptr_t> begin{0}, end{0};
   std::atomic<const char*> path{nullptr};

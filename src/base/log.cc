@@ -144,10 +144,10 @@ bool IsJson(bool terminal) {
 void ToStandardError(bool json, bool terminal, const std::string& line) {
   const int64_t lost = StandardError().Write(line);
   if (lost <= 0) return;
-  StandardError().Write(Line(json, terminal, LogLevel::kWarning,
-                             StrCat("before the last line ", lost,
-                                    " lines of the log were lost: standard error did not take them"),
-                             {}));
+  StandardError().Write(Line(
+      json, terminal, LogLevel::kWarning,
+      StrCat("before the last line ", lost, " lines of the log were lost: standard error did not take them"),
+      {}));
 }
 
 // On standard error alone: the file cannot say it.
@@ -180,8 +180,7 @@ Status SetUpLog(const LogOptions& options) {
   const std::string path = StrCat(options.directory, "/fastdeploy.log");
   if (!File().Open(path, options.max_bytes, options.backups)) {
     return InvalidArgument(
-        StrCat(path, " cannot be written: ", std::strerror(errno), " (--log-dir, FD_LOG_DIR)"),
-        "--log-dir");
+        StrCat(path, " cannot be written: ", std::strerror(errno), " (--log-dir, FD_LOG_DIR)"), "--log-dir");
   }
   g_has_file = true;
   return OkStatus();

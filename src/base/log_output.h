@@ -1,5 +1,5 @@
-// Where lines of the log go: standard error, which is never waited for, and the file of --log-dir. Internal to
-// log.cc.
+// Where lines of the log go: standard error, which is never waited for, and the file of --log-dir. Internal
+// to log.cc.
 #pragma once
 
 #include <chrono>
@@ -15,8 +15,8 @@ namespace fd {
 class PatientStream {
  public:
   explicit PatientStream(int fd, size_t max_waiting_bytes = size_t{1} << 20);
-  // The whole line with its end, or nothing of it. Never waits. How many lines were lost before this one and not
-  // told yet: the caller says so by a line of its own. -1: this one is lost too.
+  // The whole line with its end, or nothing of it. Never waits. How many lines were lost before this one and
+  // not told yet: the caller says so by a line of its own. -1: this one is lost too.
   int64_t Write(std::string_view line);
   // Until all has been taken, or the deadline. For the end of the program.
   void Flush(std::chrono::steady_clock::time_point deadline);
@@ -47,8 +47,8 @@ class RotatingFile {
 
   // False with errno: it cannot be opened.
   bool Open(const std::string& path, int64_t max_bytes, int backups);
-  // A line that does not fit on the disk is lost whole: no part of it stays. kFailed and kWorksAgain are told once
-  // for each outage.
+  // A line that does not fit on the disk is lost whole: no part of it stays. kFailed and kWorksAgain are told
+  // once for each outage.
   Outcome Write(std::string_view line);
   // Closes it and opens its path again, for who has renamed it.
   Outcome Reopen();

@@ -41,7 +41,8 @@ struct Pipe {
   std::string ReadAll() {
     std::string all;
     char buffer[65536];
-    for (ssize_t n; (n = read(ends[0], buffer, sizeof(buffer))) > 0;) all.append(buffer, static_cast<size_t>(n));
+    for (ssize_t n; (n = read(ends[0], buffer, sizeof(buffer))) > 0;)
+      all.append(buffer, static_cast<size_t>(n));
     return all;
   }
   int ends[2];

@@ -110,8 +110,8 @@ void Engine::Impl::Loop() {
   AbortAll();
 }
 
-// What the scheduler knows may be half true, so it is only asked who is left: each ends with an error, and with them
-// the engine. The process should end.
+// What the scheduler knows may be half true, so it is only asked who is left: each ends with an error, and
+// with them the engine. The process should end.
 void Engine::Impl::EndBroken(const std::exception& error) {
   const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
   const Status why = Unavailable(memory ? std::string("the engine has no memory left and ends")
@@ -163,9 +163,9 @@ void Engine::Impl::Watch() {
           },
       .stuck =
           [this](double seconds, double limit) {
-            const Status why = Unavailable(StrCat("the engine is stuck: a step has been running for ",
-                                                  Fixed(seconds, 1), " s, the limit is ", Fixed(limit, 1),
-                                                  " s (--step-timeout)"));
+            const Status why =
+                Unavailable(StrCat("the engine is stuck: a step has been running for ", Fixed(seconds, 1),
+                                   " s, the limit is ", Fixed(limit, 1), " s (--step-timeout)"));
             LogError(why.message());
             stuck = true;
             RefuseFromNowOn(why);

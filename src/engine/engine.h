@@ -64,10 +64,11 @@ class Engine {
   Status Prepare();
   // Before Start.
   void LogSteps(std::unique_ptr<StepLog> log);
-  // `lost` is called once when the engine can do nothing more, and the process should end: DeviceStatus says why, and
-  // no new request is taken. When the device is lost, or the loop itself failed, every request has ended with
-  // kUnavailable by then, and the engine thread calls. When a step is stuck (stuck(), EngineOptions::step_timeout_s)
-  // the requests at work get no event any more, and the watchdog's thread calls.
+  // `lost` is called once when the engine can do nothing more, and the process should end: DeviceStatus says
+  // why, and no new request is taken. When the device is lost, or the loop itself failed, every request has
+  // ended with kUnavailable by then, and the engine thread calls. When a step is stuck (stuck(),
+  // EngineOptions::step_timeout_s) the requests at work get no event any more, and the watchdog's thread
+  // calls.
   void OnDeviceLost(std::function<void()> lost);
   void Start();
   // Any thread. Refuses at once (nothing is queued, the sink is never called) a prompt that can never fit,

@@ -38,7 +38,8 @@ class EngineFaults : public testing::TestWithParam<bool> {
     ops::Context ctx;
     ctx.threads = &threads_;
     ctx.workspace = &workspace_;
-    engine_ = std::make_unique<Engine>(std::make_unique<FakeModel>(std::make_shared<FakeModel::Probe>()), ctx, options_);
+    engine_ = std::make_unique<Engine>(std::make_unique<FakeModel>(std::make_shared<FakeModel::Probe>()), ctx,
+                                       options_);
     engine_->OnDeviceLost([this] { lost_.set_value(engine_->DeviceStatus()); });
   }
   Status Submit(RequestId id, int64_t max_tokens = 20) {
@@ -66,7 +67,8 @@ class EngineFaults : public testing::TestWithParam<bool> {
   }
   void ExpectIdle() {
     const auto deadline = Clock::now() + seconds(10);
-    while (engine_->Stats().used_pages > 0 && Clock::now() < deadline) std::this_thread::sleep_for(milliseconds(1));
+    while (engine_->Stats().used_pages > 0 && Clock::now() < deadline)
+      std::this_thread::sleep_for(milliseconds(1));
     const EngineStats stats = engine_->Stats();
     EXPECT_EQ(stats.running + stats.waiting, 0);
     EXPECT_EQ(stats.free_pages + stats.cached_pages, stats.total_pages);

@@ -59,7 +59,8 @@ void StepLog::Flush() {
   if (file_ == nullptr || lines_.empty()) return;
   const bool full = FaultHits(Fault::kStepLogDiskFull);
   if (full) errno = ENOSPC;
-  if (full || std::fwrite(lines_.data(), 1, lines_.size(), file_) != lines_.size() || std::fflush(file_) != 0) {
+  if (full || std::fwrite(lines_.data(), 1, lines_.size(), file_) != lines_.size() ||
+      std::fflush(file_) != 0) {
     LogWarning("--step-log ", path_, ": ", static_cast<const char*>(std::strerror(errno)),
                "; no more steps are written, serving goes on");
     CountLostLines(std::count(lines_.begin(), lines_.end(), '\n'));

@@ -33,7 +33,8 @@ void StepWatchdog::Begin() {
 void StepWatchdog::End() {
   if (turn_.exchange(0, std::memory_order_relaxed) == 0) return;
   const double seconds = SecondsSince(begun_at_);
-  if (seconds > longest_s_.load(std::memory_order_relaxed)) longest_s_.store(seconds, std::memory_order_relaxed);
+  if (seconds > longest_s_.load(std::memory_order_relaxed))
+    longest_s_.store(seconds, std::memory_order_relaxed);
 }
 
 double StepWatchdog::limit_s() const {
@@ -49,11 +50,12 @@ void StepWatchdog::Watch() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     const double limit = limit_s();
-    const auto pause = std::clamp(std::chrono::duration<double>(limit * kLookShare), kShortestPause, kLongestPause);
+    const auto pause =
+        std::clamp(std::chrono::duration<double>(limit * kLookShare), kShortestPause, kLongestPause);
     changed_.wait_for(lock, pause, [&] { return stopping_; });
     const Clock::time_point now = Clock::now();
-    // A process that was stopped finds that much time has passed since its last look; so does one that gets no
-    // processor. Neither says anything about the step.
+    // A process that was stopped finds that much time has passed since its last look; so does one that gets
+    // no processor. Neither says anything about the step.
     const double passed_s = std::min(std::chrono::duration<double>(now - looked_at), 2 * pause).count();
     looked_at = now;
     const int64_t turn = turn_.load(std::memory_order_relaxed);

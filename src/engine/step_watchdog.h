@@ -1,6 +1,6 @@
-// Sees that a step takes too long, from a thread of its own: the engine's thread is the one that hangs then. The limit is
-// fixed, or follows the longest step measured, so that a slow machine needs no other setting than a fast one. Time in
-// which this process was stopped or its machine slept does not count.
+// Sees that a step takes too long, from a thread of its own: the engine's thread is the one that hangs then.
+// The limit is fixed, or follows the longest step measured, so that a slow machine needs no other setting
+// than a fast one. Time in which this process was stopped or its machine slept does not count.
 #pragma once
 
 #include <atomic>
@@ -18,8 +18,8 @@ class StepWatchdog {
   struct Options {
     double limit_s = 0;       // 0: kFactor times the longest turn so far, at least min_limit_s
     double min_limit_s = 60;  // not looked at with a limit_s
-    // Both on the watchdog's thread. slow: once for a turn that takes a quarter of the limit; stuck: once, then the
-    // watchdog is done.
+    // Both on the watchdog's thread. slow: once for a turn that takes a quarter of the limit; stuck: once,
+    // then the watchdog is done.
     std::function<void(double seconds, double limit_s)> slow;
     std::function<void(double seconds, double limit_s)> stuck;
   };

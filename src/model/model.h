@@ -121,7 +121,8 @@ class OpenedModel {
   // Builds the model of its family (families/registry.cc), from ctx.arena where there is one. ctx needs
   // threads and a workspace, here and in every call; the model keeps no reference to it.
   std::unique_ptr<Model> Load(const ops::Context& ctx) const;
-  // After Load. Not ok: a file of the checkpoint was written to meanwhile, so the weights may be half of each.
+  // After Load. Not ok: a file of the checkpoint was written to meanwhile, so the weights may be half of
+  // each.
   Status CheckUnchanged() const;
 
  private:

@@ -21,7 +21,8 @@ void PassStepFaults(const ops::Context& ctx) {
   FaultBadAlloc(Fault::kStepAlloc);
   if (FaultHits(Fault::kDeviceError)) ops::InjectFault(ctx);
   // Nobody gives it back before the step has ended, so whatever the step takes is beyond the plan.
-  if (FaultHits(Fault::kScratchOverflow)) ctx.workspace->Take(DType::kUInt8, {ctx.workspace->capacity_bytes()});
+  if (FaultHits(Fault::kScratchOverflow))
+    ctx.workspace->Take(DType::kUInt8, {ctx.workspace->capacity_bytes()});
 }
 
 }  // namespace

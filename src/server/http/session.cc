@@ -482,7 +482,8 @@ void Session::Account(const HttpRequest& request, const char* route, int status)
   const double seconds = SecondsSince(request.arrived_at);
   state_.service->metrics->HttpResponse(MethodLabel(request.method), route, status, seconds);
   const std::string_view path = route;
-  const bool is_probe = path == "/health" || path == "/ping" || path == "/readyz" || path == "/livez" || path == "/metrics";
+  const bool is_probe =
+      path == "/health" || path == "/ping" || path == "/readyz" || path == "/livez" || path == "/metrics";
   const LogLevel level = is_probe && status < 400 ? LogLevel::kDebug : LogLevel::kInfo;
   if (!state_.options.access_log || !LogEnabled(level)) return;
   constexpr size_t kMaxLoggedPath = 200;
@@ -540,9 +541,10 @@ awaitable<bool> Session::HandleOrFail(HttpRequest& request, const Route& route) 
   co_return co_await Reply(request, route.path, response);
 }
 
-// /livez only says whether starting the server again would help: it answers while the server drains or a step takes
-// long. /health and the like say whether to send requests, by a round trip through the engine: its loop must turn after the question was asked. A step may take longer
-// than the question waits; then the engine is alive as long as its last turn is not too old.
+// /livez only says whether starting the server again would help: it answers while the server drains or a step
+// takes long. /health and the like say whether to send requests, by a round trip through the engine: its loop
+// must turn after the question was asked. A step may take longer than the question waits; then the engine is
+// alive as long as its last turn is not too old.
 awaitable<bool> Session::Health(const HttpRequest& request, const Route& route) {
   constexpr milliseconds kFirstPause{1}, kLongestPause{20};
   const EngineDoor& engine = state_.service->engine;

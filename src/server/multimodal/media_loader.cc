@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/fault.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "server/multimodal/video/media_nursery.h"

@@ -33,8 +33,10 @@ struct EngineDoor {
 // The engine must outlive the door.
 inline EngineDoor DoorOf(Engine& engine) {
   return {[&engine](GenerateRequest r) { return engine.Submit(std::move(r)); },
-          [&engine](RequestId id) { engine.Abort(id); }, [&engine] { return engine.Stats(); },
-          [&engine] { return engine.last_heartbeat(); }, [&engine] { engine.Wake(); },
+          [&engine](RequestId id) { engine.Abort(id); },
+          [&engine] { return engine.Stats(); },
+          [&engine] { return engine.last_heartbeat(); },
+          [&engine] { engine.Wake(); },
           [&engine] { return engine.DeviceStatus(); }};
 }
 
