@@ -103,6 +103,7 @@ constexpr KnownVariable kVariables[] = {
     {"FD_DEBUG_SERIALIZE_MODEL_PATH", false, "this help for debugging is not offered"},
     {"CUDA_VISIBLE_DEVICES", true, "GPUs that the driver shows; cuda:N counts those"},
     {"NOTIFY_SOCKET", true, "where systemd waits for readiness; see packaging/fastdeploy.service"},
+    {"FASTDEPLOY_FAULT", true, "faults on purpose, for tests; see docs/RELIABILITY.md"},
     {"FASTDEPLOY_ISA", true, "instruction set of the CPU's kernels, where --cpu-isa is auto"},
 };
 

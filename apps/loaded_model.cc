@@ -173,6 +173,7 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
 constexpr int64_t kLibraryBytes = int64_t{384} << 20;
 constexpr int64_t kGraphBytes = int64_t{2} << 20;
 
+constexpr double kMinCpuStepSeconds = 600;
 constexpr int64_t kCudaEncoderCacheTokens = 16384, kCpuEncoderCacheTokens = 4096;
 // A token of a picture costs the encoder about what it costs the network, so the step that
 // --max-num-batched-tokens allows says how long a step may take; twice of it, because pictures are not cut.
@@ -333,6 +334,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
            : std::make_unique<Workspace>(ctx.device, loaded.memory.needs.workspace_bytes);
   ctx.workspace = loaded.workspace.get();
   std::unique_ptr<Model> model = opened.Load(ctx, options.max_model_len);
+  FD_RETURN_IF_ERROR(opened.CheckUnchanged());
   if (replay != nullptr) {
     loaded.model = std::move(model);
     loaded.executor = std::make_unique<Executor>(*loaded.model, ctx, options);
@@ -406,6 +408,9 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   Service& service = *loaded->service;
   options.max_waiting_requests = service_flags.max_waiting_requests;
   options.max_waiting_s = service_flags.max_waiting_s;
+  options.step_timeout_s = service_flags.step_timeout_s;
+  // A processor may take minutes for its first step of a large model; a GPU that takes one has failed.
+  if (loaded->device.type == DeviceType::kCpu) options.min_step_timeout_s = kMinCpuStepSeconds;
   options.max_allowed_token_ids = service_flags.limits.max_allowed_token_ids;
   options.max_logit_bias = service_flags.limits.max_logit_bias;
   options.max_banned_tokens = service_flags.limits.max_banned_tokens;

@@ -42,6 +42,7 @@ struct ServiceFlags {
   std::optional<PoolerConfig> pooling;  // there: embeddings in place of text
   int64_t max_waiting_requests = 1024;
   double max_waiting_s = -1;                   // as in EngineOptions
+  double step_timeout_s = -1;                  // as in EngineOptions
   std::string step_log;                        // a file for one line of JSON a step; empty: none
   std::string record;                          // a new file for all plans and results; empty: none
   JsonObject recorded_flags;                   // record_flags.h

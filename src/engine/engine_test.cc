@@ -3,13 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
-#include <cstdlib>
 #include <future>
 #include <map>
 #include <mutex>
 #include <numeric>
 #include <random>
 
+#include "base/fault.h"
 #include "engine/executor/executor.h"
 #include "engine/fake_model.h"
 
@@ -479,9 +479,8 @@ TEST_P(EngineLoop, AFailedStepFailsWhatRunsAndTheNextRequestWorks) {
 }
 
 TEST_P(EngineLoop, ALostDeviceEndsEveryRequestAndRefusesNewOnes) {
-  setenv("FASTDEPLOY_INJECT_DEVICE_ERROR", "4", 1);
+  ASSERT_TRUE(SetFaults("device_error@at=4").ok());
   Harness h(Options(2, 64, 40), /*start=*/false);
-  unsetenv("FASTDEPLOY_INJECT_DEVICE_ERROR");
   std::promise<Status> lost;
   h.engine->OnDeviceLost([&] { lost.set_value(h.engine->DeviceStatus()); });
   EXPECT_TRUE(h.engine->DeviceStatus().ok());
@@ -497,6 +496,7 @@ TEST_P(EngineLoop, ALostDeviceEndsEveryRequestAndRefusesNewOnes) {
   EXPECT_EQ(lost.get_future().get().code(), StatusCode::kUnavailable);
   EXPECT_EQ(h.engine->Submit(Request(h, 4, 10, 20)).code(), StatusCode::kUnavailable);
   h.ExpectIdle();
+  ASSERT_TRUE(SetFaults("").ok());
 }
 
 TEST_P(EngineLoop, MalformedRequestsAreRefusedAtTheDoor) {

@@ -1,10 +1,15 @@
 #include "engine/step_log.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 
+#include "base/fault.h"
 #include "base/log.h"
+#include "base/log_sink.h"
 #include "base/strings.h"
 
 namespace fd {
@@ -31,7 +36,7 @@ StepLog::~StepLog() {
 }
 
 void StepLog::Add(const StepPlan& plan, const StepResult& result, int64_t waiting) {
-  if (file_ == nullptr) return;
+  if (file_ == nullptr) return CountLostLines(1);
   const double unix_s =
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   const double wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - plan.begun_at).count();
@@ -54,10 +59,19 @@ void StepLog::Add(const StepPlan& plan, const StepResult& result, int64_t waitin
 
 void StepLog::Flush() {
   if (file_ == nullptr || lines_.empty()) return;
-  if (std::fwrite(lines_.data(), 1, lines_.size(), file_) != lines_.size() || std::fflush(file_) != 0) {
-    LogWarning("--step-log ", path_, ": ", std::strerror(errno), "; no more steps are written");
+  const bool full = FaultHits(Fault::kStepLogDiskFull);
+  if (full) errno = ENOSPC;
+  if (full || std::fwrite(lines_.data(), 1, lines_.size(), file_) != lines_.size() ||
+      std::fflush(file_) != 0) {
+    LogWarning("--step-log ", path_, ": ", static_cast<const char*>(std::strerror(errno)),
+               "; no more steps are written, serving goes on");
+    CountLostLines(std::count(lines_.begin(), lines_.end(), '\n'));
+    // No part of a line stays.
+    [[maybe_unused]] const int cut = ::ftruncate(::fileno(file_), written_bytes_);
     std::fclose(file_);
     file_ = nullptr;
+  } else {
+    written_bytes_ += static_cast<int64_t>(lines_.size());
   }
   lines_.clear();
 }

@@ -34,6 +34,7 @@ class StepLog {
   StepLog(std::string path, std::FILE* file) : path_(std::move(path)), file_(file) {}
   const std::string path_;
   std::FILE* file_;  // null once writing has failed
+  int64_t written_bytes_ = 0;
   std::string lines_;
 };
 

@@ -4,9 +4,12 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
+#include "base/fault.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "base/log_sink.h"
 #include "base/strings.h"
 
 namespace fd {
@@ -81,6 +84,27 @@ TEST(StepLog, AFullDiskEndsTheLogAndNothingElse) {
   (*log)->Flush();
   (*log)->Add(StepPlan{}, StepResult{}, 0);
   (*log)->Flush();
+  EXPECT_EQ(LostLogLines(), 1001);
+}
+
+TEST(StepLog, WhatWasWrittenBeforeTheDiskWasFullStaysWhole) {
+  const std::string path = testing::TempDir() + "fd_step_log_full";
+  ASSERT_TRUE(SetFaults("step_log_disk_full@at=2").ok());
+  {
+    auto log = StepLog::Open(path);
+    ASSERT_TRUE(log.ok());
+    for (int i = 0; i < 3; ++i) {
+      (*log)->Add(StepPlan{}, StepResult{}, 0);
+      (*log)->Flush();
+    }
+  }
+  ASSERT_TRUE(SetFaults("").ok());
+  std::ifstream in(path);
+  std::string line, more;
+  ASSERT_TRUE(std::getline(in, line));
+  EXPECT_TRUE(ParseJson(line).ok());
+  EXPECT_FALSE(std::getline(in, more));
+  std::filesystem::remove(path);
 }
 
 }  // namespace

@@ -128,6 +128,9 @@ class OpenedModel {
   // threads and a workspace, here and in every call; the model keeps no reference to it. max_model_len: the
   // longest sequence that it will be asked for (ModelConfig::rope_tokens), 0: what config.json promises.
   std::unique_ptr<Model> Load(const ops::Context& ctx, int64_t max_model_len = 0) const;
+  // After Load. Not ok: a file of the checkpoint was written to meanwhile, so the weights may be half of
+  // each.
+  Status CheckUnchanged() const;
 
  private:
   struct Impl;

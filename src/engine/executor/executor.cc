@@ -1,11 +1,12 @@
 #include "engine/executor/executor.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <new>
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "compute/ops/rows.h"
 #include "compute/ops/sample.h"
@@ -14,9 +15,14 @@
 namespace fd {
 namespace {
 
-int64_t FaultStep() {
-  const char* text = std::getenv("FASTDEPLOY_INJECT_DEVICE_ERROR");
-  return text == nullptr ? 0 : std::atoll(text);
+// Steps that fail or wait on purpose (base/fault.h).
+void PassStepFaults(const ops::Context& ctx) {
+  FaultDelay(Fault::kSlowStep);
+  FaultBadAlloc(Fault::kStepAlloc);
+  if (FaultHits(Fault::kDeviceError)) ops::InjectFault(ctx);
+  // Nobody gives it back before the step has ended, so whatever the step takes is beyond the plan.
+  if (FaultHits(Fault::kScratchOverflow))
+    ctx.workspace->Take(DType::kUInt8, {ctx.workspace->capacity_bytes()});
 }
 
 }  // namespace
@@ -69,7 +75,6 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
       valid_vocab_(options.sampled_vocab_size > 0
                        ? std::min(options.sampled_vocab_size, model.config().vocab_size)
                        : model.config().vocab_size),
-      fault_step_(FaultStep()),
       kv_(MakeKvStorage(model.config(), options.kv_dtype.value_or(model.dtype()), ctx, options.num_kv_pages)),
       page_mover_(ctx, kv_, options.num_host_pages),
       inputs_(ctx, options, kSlots),
@@ -146,6 +151,9 @@ const Executor::DecodeGraph* Executor::GraphFor(const StepPlan& plan) const {
 
 Status Executor::StatusOf(const char* doing, int64_t step, const std::exception& error) {
   const std::string what = step > 0 ? StrCat(doing, " ", step) : std::string(doing);
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+    return Unavailable(StrCat("the server has no memory left: ", what, " got none; try again later"));
+  }
   if (dynamic_cast<const DeviceError*>(&error) == nullptr) {
     return Internal(StrCat(what, " failed: ", error.what()));
   }
@@ -268,7 +276,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (device_lost_) throw DeviceError("an earlier step lost it");
   ops::UseDevice(ctx_);
   ctx_.workspace->Reset();  // a step that failed may have left something
-  if (fault_step_ > 0 && plan.step >= fault_step_) ops::InjectFault(ctx_);
+  PassStepFaults(ctx_);
 
   if (const DecodeGraph* decode = GraphFor(plan)) {
     inputs_.Upload(ctx_, plan, index, decode->rows);

@@ -94,7 +94,6 @@ class Executor {
   const ops::Context ctx_;
   const EngineOptions options_;
   const int64_t valid_vocab_;
-  const int64_t fault_step_;  // FASTDEPLOY_INJECT_DEVICE_ERROR: the device is lost in this step; 0: never
   KvStorage kv_;
   PageMover page_mover_;
   StepInputs inputs_;

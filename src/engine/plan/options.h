@@ -45,6 +45,10 @@ struct EngineOptions {
   double page_in_ms = -1;  // what bringing one of them back takes; below 0: measured before the first step
   int64_t max_waiting_requests = 1024;  // beyond max_num_seqs and these Submit refuses
   double max_waiting_s = -1;            // without a first step in this time a request ends; below 0: no limit
+  // A step that takes longer than so many seconds never ends: the engine gives up (step_watchdog.h). 0: 20
+  // times the longest step so far, but not less than min_step_timeout_s; below 0: never.
+  double step_timeout_s = -1;
+  double min_step_timeout_s = 60;
   int64_t max_media_tokens = 0;  // encoder output tokens of the largest picture; Submit refuses larger ones
   // Encoder outputs kept for whoever sends the same picture again, in tokens; raised to what steps need.
   // 0: an output is dropped as soon as no sequence is in the middle of it.

@@ -141,14 +141,14 @@ template <typename Io, typename T>
   requires std::same_as<std::remove_const_t<T>, EngineOptions>
 void Fields(Io& io, T& value) {
   auto& [max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, kv_dtype, prefix_caching,
-         num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, max_media_tokens,
-         encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias,
-         max_banned_tokens, max_allowed_token_ids, max_logprobs, sampled_vocab_size, logprobs_mode, pooling] =
-      value;
+         num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, step_timeout_s, min_step_timeout_s,
+         max_media_tokens, encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs,
+         max_logit_bias, max_banned_tokens, max_allowed_token_ids, max_logprobs, sampled_vocab_size,
+         logprobs_mode, pooling] = value;
   io(max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, kv_dtype, prefix_caching,
-     num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, max_media_tokens, encoder_cache_tokens,
-     max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias, max_banned_tokens, max_allowed_token_ids,
-     max_logprobs, sampled_vocab_size, logprobs_mode, pooling);
+     num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, step_timeout_s, min_step_timeout_s,
+     max_media_tokens, encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias,
+     max_banned_tokens, max_allowed_token_ids, max_logprobs, sampled_vocab_size, logprobs_mode, pooling);
 }
 
 class Writer {

@@ -150,10 +150,16 @@ std::unique_ptr<Model> OpenedModel::Load(const ops::Context& ctx, int64_t max_mo
   return model;
 }
 
+Status OpenedModel::CheckUnchanged() const {
+  return impl_->checkpoint == nullptr ? OkStatus() : impl_->checkpoint->CheckUnchanged();
+}
+
 StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::string& model_dir,
                                            const LoadOptions& options) {
   FD_ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(ctx, model_dir, options));
-  return opened.Load(ctx);
+  std::unique_ptr<Model> model = opened.Load(ctx);
+  FD_RETURN_IF_ERROR(opened.CheckUnchanged());
+  return model;
 }
 
 Status PackModel(const ops::Context& ctx, const std::string& model_dir, const std::string& out_dir,

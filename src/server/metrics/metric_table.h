@@ -27,6 +27,8 @@ enum class Series {
   kPagesMovedOut,
   kPagesMovedIn,
   kRecordedBytes,
+  kSlowSteps,
+  kLostLogLines,
   kPictures,
   kVideos,
   kProcessorHits,

@@ -256,6 +256,8 @@ void Metrics::Impl::TakeGauges(const MetricsGauges& g) {
   Set(kWaiting, g.waiting);
   Set(kPreempted, g.preempted);
   Raise(kPreemptions, g.preemptions);
+  Raise(kSlowSteps, g.slow_steps);
+  Raise(kLostLogLines, g.lost_log_lines);
   Raise(kPrefixSavedSeconds, g.prefix_saved_seconds);
   Raise(kPrefixHostSavedSeconds, g.prefix_host_saved_seconds);
   Raise(kPagesMovedOut, g.pages_moved_out);

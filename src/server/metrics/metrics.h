@@ -25,6 +25,8 @@ struct MetricsGauges {
   int64_t media_jobs = 0;           // pictures and videos that are fetched or prepared, or wait for it
   int64_t media_bytes = 0;          // what they hold
   int64_t preemptions = 0;          // since start
+  int64_t slow_steps = 0;           // since start
+  int64_t lost_log_lines = 0;       // since start
   StepSizes step_sizes;             // since start
   double prefix_saved_seconds = 0;  // since start
   // Pages on the host; the last three since start.
