@@ -13,7 +13,9 @@
 
 namespace fd {
 
-// "mrope" is kDefault: what it says beyond is mrope_section. "su" is an older name of kLongRope.
+// Frequencies are scaled the same whatever axis of positions they follow (mrope_section); transformers knows
+// no scaling of the vision-language family. "mrope" is kDefault: what it says beyond is mrope_section. "su"
+// is an older name of kLongRope.
 enum class RopeKind : uint8_t { kDefault, kLinear, kDynamic, kYarn, kLongRope, kLlama3 };
 const char* RopeKindName(RopeKind kind);
 
