@@ -83,7 +83,7 @@ constexpr KnownVariable kVariables[] = {
     {"ENCODE_FEATURE_ENDPOINT", false, kFeatureStore},
     {"FD_CACHE_PROC_EXIT_TIMEOUT", false, kOneEngine},
     {"FD_CACHE_PROC_ERROR_COUNT", false, kOneEngine},
-    {"FD_ENABLE_SWAP_SPACE_CLEARING", false, "moving the key/value cache out of memory is still to come"},
+    {"FD_ENABLE_SWAP_SPACE_CLEARING", false, "--swap-space ends with the process that took it"},
     {"FD_TP_GROUP_GID_OFFSET", false, "tensor parallelism is still to come"},
     {"FD_PLUGINS", false, "Python plug-ins cannot be loaded into a native program"},
     {"TRACES_ENABLE", false, kTrace},
@@ -103,6 +103,7 @@ constexpr KnownVariable kVariables[] = {
     {"FD_DEBUG_SERIALIZE_MODEL_PATH", false, "this help for debugging is not offered"},
     {"CUDA_VISIBLE_DEVICES", true, "GPUs that the driver shows; cuda:N counts those"},
     {"NOTIFY_SOCKET", true, "where systemd waits for readiness; see packaging/fastdeploy.service"},
+    {"FASTDEPLOY_FAULT", true, "faults on purpose, for tests; see docs/RELIABILITY.md"},
     {"FASTDEPLOY_ISA", true, "instruction set of the CPU's kernels, where --cpu-isa is auto"},
 };
 

@@ -39,6 +39,10 @@ JsonObject ConfigJson(const ModelConfig& config) {
                  {"intermediate_size", config.intermediate_size},
                  {"vocab_size", config.vocab_size},
                  {"max_position_embeddings", config.max_position_embeddings},
+                 {"rope_theta", config.rope_theta},
+                 {"rope_type", RopeKindName(config.rope_scaling.kind)},
+                 {"rope_factor", config.rope_scaling.factor},
+                 {"context_tokens", MaxContextTokens(config)},
                  {"tie_word_embeddings", config.tie_word_embeddings}};
   if (config.moe) {
     int64_t sparse = 0;
@@ -81,7 +85,12 @@ std::string ConfigText(const ModelConfig& config) {
     text += StrCat("vision     ", config.vision->depth, " layers, hidden ", config.vision->hidden_size, ", ",
                    config.vision->num_heads, " heads, patches of ", config.vision->patch_size, " pixels\n");
   }
-  text += StrCat("context    ", config.max_position_embeddings, " tokens\n");
+  const RopeScaling& rope = config.rope_scaling;
+  text += StrCat("context    ", MaxContextTokens(config), " tokens",
+                 rope.kind == RopeKind::kDefault
+                     ? std::string()
+                     : StrCat(", rope scaling ", RopeKindName(rope.kind), " of factor ", rope.factor),
+                 "\n");
   return text;
 }
 

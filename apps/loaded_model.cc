@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <limits>
 #include <utility>
 
 #include "base/build_id.h"
@@ -27,15 +28,14 @@ std::string FolderName(std::string path) {
 }
 
 StatusOr<int64_t> MaxModelLen(const ModelFlags& flags, const ModelConfig& config) {
-  if (flags.max_model_len == 0) return config.max_position_embeddings;
-  if (flags.max_model_len > config.max_position_embeddings) {
-    return InvalidArgument(StrCat("--max-model-len ", flags.max_model_len, ": the model goes up to ",
-                                  config.max_position_embeddings, " tokens (max_position_embeddings in ",
-                                  flags.model_dir, "/config.json), for example --max-model-len ",
-                                  std::min<int64_t>(4096, config.max_position_embeddings)),
-                           "--max-model-len");
-  }
-  return flags.max_model_len;
+  const int64_t most = MaxContextTokens(config);
+  if (flags.max_model_len <= most) return flags.max_model_len == 0 ? most : flags.max_model_len;
+  return InvalidArgument(
+      StrCat("--max-model-len ", flags.max_model_len, ": the model goes up to ", most, " tokens (",
+             MaxContextReason(config),
+             flags.rope.scaling ? " of --rope-scaling" : StrCat(" in ", flags.model_dir, "/config.json"),
+             "), for example --max-model-len ", std::min<int64_t>(4096, most)),
+      "--max-model-len");
 }
 
 // Scratch of the largest step and of the most pictures that are encoded in one; they never run at the same
@@ -173,6 +173,7 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
 constexpr int64_t kLibraryBytes = int64_t{384} << 20;
 constexpr int64_t kGraphBytes = int64_t{2} << 20;
 
+constexpr double kMinCpuStepSeconds = 600;
 constexpr int64_t kCudaEncoderCacheTokens = 16384, kCpuEncoderCacheTokens = 4096;
 // A token of a picture costs the encoder about what it costs the network, so the step that
 // --max-num-batched-tokens allows says how long a step may take; twice of it, because pictures are not cut.
@@ -187,6 +188,24 @@ int64_t AvailableBytes(Device device, const EngineOptions& options) {
   const int64_t graphs =
       options.cuda_graphs ? static_cast<int64_t>(DecodeGraphRows(options).size()) * kGraphBytes : 0;
   return std::max<int64_t>(0, cuda::GetDeviceInfo(device.index).free_bytes - kLibraryBytes - graphs);
+}
+
+// Whole pages that --swap-space holds.
+StatusOr<int64_t> HostPagesFor(const ModelFlags& flags, const EngineOptions& options, int64_t page_bytes) {
+  if (flags.swap_space_gib == 0) return 0;
+  if (!options.prefix_caching) {
+    return InvalidArgument(
+        StrCat("--swap-space ", flags.swap_space_gib,
+               " is for pages of the prefix cache, which is off: give ",
+               "--enable-prefix-caching without --no-enable-prefix-caching, or leave --swap-space out"),
+        "--swap-space");
+  }
+  const double pages =
+      flags.swap_space_gib * static_cast<double>(int64_t{1} << 30) / static_cast<double>(page_bytes);
+  if (pages >= 1) return static_cast<int64_t>(std::min<double>(pages, std::numeric_limits<int32_t>::max()));
+  return InvalidArgument(StrCat("--swap-space ", flags.swap_space_gib, " GiB is less than a page of ",
+                                HumanBytes(page_bytes), ", for example --swap-space 1"),
+                         "--swap-space");
 }
 
 // Pool, stream and what else the ops need; ctx borrows from `loaded`.
@@ -258,6 +277,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   load.random_weights = flags.load_format == "dummy";
   load.quantization = flags.quantization;
   load.head = options.pooling == PoolingType::kNone;
+  load.rope = flags.rope;
   load.progress = progress;
   FD_ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(ctx, flags.model_dir, load));
   const ModelConfig& config = opened.config();
@@ -271,12 +291,15 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   options.max_num_batched_tokens =
       std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
   options.num_kv_pages = flags.num_kv_pages;
+  FD_ASSIGN_OR_RETURN(options.kv_dtype, KvCacheDtype(flags));
   if (media && config.vision) options.max_media_tokens = MaxItemPatches(*media) / 4;
   options.encoder_cache_tokens = flags.encoder_cache_tokens;
   if (options.encoder_cache_tokens < 0)
     options.encoder_cache_tokens = cuda ? kCudaEncoderCacheTokens : kCpuEncoderCacheTokens;
   options.max_encoder_batch_tokens = flags.max_encoder_batch_tokens;
   if (options.max_encoder_batch_tokens == 0) options.max_encoder_batch_tokens = EncoderBatchTokens(options);
+  const auto page_bytes = [&] { return KvBytesPerPage(config, options.kv_dtype.value_or(load.dtype)); };
+  FD_ASSIGN_OR_RETURN(options.num_host_pages, HostPagesFor(flags, options, page_bytes()));
   ModelFlags sizes = flags;
   loaded.facts = FactsOf(flags, opened, ctx.device);
   if (replay != nullptr) {
@@ -285,17 +308,22 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
     sizes.num_kv_pages = options.num_kv_pages;
   }
   const int64_t available_bytes = AvailableBytes(ctx.device, options);
+  const int64_t host_available_bytes = AvailableMemoryBytes();
   const NeedsOf needs_of = [&](const EngineOptions& o) {
     MemoryNeeds needs;
     needs.available_bytes = available_bytes;
     needs.utilization = flags.gpu_memory_utilization;
     needs.weight_bytes = opened.weight_bytes();
-    needs.page_bytes = KvBytesPerPage(config, load.dtype);
+    needs.page_bytes = page_bytes();
+    needs.swap_bytes = o.num_host_pages * page_bytes();
+    needs.device_is_host = !cuda;
+    needs.host_available_bytes = host_available_bytes;
     needs.executor_bytes = ExecutorBytes(config, load.dtype, o);
     needs.encoder_bytes = EncoderSlabBytes(config, load.dtype, o);
     needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o);
     return needs;
   };
+  loaded.kv_dtype = options.kv_dtype.value_or(load.dtype);
   FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(sizes, needs_of, &options));
   options.num_kv_pages = loaded.memory.num_kv_pages;
   FD_RETURN_IF_ERROR(AllocateArena(loaded));
@@ -305,7 +333,8 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
       cuda ? std::make_unique<Workspace>(*ctx.arena, ctx.device, loaded.memory.needs.workspace_bytes)
            : std::make_unique<Workspace>(ctx.device, loaded.memory.needs.workspace_bytes);
   ctx.workspace = loaded.workspace.get();
-  std::unique_ptr<Model> model = opened.Load(ctx);
+  std::unique_ptr<Model> model = opened.Load(ctx, options.max_model_len);
+  FD_RETURN_IF_ERROR(opened.CheckUnchanged());
   if (replay != nullptr) {
     loaded.model = std::move(model);
     loaded.executor = std::make_unique<Executor>(*loaded.model, ctx, options);
@@ -324,8 +353,10 @@ void DescribeForMetrics(const ModelFlags& flags, const ServiceFlags& service_fla
   }
   info.model_name = service.model_names.front();
   info.page_tokens = kKvPageTokens;
-  info.cache_dtype = flags.dtype;
+  info.cache_dtype = engine.options().kv_dtype ? DTypeName(*engine.options().kv_dtype) : flags.dtype;
   info.prefix_caching = engine.options().prefix_caching;
+  info.swap_space_gib = flags.swap_space_gib;
+  info.host_pages = engine.options().num_host_pages;
   info.memory_share = flags.gpu_memory_utilization;
   info.encoder_cache_tokens = engine.options().EncoderSlabTokens();
   info.processor_cache_bytes = LoaderOptions(service_flags.media).max_cache_bytes;
@@ -336,7 +367,7 @@ void DescribeForMetrics(const ModelFlags& flags, const ServiceFlags& service_fla
 
 StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const LoadProgress& progress) {
   FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
-  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
+  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir, "config.json", flags.rope));
   auto loaded = std::make_unique<LoadedModel>();
   FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
   EngineOptions options;
@@ -359,7 +390,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
                                                    const LoadProgress& progress,
                                                    const std::function<void()>& on_device_lost) {
   FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
-  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir));
+  FD_ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(flags.model_dir, "config.json", flags.rope));
   auto loaded = std::make_unique<LoadedModel>();
   FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
   EngineOptions options;
@@ -377,6 +408,9 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   Service& service = *loaded->service;
   options.max_waiting_requests = service_flags.max_waiting_requests;
   options.max_waiting_s = service_flags.max_waiting_s;
+  options.step_timeout_s = service_flags.step_timeout_s;
+  // A processor may take minutes for its first step of a large model; a GPU that takes one has failed.
+  if (loaded->device.type == DeviceType::kCpu) options.min_step_timeout_s = kMinCpuStepSeconds;
   options.max_allowed_token_ids = service_flags.limits.max_allowed_token_ids;
   options.max_logit_bias = service_flags.limits.max_logit_bias;
   options.max_banned_tokens = service_flags.limits.max_banned_tokens;
@@ -410,6 +444,16 @@ void LogModel(const LoadedModel& model) {
   LogInfo("model: ", Join(model.service->model_names, ", "), ", ", config.family, ", ", config.num_layers,
           " layers, on ", DescribeDevice(model.device), ", ", model.placement.ToString());
   LogInfo(model.memory.Summary());
+  if (const RopeKind kind = config.rope_scaling.kind; kind != RopeKind::kDefault) {
+    const bool by_length = kind == RopeKind::kDynamic || kind == RopeKind::kLongRope;
+    LogInfo("rope scaling: ", RopeKindName(kind), ", factor ", config.rope_scaling.factor,
+            by_length ? StrCat(", for sequences of ", config.rope_tokens,
+                               " tokens whatever their own length; a "
+                               "lower --max-model-len scales less")
+                      : std::string());
+  }
+  LogInfo("key/value cache: ", DTypeName(model.kv_dtype), ", ",
+          HumanBytes(model.memory.needs.page_bytes / kKvPageTokens), " a token");
   if (const auto& embeddings = model.service->embeddings) {
     LogInfo("embeddings: ", embeddings->dimensions.value_or(embeddings->hidden_size), " values, of the ",
             PoolingName(options.pooling), embeddings->normalize ? ", normalised" : ", as they are");

@@ -42,6 +42,7 @@ struct ServiceFlags {
   std::optional<PoolerConfig> pooling;  // there: embeddings in place of text
   int64_t max_waiting_requests = 1024;
   double max_waiting_s = -1;                   // as in EngineOptions
+  double step_timeout_s = -1;                  // as in EngineOptions
   std::string step_log;                        // a file for one line of JSON a step; empty: none
   std::string record;                          // a new file for all plans and results; empty: none
   JsonObject recorded_flags;                   // record_flags.h
@@ -60,7 +61,8 @@ struct LoadedModel {
   std::unique_ptr<Arena> arena;
   std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
-  Quantization quantization;  // in effect: the checkpoint's own, packed or not, or the flag's
+  DType kv_dtype = DType::kBFloat16;  // of the key/value pages
+  Quantization quantization;          // in effect: the checkpoint's own, packed or not, or the flag's
   std::shared_ptr<Service> service;
   std::vector<RecordFact> facts;   // what tokens depend on besides requests
   std::unique_ptr<Engine> engine;  // started; null where there is an executor

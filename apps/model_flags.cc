@@ -65,6 +65,23 @@ void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std:
                });
 }
 
+void AddRopeFlags(FlagSet& flags, RopeOverrides* rope) {
+  static constexpr const char* kExample =
+      "--rope-scaling '{\"rope_type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": "
+      "32768}'";
+  flags.Custom(
+      "rope-scaling", "JSON",
+      "How positions reach beyond the length a model was trained on, in place of config.json's "
+      "rope_scaling and under its names: rope_type default, linear, dynamic, yarn, longrope or llama3, "
+      "and what that takes",
+      "config.json's", [rope](const std::string& text) -> Status {
+        FD_ASSIGN_OR_RETURN(rope->scaling, ParseObject(text, kExample));
+        return OkStatus();
+      });
+  flags.Real("rope-theta", &rope->theta, {1.0, 1e12, 10000.0}, "Base of the rotary embedding's frequencies",
+             "config.json's");
+}
+
 void AddMediaLimitFlag(FlagSet& flags, int64_t* images, int64_t* videos, const std::string& help) {
   flags.Custom("limit-mm-per-prompt", "JSON", help,
                StrCat("{\"image\": ", *images, ", \"video\": ", *videos, "}"),
@@ -75,6 +92,10 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Group("Model");
   flags.Text("model", &values->model_dir, "The checkpoint's folder; also the first word", "DIR");
   flags.Choice("dtype", &values->dtype, {"bfloat16", "float32"}, "Activations and key/value cache");
+  flags.Choice(
+      "kv-cache-dtype", &values->kv_cache_dtype, {"auto", "bf16", "fp8", "int8"},
+      "Key/value cache; auto: the activations' type; fp8 (E4M3) and int8: half of bf16, a scale for each "
+      "token and head");
   flags.Choice("load-format", &values->load_format, {"auto", "safetensors", "dummy"},
                "dummy: random weights of config.json's shapes, no weight file is read");
   AddQuantizationFlags(
@@ -88,6 +109,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   AddCpuFlags(flags, &values->cpu);
   flags.Integer("max-model-len", &values->max_model_len, {16, int64_t{1} << 24, 4096},
                 "Tokens of a prompt and its answer", "what config.json allows");
+  AddRopeFlags(flags, &values->rope);
   flags.Integer("num-kv-pages", &values->num_kv_pages, {1, int64_t{1} << 32, 512},
                 "Pages of the key/value cache, 64 tokens each", "by memory");
   flags.Integer("num-gpu-blocks-override", &values->num_kv_pages, {1, int64_t{1} << 32, 512},
@@ -106,6 +128,10 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Switch("enable-prefix-caching", &values->prefix_caching,
                "What earlier requests computed of the same beginning is used again (the default)");
   flags.Switch("no-enable-prefix-caching", &values->no_prefix_caching, "Compute every prompt in full");
+  flags.Real(
+      "swap-space", &values->swap_space_gib, {0, 65536, 4},
+      "GiB of host memory for what earlier requests computed and the cache has no room for; it comes "
+      "back where that is quicker than computing it again. Without a GPU it is memory like the cache's");
   flags.Switch("no-overlap", &values->no_overlap,
                "Plan a step only when the one before has ended (the CPU always does)");
   flags.Switch("no-cuda-graphs", &values->no_cuda_graphs, "Launch every kernel of a decode step by itself");
@@ -126,6 +152,19 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 256, 16}, "Sequences that run at once");
   flags.Integer("max-num-batched-tokens", &values->max_num_batched_tokens, {1, 1 << 20, 384},
                 "Tokens of one step, a strict limit");
+}
+
+StatusOr<std::optional<DType>> KvCacheDtype(const ModelFlags& flags) {
+  if (flags.kv_cache_dtype == "fp8") return std::optional(DType::kFloat8E4M3);
+  if (flags.kv_cache_dtype == "int8") return std::optional(DType::kInt8);
+  if (flags.kv_cache_dtype == "bf16" && flags.dtype == "float32") {
+    return InvalidArgument(
+        "bf16 does not go with --dtype float32, whose keys and values stay float32: leave out one of the "
+        "two, or "
+        "give --kv-cache-dtype fp8 or int8",
+        "--kv-cache-dtype");
+  }
+  return std::optional<DType>();
 }
 
 Status TakeModel(std::string* model_dir, std::vector<std::string>* words) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "cpu_flags.h"
@@ -14,11 +15,13 @@ namespace fd {
 struct ModelFlags {
   std::string model_dir;
   std::string dtype = "bfloat16";
+  std::string kv_cache_dtype = "auto";
   std::string load_format = "auto";
   Quantization quantization;
   std::string device = "auto";
   CpuFlags cpu;
   int64_t max_model_len = 0;  // 0: what config.json allows
+  RopeOverrides rope;
   int64_t max_num_seqs = 8;
   int64_t max_num_batched_tokens = 2048;
   int64_t num_kv_pages = 0;              // 0: a share of memory
@@ -30,6 +33,7 @@ struct ModelFlags {
   bool deterministic = false;
   bool prefix_caching = true;  // --enable-prefix-caching, the default
   bool no_prefix_caching = false;
+  double swap_space_gib = 0;  // of host memory, for pages of the prefix cache
   bool no_exif_orientation = false;
   ImageLimits image_limits;
 };
@@ -38,10 +42,15 @@ struct ModelFlags {
 // latter may not say different things. given, if there: set when one of them is used.
 void AddQuantizationFlags(FlagSet& flags, Quantization* quantization, const std::string& help,
                           const std::string& head_help, bool* given = nullptr);
+// --rope-scaling and --rope-theta.
+void AddRopeFlags(FlagSet& flags, RopeOverrides* rope);
 // --limit-mm-per-prompt.
 void AddMediaLimitFlag(FlagSet& flags, int64_t* images, int64_t* videos, const std::string& help);
 // scheduling: also the flags that only make sense for many requests at once.
 void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling);
+
+// --kv-cache-dtype: EngineOptions::kv_dtype. Error: bf16 pages with float32 activations.
+StatusOr<std::optional<DType>> KvCacheDtype(const ModelFlags& flags);
 
 // The model's folder: --model, or else the first word, which is taken out of `words`. Usage error without
 // either.

@@ -12,7 +12,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstdio>
+#include <cstring>
 #include <random>
 #include <string>
 #include <tuple>
@@ -74,7 +77,15 @@ int Connect() {
   sockaddr_in to = from;
   to.sin_port = htons(static_cast<uint16_t>(Server().port()));
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  Require(::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0, "connect");
+  int error = ::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0 ? 0 : errno;
+  if (error == EINTR) {  // by the fuzzer's clock; the connection is made all the same
+    pollfd p{fd, POLLOUT, 0};
+    while (::poll(&p, 1, kWaitMs) != 1) continue;
+    socklen_t size = sizeof(error);
+    ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  }
+  if (error != 0) std::fprintf(stderr, "connect: %s\n", std::strerror(error));
+  Require(error == 0, "connect");
   return fd;
 }
 

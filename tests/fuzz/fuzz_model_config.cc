@@ -1,7 +1,9 @@
 // Any bytes as config.json: an error, or a configuration whose sizes fit together and multiply without
 // overflow.
+#include <cmath>
 #include <cstdlib>
 
+#include "model/layers/rope_frequencies.h"
 #include "model/model.h"
 
 namespace {
@@ -23,6 +25,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Require(static_cast<int64_t>(c.layer_is_sparse.size()) == c.num_layers);
   Require(fd::KvBytesPerPage(c, fd::DType::kFloat32) > 0);
   Require(fd::ForwardScratchBytes({}, c, fd::DType::kFloat32, 8192, 256, 131072) > 0);
+  Require(fd::MaxContextTokens(c) > 0 && fd::MaxContextTokens(c) <= 1 << 24);
+  const fd::RopeFrequencies rope = fd::TextRopeFrequencies(c);
+  Require(static_cast<int64_t>(rope.inv_freq.size()) == c.head_dim / 2);
+  for (float f : rope.inv_freq) Require(std::isfinite(f) && f >= 0.0f);
+  Require(std::isfinite(rope.attention_factor) && rope.attention_factor > 0.0f);
   for (bool sparse : c.layer_is_sparse) Require(!sparse || c.moe.has_value());
   if (c.moe) Require(c.moe->top_k > 0 && c.moe->top_k <= c.moe->num_experts);
   if (c.family == "ernie4_5_vl_moe") {

@@ -47,7 +47,8 @@ std::vector<float> GoldenFile::Floats(const std::string& name) const { return Re
 std::vector<int32_t> GoldenFile::Ints(const std::string& name) const { return Read<int32_t>(name, "I32"); }
 std::vector<uint8_t> GoldenFile::Bytes(const std::string& name) const { return Read<uint8_t>(name, "U8"); }
 
-Machine::Machine(const std::string& model_dir, DType dtype, int threads, const Quantization& quantization)
+Machine::Machine(const std::string& model_dir, DType dtype, int threads, const Quantization& quantization,
+                 std::optional<DType> pages, int64_t max_model_len)
     : threads_(threads), workspace_(DeviceUnderTest(), 1 << 20) {
   ctx_.device = DeviceUnderTest();
   ctx_.stream = StreamUnderTest();
@@ -56,10 +57,10 @@ Machine::Machine(const std::string& model_dir, DType dtype, int threads, const Q
   LoadOptions options;
   options.dtype = dtype;
   options.quantization = quantization;
-  auto model = LoadModel(ctx_, model_dir, options);
-  FD_CHECK(model.ok(), model.status().message());
-  model_ = std::move(model).value();
-  kv_ = MakeKvStorage(model_->config(), dtype, ctx_, kPages);
+  auto opened = OpenModel(ctx_, model_dir, options);
+  FD_CHECK(opened.ok(), opened.status().message());
+  model_ = opened->Load(ctx_, max_model_len);
+  kv_ = MakeKvStorage(model_->config(), pages.value_or(dtype), ctx_, kPages);
 }
 
 Tensor Machine::Upload(const TensorView& host) const {

@@ -18,6 +18,8 @@ static_assert(kPageTokens == cpu::kBlockTokens && kPageTokens == cuda::kKvPageTo
 // Query rows of a tile: enough that fetching a block costs little beside using it, few enough that queries,
 // probabilities and sums stay in the second-level cache. A multiple of the kernels' register tiles.
 constexpr int64_t kTileRows = 96;
+// Where there are few tiles, they are cut down to this.
+constexpr int64_t kMinTileRows = 16;
 
 // [tokens, heads, head_dim] of an activation type.
 void CheckHeads(const TensorView& t, const char* name, DType dtype, int64_t tokens, int64_t heads,
@@ -27,16 +29,32 @@ void CheckHeads(const TensorView& t, const char* name, DType dtype, int64_t toke
   FD_CHECK(t.dtype == dtype, name, " is ", DTypeName(t.dtype), ", expected ", DTypeName(dtype));
 }
 
+// Pages of kv_heads heads for act; both tensors alike.
+void CheckPages(const TensorView& k, const TensorView& v, DType act, int64_t head_dim) {
+  const bool bytes = PagesHoldBytes(k.dtype);
+  FD_CHECK(k.rank() == (bytes ? 3 : 4) && k.shape == v.shape && k.IsContiguous() && v.IsContiguous() &&
+               v.dtype == k.dtype && (bytes || k.dtype == act) &&
+               k.shape == PagesShape(k.dtype, k.dim(0), k.dim(1), head_dim),
+           DTypeName(k.dtype), " ", k.shape.ToString(), ", ", DTypeName(v.dtype), " ", v.shape.ToString(),
+           " with heads of ", head_dim);
+}
+
 // The k-th head of row i.
 char* HeadAt(const TensorView& t, int64_t row, int64_t head) {
   return RowAt(t, row) + head * t.dim(2) * DTypeBytes(t.dtype);
+}
+
+// Of one head of a page, scales included.
+int64_t PageHeadElements(DType pages, int64_t head_dim) {
+  const int64_t scale_bytes = PagesHoldBytes(pages) ? static_cast<int64_t>(sizeof(float)) : 0;
+  return kPageTokens * (head_dim + scale_bytes);
 }
 
 // Tokens per tile. Results do not depend on it, so small batches are cut finer to occupy all threads.
 int64_t TileTokens(const Context& ctx, int64_t total_tokens, int64_t group, int64_t kv_heads) {
   const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
   int64_t tokens = std::max<int64_t>(1, kTileRows / group);
-  while (tokens > 1 && tokens * group > 16 && total_tokens * kv_heads / tokens < 4 * threads) {
+  while (tokens > 1 && tokens * group > kMinTileRows && total_tokens * kv_heads / tokens < 4 * threads) {
     tokens = (tokens + 1) / 2;
   }
   return tokens;
@@ -157,9 +175,9 @@ void ForSlotRuns(const int32_t* slots, int64_t begin, int64_t end, const Fn& fn)
 }
 
 // Buffers of one tile of query rows for each thread, and partial results where a few tiles with long contexts
-// are split between threads.
+// are split between threads: fewer than 4 a thread, of at most split_rows rows each.
 int64_t TilesScratchBytes(const Context& ctx, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                          int64_t tokens, int64_t max_context) {
+                          int64_t tokens, int64_t max_context, int64_t split_rows) {
   constexpr int64_t kSplit = 512;
   const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
   const int64_t group = heads / kv_heads, columns = (head_dim + 15) / 16 * 16;
@@ -167,7 +185,7 @@ int64_t TilesScratchBytes(const Context& ctx, int64_t heads, int64_t kv_heads, i
   const int64_t tile_rows = std::min(tokens * group, tile);
   const int64_t per_thread =
       4 * (tile_rows * (3 * columns + kPageTokens + 7) + 3 * kPageTokens * columns) + 1024;
-  const int64_t rows = std::min(tokens * heads, 4 * threads * tile);
+  const int64_t rows = std::min(tokens * heads, 4 * threads * std::min(split_rows, tile));
   const int64_t splits = (max_context + kSplit - 1) / kSplit;
   const int64_t partials = splits > 1 ? 4 * splits * (rows * (columns + 2) + 64 * threads) : 0;
   return threads * per_thread + partials + 4096;
@@ -187,15 +205,18 @@ void RunCuda(const Context& ctx, cuda::AttentionArgs& args) {
 
 }  // namespace
 
+Shape PagesShape(DType pages, int64_t num_pages, int64_t kv_heads, int64_t head_dim) {
+  if (PagesHoldBytes(pages)) return {num_pages, kv_heads, PageHeadElements(pages, head_dim)};
+  return {num_pages, kv_heads, kPageTokens, head_dim};
+}
+
 void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const TensorView& k, const TensorView& v,
                     const TensorView& cos_sin, const TensorView& slots, RopeStyle style) {
   CheckAct(q, "q");
-  FD_CHECK(q.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
-               v_pages.IsContiguous() && k_pages.dtype == q.dtype && v_pages.dtype == q.dtype,
-           k_pages.shape.ToString(), " ", v_pages.shape.ToString());
+  FD_CHECK_EQ(q.rank(), 3);
+  CheckPages(k_pages, v_pages, q.dtype, q.dim(2));
   const int64_t tokens = q.dim(0), heads = q.dim(1), kv_heads = k_pages.dim(1), head_dim = q.dim(2);
-  FD_CHECK(k_pages.dim(2) == kPageTokens && k_pages.dim(3) == head_dim, k_pages.shape.ToString());
   FD_CHECK_EQ(head_dim % 2, 0);
   CheckHeads(k, "k", q.dtype, tokens, kv_heads, head_dim);
   CheckHeads(v, "v", q.dtype, tokens, kv_heads, head_dim);
@@ -222,11 +243,12 @@ void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k
     args.kv_heads = kv_heads;
     args.head_dim = head_dim;
     args.interleaved = interleaved;
+    args.page_type = k_pages.dtype;
     return cuda::Rope(q.dtype, args, ctx.stream);
   }
   const cpu::RowKernels& kernels = cpu::GetRowKernels(q.dtype);
   const cpu::AttentionKernels& blocks = cpu::GetAttentionKernels(q.dtype);
-  const int64_t block_bytes = kPageTokens * head_dim * DTypeBytes(q.dtype);
+  const int64_t block_bytes = PageHeadElements(k_pages.dtype, head_dim) * DTypeBytes(k_pages.dtype);
   auto work = [&](int64_t begin, int64_t end) {
     const float* angles = cos_sin.As<float>() + begin * head_dim;
     kernels.rope(RowAt(q, begin), q.row_stride, angles, end - begin, heads, head_dim, interleaved);
@@ -235,6 +257,13 @@ void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k
       FD_CHECK(page < k_pages.dim(0), "page ", page, " of ", k_pages.dim(0));
       for (int64_t h = 0; h < kv_heads; ++h) {
         const int64_t to = (page * kv_heads + h) * block_bytes;
+        if (PagesHoldBytes(k_pages.dtype)) {
+          blocks.quantize_keys(k_pages.As<char>() + to, offset, HeadAt(k, t, h), k.row_stride, count,
+                               head_dim, k_pages.dtype);
+          blocks.quantize_values(v_pages.As<char>() + to, offset, HeadAt(v, t, h), v.row_stride, count,
+                                 head_dim, k_pages.dtype);
+          continue;
+        }
         blocks.write_keys(k_pages.As<char>() + to, offset, HeadAt(k, t, h), k.row_stride, count, head_dim);
         blocks.write_values(v_pages.As<char>() + to, offset, HeadAt(v, t, h), v.row_stride, count, head_dim,
                             head_dim);
@@ -253,7 +282,11 @@ void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k
 int64_t PagedAttentionScratchBytes(const Context& ctx, DType act, int64_t heads, int64_t kv_heads,
                                    int64_t head_dim, int64_t tokens, int64_t seqs,
                                    int64_t max_context_tokens) {
-  if (!OnCuda(ctx)) return TilesScratchBytes(ctx, heads, kv_heads, head_dim, tokens, max_context_tokens);
+  if (!OnCuda(ctx)) {
+    // TileTokens has cut what would be too few tiles down to so many rows, else they are not split.
+    const int64_t split_rows = std::max(heads / kv_heads, kMinTileRows);
+    return TilesScratchBytes(ctx, heads, kv_heads, head_dim, tokens, max_context_tokens, split_rows);
+  }
   static const int32_t any_table = 0;
   cuda::AttentionArgs args;
   args.block_tables = &any_table;
@@ -276,20 +309,18 @@ int64_t SegmentAttentionScratchBytes(const Context& ctx, DType act, int64_t head
   // Fewer rows may be packed for more heads at once, up to PackedHeads' 32 blocks a thread.
   const int64_t threads = ctx.threads == nullptr ? 1 : ctx.threads->num_threads();
   const int64_t blocks = std::max(32 * threads, std::min<int64_t>(4, heads) * PackedBlocks(rows, segments));
-  return TilesScratchBytes(ctx, heads, heads, head_dim, rows, segment_rows) +
+  return TilesScratchBytes(ctx, heads, heads, head_dim, rows, segment_rows, kTileRows) +
          2 * blocks * PackedElements(head_dim) * DTypeBytes(act) + 128;
 }
 
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const AttentionBatch& batch, float scale) {
   CheckAct(q, "q");
-  FD_CHECK(q.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
-               v_pages.IsContiguous() && k_pages.dtype == q.dtype && v_pages.dtype == q.dtype,
-           k_pages.shape.ToString(), " ", v_pages.shape.ToString());
+  FD_CHECK_EQ(q.rank(), 3);
+  CheckPages(k_pages, v_pages, q.dtype, q.dim(2));
   const int64_t heads = q.dim(1), head_dim = q.dim(2), kv_heads = k_pages.dim(1);
   CheckHeads(out, "out", q.dtype, q.dim(0), heads, head_dim);
-  FD_CHECK(k_pages.dim(2) == kPageTokens && k_pages.dim(3) == head_dim && heads % kv_heads == 0,
-           k_pages.shape.ToString(), " with ", heads, " heads of ", head_dim);
+  FD_CHECK(heads % kv_heads == 0, heads, " heads over ", kv_heads);
   const int64_t seqs = batch.context_tokens.NumElements(), group = heads / kv_heads;
   CheckVector(batch.context_tokens, "context_tokens", DType::kInt32, seqs);
   CheckVector(batch.query_offsets, "query_offsets", DType::kInt32, seqs + 1);
@@ -319,12 +350,13 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
     args.max_context_tokens = batch.max_context_tokens;
     args.scale = scale;
     args.dtype = q.dtype;
+    args.page_type = k_pages.dtype;
     return RunCuda(ctx, args);
   }
 
   FD_CHECK(head_dim % 2 == 0 && scale > 0, head_dim, " ", scale);
   const int64_t tile_tokens = TileTokens(ctx, q.dim(0), group, kv_heads);
-  const int64_t page_elements = kPageTokens * head_dim;
+  const int64_t page_elements = PageHeadElements(k_pages.dtype, head_dim);
   std::vector<cpu::AttentionTile> tiles;
   for (int64_t s = 0; s < seqs; ++s) {
     const int64_t first = batch.query_offsets.As<int32_t>()[s];
@@ -355,13 +387,14 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
         tile.head_dim = head_dim;
         tile.first_visible = context - queries + t + 1;
         tile.visible_step = 1;
-        const int64_t head_bytes = kv * page_elements * DTypeBytes(q.dtype);
+        const int64_t head_bytes = kv * page_elements * DTypeBytes(k_pages.dtype);
         tile.k = k_pages.As<char>() + head_bytes;
         tile.v = v_pages.As<char>() + head_bytes;
         tile.blocks = table;
         tile.k_block_stride = tile.v_block_stride = kv_heads * page_elements;
         tile.value_columns = head_dim;
         tile.scale = scale;
+        tile.block_type = k_pages.dtype;
         tiles.push_back(tile);
       }
     }

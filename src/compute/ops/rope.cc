@@ -9,7 +9,7 @@
 namespace fd::ops {
 
 void RopeCosSin(const Context& ctx, const TensorView& cos_sin, const TensorView& positions,
-                const TensorView& inv_freq, const TensorView& axis) {
+                const TensorView& inv_freq, const TensorView& axis, float scale) {
   FD_CHECK_EQ(positions.rank(), 2);
   FD_CHECK(positions.dtype == DType::kInt32, DTypeName(positions.dtype));
   const int64_t axes = positions.dim(0), tokens = positions.dim(1), half = inv_freq.NumElements();
@@ -21,7 +21,7 @@ void RopeCosSin(const Context& ctx, const TensorView& cos_sin, const TensorView&
   if (OnCuda(ctx)) {  // axes are not looked at: they lie on the device
     CheckOnDevice(ctx, {&cos_sin, &positions, &inv_freq, &axis});
     return cuda::RopeCosSin(cos_sin.As<float>(), positions.As<int32_t>(), positions.row_stride,
-                            inv_freq.As<float>(), axis.As<int32_t>(), tokens, half, ctx.stream);
+                            inv_freq.As<float>(), axis.As<int32_t>(), tokens, half, scale, ctx.stream);
   }
   const float* freq = inv_freq.As<float>();
   const int32_t* axis_of = axis.As<int32_t>();
@@ -33,8 +33,8 @@ void RopeCosSin(const Context& ctx, const TensorView& cos_sin, const TensorView&
       for (int64_t i = 0; i < half; ++i) {
         const int32_t position = positions.As<int32_t>()[axis_of[i] * positions.row_stride + t];
         const float angle = freq[i] * static_cast<float>(position);
-        row[i] = std::cos(angle);
-        row[half + i] = std::sin(angle);
+        row[i] = scale * std::cos(angle);
+        row[half + i] = scale * std::sin(angle);
       }
     }
   });

@@ -15,7 +15,14 @@ namespace {
 // that a new member is a compile error here. What is not written is cast to void.
 
 template <typename Io, typename T>
-  requires std::same_as<std::remove_const_t<T>, PageCopy>
+  requires std::same_as<std::remove_const_t<T>, PagePlace>
+void Fields(Io& io, T& value) {
+  auto& [page, on_host] = value;
+  io(page, on_host);
+}
+
+template <typename Io, typename T>
+  requires std::same_as<std::remove_const_t<T>, PageMove>
 void Fields(Io& io, T& value) {
   auto& [from, to] = value;
   io(from, to);
@@ -69,13 +76,13 @@ void Fields(Io& io, T& value) {
 template <typename Io, typename T>
   requires std::same_as<std::remove_const_t<T>, StepPlan>
 void Fields(Io& io, T& value) {
-  auto& [step, begun_at, sequences, num_tokens, num_outputs, num_decodes, page_copies, encodes, encode_tokens,
+  auto& [step, begun_at, sequences, num_tokens, num_outputs, num_decodes, page_moves, encodes, encode_tokens,
          encoder_hits, encoder_hit_tokens, encoder_kept_tokens, prefix_queries, prefix_hits,
-         prefix_query_tokens, prefix_hit_tokens] = value;
+         prefix_query_tokens, prefix_hit_tokens, prefix_host_hit_tokens] = value;
   static_cast<void>(begun_at);
-  io(step, sequences, num_tokens, num_outputs, num_decodes, page_copies, encodes, encode_tokens, encoder_hits,
+  io(step, sequences, num_tokens, num_outputs, num_decodes, page_moves, encodes, encode_tokens, encoder_hits,
      encoder_hit_tokens, encoder_kept_tokens, prefix_queries, prefix_hits, prefix_query_tokens,
-     prefix_hit_tokens);
+     prefix_hit_tokens, prefix_host_hit_tokens);
 }
 
 template <typename Io, typename T>
@@ -133,14 +140,15 @@ void Fields(Io& io, T& value) {
 template <typename Io, typename T>
   requires std::same_as<std::remove_const_t<T>, EngineOptions>
 void Fields(Io& io, T& value) {
-  auto& [max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, prefix_caching,
-         max_waiting_requests, max_waiting_s, max_media_tokens, encoder_cache_tokens,
-         max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias, max_banned_tokens,
-         max_allowed_token_ids, max_logprobs, sampled_vocab_size, logprobs_mode, pooling] = value;
-  io(max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, prefix_caching, max_waiting_requests,
-     max_waiting_s, max_media_tokens, encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs,
-     max_logit_bias, max_banned_tokens, max_allowed_token_ids, max_logprobs, sampled_vocab_size,
-     logprobs_mode, pooling);
+  auto& [max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, kv_dtype, prefix_caching,
+         num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, step_timeout_s, min_step_timeout_s,
+         max_media_tokens, encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs,
+         max_logit_bias, max_banned_tokens, max_allowed_token_ids, max_logprobs, sampled_vocab_size,
+         logprobs_mode, pooling] = value;
+  io(max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, kv_dtype, prefix_caching,
+     num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, step_timeout_s, min_step_timeout_s,
+     max_media_tokens, encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias,
+     max_banned_tokens, max_allowed_token_ids, max_logprobs, sampled_vocab_size, logprobs_mode, pooling);
 }
 
 class Writer {
@@ -288,6 +296,7 @@ class Reader {
   void Value(float& value) { value = std::bit_cast<float>(in_.Fixed32()); }
   void Value(double& value) { value = std::bit_cast<double>(in_.Fixed64()); }
   void Value(LogprobsMode& value) { Enum(value, LogprobsMode::kProcessedLogits); }
+  void Value(DType& value) { Enum(value, DType::kFloat8E4M3); }
   void Value(PoolingType& value) { Enum(value, PoolingType::kCls); }
   template <typename T>
   void Enum(T& value, T last) {

@@ -33,7 +33,7 @@ StepPlan FullPlan() {
   p.num_tokens = 3;
   p.num_outputs = 1;
   p.num_decodes = 1;
-  p.page_copies = {{3, 4}, {5, 6}};
+  p.page_moves = {{{3}, {4}}, {{5, true}, {6}}};
   p.encodes = {{Picture(7), 9}, {Picture(8), 11}};
   p.encode_tokens = 4;
   p.encoder_hits = 1;
@@ -43,6 +43,7 @@ StepPlan FullPlan() {
   p.prefix_hits = 5;
   p.prefix_query_tokens = 6;
   p.prefix_hit_tokens = 7;
+  p.prefix_host_hit_tokens = 6;
   SequenceStep s;
   s.request_id = ~uint64_t{0};
   s.token_ids = {1, 2, 3};
@@ -106,7 +107,8 @@ TEST(StepPlanIo, EveryFieldOfAPlan) {
   ASSERT_EQ(read->sequences.size(), 2u);
   const SequenceStep& s = read->sequences[0];
   EXPECT_EQ(read->step, plan.step);
-  EXPECT_EQ(read->page_copies[1].to, 6);
+  EXPECT_EQ(read->page_moves[1].from, (PagePlace{5, true}));
+  EXPECT_EQ(read->page_moves[1].to, (PagePlace{6}));
   EXPECT_EQ(read->encodes[1].item->content_hash, (Hash128{8, ~uint64_t{8}}));
   EXPECT_EQ(read->encodes[1].slab_row, 11);
   EXPECT_EQ(s.positions, plan.sequences[0].positions);

@@ -188,11 +188,15 @@ Status CheckPlan(const StepPlan& plan, int64_t previous_outputs, const ModelConf
     return InvalidArgument(StrCat("a step of ", plan.num_tokens, " tokens, ", plan.num_outputs,
                                   " outputs and ", plan.num_decodes, " decodes; its sequences have ", tokens,
                                   " tokens, ", found, " found ones and ", outputs, " outputs"));
-  for (const PageCopy& copy : plan.page_copies) {
-    for (const int32_t page : {copy.from, copy.to}) {
-      if (page < 0 || page >= options.num_kv_pages)
-        return InvalidArgument(StrCat("the step copies page ", page, " of ", options.num_kv_pages));
+  for (const PageMove& move : plan.page_moves) {
+    for (const PagePlace& place : {move.from, move.to}) {
+      const int64_t pages = place.on_host ? options.num_host_pages : options.num_kv_pages;
+      if (place.page < 0 || place.page >= pages)
+        return InvalidArgument(StrCat("the step moves page ", place.page, " of ", pages,
+                                      place.on_host ? " on the host" : " on the device"));
     }
+    if (move.from.on_host && move.to.on_host)
+      return InvalidArgument(StrCat("the step moves page ", move.from.page, " within the host"));
   }
   return checker.Encodes(plan);
 }

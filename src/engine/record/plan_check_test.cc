@@ -16,6 +16,7 @@ EngineOptions Limits() {
   o.max_num_seqs = 2;
   o.max_num_batched_tokens = 64;
   o.num_kv_pages = 10;
+  o.num_host_pages = 3;
   o.max_media_tokens = 16;
   o.encoder_cache_tokens = 100;
   return o;
@@ -30,7 +31,7 @@ StepPlan GoodPlan() {
   StepPlan p;
   p.num_tokens = 4;
   p.num_outputs = 1;
-  p.page_copies = {{3, 4}};
+  p.page_moves = {{{3}, {4}}, {{2, true}, {5}}};
   p.encodes = {{item, 9}, {item, 11}};
   SequenceStep s;
   s.token_ids = {1, 2, 3, 4};
@@ -67,8 +68,10 @@ TEST(PlanCheck, EverythingThatAnExecutorTakesOnTrust) {
       FD_CHANGE(p.num_tokens = 5),
       FD_CHANGE(p.num_outputs = 0),
       FD_CHANGE(p.num_decodes = 2),
-      FD_CHANGE(p.page_copies[0].to = 10),
-      FD_CHANGE(p.page_copies[0].from = -1),
+      FD_CHANGE(p.page_moves[0].to.page = 10),
+      FD_CHANGE(p.page_moves[0].from.page = -1),
+      FD_CHANGE(p.page_moves[1].from.page = 3),
+      FD_CHANGE((p.page_moves[1].to = {1, true})),
       FD_CHANGE(p.encodes[1].slab_row = 10),
       FD_CHANGE(p.encodes[1].slab_row = 99),
       FD_CHANGE(p.encodes[1].slab_row = -1),

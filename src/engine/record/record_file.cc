@@ -28,6 +28,7 @@ Status CheckOptions(const EngineOptions& o) {
                          Range{"max_num_seqs", o.max_num_seqs, 1, 65536},
                          Range{"max_num_batched_tokens", o.max_num_batched_tokens, 1, kMany},
                          Range{"num_kv_pages", o.num_kv_pages, 1, (int64_t{1} << 31) / kKvPageTokens - 1},
+                         Range{"num_host_pages", o.num_host_pages, 0, (int64_t{1} << 31) / kKvPageTokens - 1},
                          Range{"max_media_tokens", o.max_media_tokens, 0, int64_t{1} << 24},
                          Range{"encoder_cache_tokens", o.encoder_cache_tokens, 0, int64_t{1} << 24},
                          Range{"max_encoder_batch_tokens", o.max_encoder_batch_tokens, 1, kMany},
@@ -39,6 +40,10 @@ Status CheckOptions(const EngineOptions& o) {
     if (r.value >= r.min && r.value <= r.max) continue;
     return InvalidArgument(
         StrCat("the record says ", r.name, " ", r.value, "; it must be from ", r.min, " to ", r.max));
+  }
+  if (o.kv_dtype && *o.kv_dtype != DType::kFloat8E4M3 && *o.kv_dtype != DType::kInt8) {
+    return InvalidArgument(StrCat("the record says pages of ", DTypeName(*o.kv_dtype),
+                                  "; besides the model's own type there are fp8 and int8"));
   }
   return OkStatus();
 }

@@ -61,44 +61,6 @@ std::string ReadFamily(ConfigReader& root) {
   return "";
 }
 
-// Rope of the text part: rope_parameters (transformers 5), or rope_theta and rope_scaling beside each other.
-void ReadRope(ConfigReader& text, ModelConfig& c) {
-  ConfigReader parameters = text.Child("rope_parameters");
-  ConfigReader scaling = text.Child("rope_scaling");
-  ConfigReader& theta = parameters.Has("rope_theta") ? parameters : text;
-  c.rope_theta = static_cast<float>(theta.Number("rope_theta", 1.0, 1e12, 500000.0));
-  for (ConfigReader* r : {&parameters, &scaling}) {
-    for (const char* key : {"rope_type", "type"}) {
-      std::string type = r->String(key, "default");
-      if (type != "default" && type != "mrope") {
-        r->FailStatus(
-            Unimplemented(StrCat(r->Name(key), " \"", type, "\" is not supported; only \"default\"")));
-      }
-    }
-  }
-  if (c.family != "ernie4_5_vl_moe") return;
-
-  const int64_t half = c.head_dim / 2;
-  std::vector<int64_t> section;
-  ConfigReader* source = parameters.Has("mrope_section") ? &parameters : &scaling;
-  section = source->Ints("mrope_section", {0, 512}, 3, 3);
-  const int64_t temporal = text.Int("freq_allocation", {0, 512}, -1);
-  if (section.empty() && temporal >= 0 && temporal <= half && (half - temporal) % 2 == 0) {
-    section = {(half - temporal) / 2, (half - temporal) / 2, temporal};
-  } else if (section.empty() && temporal >= 0) {
-    text.Fail("freq_allocation", StrCat("an even rest of head_dim / 2 = ", half, " frequencies"));
-  } else if (section.empty() && half == 64) {
-    section = {22, 22, 20};  // what every published model has
-  } else if (section.empty()) {
-    parameters.FailMissing("mrope_section", "three integers [h, w, t] that add up to head_dim / 2");
-  } else if (section[0] != section[1] || section[0] + section[1] + section[2] != half) {
-    source->Fail("mrope_section", StrCat("[h, w, t] with h = w and a sum of head_dim / 2 = ", half));
-  } else if (temporal >= 0 && temporal != section[2]) {
-    text.Fail("freq_allocation", StrCat("the third number of mrope_section, ", section[2]));
-  }
-  c.mrope_section = section;
-}
-
 // Which layers are mixtures of experts: a list, or start, end and interval.
 void ReadLayerTypes(ConfigReader& text, ModelConfig& c) {
   c.layer_is_sparse.assign(static_cast<size_t>(c.num_layers), false);
@@ -282,7 +244,7 @@ Status ReadPixelStatistics(const Json& json, VisionConfig& v) {
 
 std::vector<std::string> KnownFamilies() { return {"ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe"}; }
 
-StatusOr<ModelConfig> ParseModelConfig(const Json& config) {
+StatusOr<ModelConfig> ParseModelConfig(const Json& config, const RopeOverrides& rope) {
   if (!config.is_object())
     return InvalidArgument(StrCat("holds ", config.TypeName(), "; expected an object"));
   Status status;
@@ -326,7 +288,7 @@ StatusOr<ModelConfig> ParseModelConfig(const Json& config) {
   c.is_matryoshka = root.Bool("is_matryoshka", false) || !c.matryoshka_dimensions.empty();
   c.num_nextn_predict_layers = text.Int("num_nextn_predict_layers", {0, 16}, 0);
   if (!status.ok()) return status;
-  ReadRope(text, c);
+  ReadRope(text, rope, c);
   c.layer_is_sparse.assign(static_cast<size_t>(c.num_layers), false);
   if (c.family != "ernie4_5") ReadMoe(text, c);
   if (c.family == "ernie4_5_vl_moe") ReadVision(root, c);
@@ -341,7 +303,8 @@ Status LoadGenerationConfig(const std::string& folder, ModelConfig& config) {
   return ReadGenerationConfig(json, config).WithContext(path);
 }
 
-StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir, const std::string& config_name) {
+StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir, const std::string& config_name,
+                                      const RopeOverrides& rope) {
   if (!IsDirectory(model_dir)) {
     return NotFound(StrCat("no such directory: ", model_dir, " (a folder with config.json is expected)"));
   }
@@ -350,8 +313,11 @@ StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir, const std::s
     return NotFound(StrCat(path, " does not exist; ", model_dir, " is not a checkpoint folder"));
   }
   FD_ASSIGN_OR_RETURN(Json json, ReadJsonFile(path));
-  StatusOr<ModelConfig> config = ParseModelConfig(json);
-  if (!config.ok()) return config.status().WithContext(path);
+  StatusOr<ModelConfig> config = ParseModelConfig(json, rope);
+  if (!config.ok()) {
+    // What a flag says wrong is not the file's fault.
+    return config.status().param().empty() ? config.status().WithContext(path) : config.status();
+  }
 
   if (FileExists(JoinPath(model_dir, kGenerationConfig)))
     FD_RETURN_IF_ERROR(LoadGenerationConfig(model_dir, *config));

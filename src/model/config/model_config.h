@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/status.h"
+#include "model/config/rope_config.h"
 
 namespace fd {
 
@@ -52,6 +53,12 @@ struct ModelConfig {
   int64_t max_position_embeddings = 0;
   float rms_norm_eps = 1e-5f;
   float rope_theta = 500000.0f;
+  RopeScaling rope_scaling;
+  // The length that is served, 0: MaxContextTokens. Not of config.json. dynamic and longrope depend on the
+  // length of a sequence; frequencies that changed while it grows would not fit the keys that lie in pages,
+  // and a sequence's tokens would depend on its neighbours. So one length counts for all: the longest that
+  // can come.
+  int64_t rope_tokens = 0;
   std::vector<int64_t> mrope_section;  // frequencies of h, w, t; empty: one-dimensional rope
   bool use_bias = false;
   bool tie_word_embeddings = false;  // a hint; a checkpoint with lm_head.weight is untied whatever this says
@@ -86,8 +93,9 @@ struct ModelConfig {
 // a model with a vision tower, preprocessor_config.json. Errors name the file, the key, the value and what is
 // allowed; no later code has to check sizes again: no size exceeds 2^24, no product of two 2^48.
 StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir,
-                                      const std::string& config_name = "config.json");
-StatusOr<ModelConfig> ParseModelConfig(const Json& config);
+                                      const std::string& config_name = "config.json",
+                                      const RopeOverrides& rope = {});
+StatusOr<ModelConfig> ParseModelConfig(const Json& config, const RopeOverrides& rope = {});
 // The defaults of sampling, and more end tokens, of folder/generation_config.json, over those that `config`
 // has.
 Status LoadGenerationConfig(const std::string& folder, ModelConfig& config);

@@ -69,7 +69,8 @@ void ForwardErnie45Text(const ops::Context& ctx, const TensorView& logits, const
   const int64_t scored = batch.scored_rows.empty() ? 0 : batch.scored_rows.dim(0);
   Scratch scratch(ctx);
   TensorView cos_sin = scratch.Take(DType::kFloat32, {tokens, 2, config.head_dim / 2});
-  ops::RopeCosSin(ctx, cos_sin, batch.positions, weights.rope.inv_freq, weights.rope.axis);
+  ops::RopeCosSin(ctx, cos_sin, batch.positions, weights.rope.inv_freq, weights.rope.axis,
+                  weights.rope.attention_factor);
 
   TensorView x = scratch.Take(act, {tokens, hidden});  // the residual stream
   ops::Embedding(ctx, x, weights.embedding, batch.token_ids);

@@ -90,7 +90,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
   }
   auto opened = std::make_shared<OpenedModel::Impl>();
   opened->options = options;
-  FD_ASSIGN_OR_RETURN(opened->config, LoadModelConfig(model_dir));
+  FD_ASSIGN_OR_RETURN(opened->config, LoadModelConfig(model_dir, "config.json", options.rope));
   FD_ASSIGN_OR_RETURN(const StoredQuantization stored, ReadStoredQuantization(model_dir));
   if (stored.packed) {
     if (options.quantization != Quantization{} && options.quantization != *stored.packed) {
@@ -137,21 +137,29 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
   return OpenedModel(std::move(opened));
 }
 
-std::unique_ptr<Model> OpenedModel::Load(const ops::Context& ctx) const {
+std::unique_ptr<Model> OpenedModel::Load(const ops::Context& ctx, int64_t max_model_len) const {
+  ModelConfig config = impl_->config;
+  config.rope_tokens = max_model_len;
   WeightLoader loader(ctx, impl_->checkpoint.get(), impl_->options.dtype,
                       SchemesFor(impl_->options.quantization, impl_->config), impl_->form);
   loader.progress = impl_->options.progress;
   loader.Begin(WeightLoader::Pass::kLoad, impl_->total_bytes);
-  std::unique_ptr<Model> model = impl_->family->build(impl_->config, loader, impl_->options.dtype);
+  std::unique_ptr<Model> model = impl_->family->build(config, loader, impl_->options.dtype);
   FD_CHECK_EQ(model->weight_bytes(), impl_->weight_bytes, "more or less than was planned");
   ops::Synchronize(ctx);
   return model;
 }
 
+Status OpenedModel::CheckUnchanged() const {
+  return impl_->checkpoint == nullptr ? OkStatus() : impl_->checkpoint->CheckUnchanged();
+}
+
 StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::string& model_dir,
                                            const LoadOptions& options) {
   FD_ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(ctx, model_dir, options));
-  return opened.Load(ctx);
+  std::unique_ptr<Model> model = opened.Load(ctx);
+  FD_RETURN_IF_ERROR(opened.CheckUnchanged());
+  return model;
 }
 
 Status PackModel(const ops::Context& ctx, const std::string& model_dir, const std::string& out_dir,

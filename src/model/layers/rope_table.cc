@@ -1,29 +1,19 @@
 #include "model/layers/rope_table.h"
 
-#include <cmath>
 #include <vector>
 
+#include "model/layers/rope_frequencies.h"
+
 namespace fd {
-namespace {
-
-// theta^(-2i / dim) with the roundings of transformers: the exponent, the power and its inverse in float32.
-float InverseFrequency(float theta, int64_t i, int64_t dim) {
-  return 1.0f / std::pow(theta, static_cast<float>(2 * i) / static_cast<float>(dim));
-}
-
-}  // namespace
 
 RopeTable MakeTextRope(WeightLoader& loader, const ModelConfig& config) {
-  const int64_t half = config.head_dim / 2;
-  std::vector<float> inv_freq;
+  const RopeFrequencies frequencies = TextRopeFrequencies(config);
   std::vector<int32_t> axis;
   const int64_t spatial =
       config.mrope_section.empty() ? 0 : config.mrope_section[0] + config.mrope_section[1];
-  for (int64_t i = 0; i < half; ++i) {
-    inv_freq.push_back(InverseFrequency(config.rope_theta, i, config.head_dim));
-    axis.push_back(i >= spatial ? 0 : i % 2 == 0 ? 1 : 2);
-  }
-  return {loader.Constant(DType::kFloat32, inv_freq), loader.Constant(DType::kInt32, axis)};
+  for (int64_t i = 0; i < config.head_dim / 2; ++i) axis.push_back(i >= spatial ? 0 : i % 2 == 0 ? 1 : 2);
+  return {loader.Constant(DType::kFloat32, frequencies.inv_freq), loader.Constant(DType::kInt32, axis),
+          frequencies.attention_factor};
 }
 
 RopeTable MakeVisionRope(WeightLoader& loader, const VisionConfig& config) {

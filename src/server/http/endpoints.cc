@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/log_sink.h"
 #include "base/strings.h"
 #include "server/http/openapi.h"
 #include "server/messages/messages_models.h"
@@ -87,8 +88,15 @@ HttpResponse MetricsText(const Service& service) {
                                          .media_jobs = loader ? loader->jobs_in_flight() : 0,
                                          .media_bytes = loader ? loader->bytes_in_flight() : 0,
                                          .preemptions = stats.preemptions,
+                                         .slow_steps = stats.slow_steps,
+                                         .lost_log_lines = LostLogLines(),
                                          .step_sizes = stats.step_sizes,
                                          .prefix_saved_seconds = stats.prefix_saved_ms / 1000,
+                                         .free_host_pages = stats.free_host_pages,
+                                         .total_host_pages = stats.total_host_pages,
+                                         .pages_moved_out = stats.pages_moved_out,
+                                         .pages_moved_in = stats.pages_moved_in,
+                                         .prefix_host_saved_seconds = stats.prefix_host_saved_ms / 1000,
                                          .recording = stats.recording,
                                          .recorded_bytes = stats.recorded_bytes,
                                          .encoded_items = stats.encoded_items,

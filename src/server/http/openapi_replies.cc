@@ -28,6 +28,7 @@ constexpr RouteReply kReplies[] = {
     {RouteKind::kTokenize, {"Tokens", kJson, ""}},
     {RouteKind::kDetokenize, {"Text", kJson, ""}},
     {RouteKind::kHealth, {"", "", ""}},
+    {RouteKind::kLive, {"", "", ""}},
     {RouteKind::kLoad, {"Load", kJson, ""}},
     {RouteKind::kVersion, {"Version", kJson, ""}},
     {RouteKind::kConfigInfo, {"ConfigInfo", kJson, ""}},

@@ -396,8 +396,9 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     if (times.generated_tokens == 0) {
       times.first_token_at = now;
       times.cached_tokens = event.cached_tokens;
+      times.cached_host_tokens = event.cached_host_tokens;
       service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count(),
-                                    times.prompt_tokens, times.cached_tokens);
+                                    times.prompt_tokens, times.cached_tokens, times.cached_host_tokens);
       service_->metrics->NextTokens(0, count - 1);
     } else {
       service_->metrics->NextTokens(std::chrono::duration<double>(now - times.last_token_at).count(), count);

@@ -28,12 +28,16 @@ struct EngineDoor {
   std::function<EngineStats()> stats;
   std::function<Clock::time_point()> last_heartbeat;
   std::function<void()> wake;  // an idle loop turns at once, so that last_heartbeat says whether it lives
+  std::function<Status()> lost = [] { return OkStatus(); };  // not ok: why it can do nothing more
 };
 // The engine must outlive the door.
 inline EngineDoor DoorOf(Engine& engine) {
   return {[&engine](GenerateRequest r) { return engine.Submit(std::move(r)); },
-          [&engine](RequestId id) { engine.Abort(id); }, [&engine] { return engine.Stats(); },
-          [&engine] { return engine.last_heartbeat(); }, [&engine] { engine.Wake(); }};
+          [&engine](RequestId id) { engine.Abort(id); },
+          [&engine] { return engine.Stats(); },
+          [&engine] { return engine.last_heartbeat(); },
+          [&engine] { engine.Wake(); },
+          [&engine] { return engine.DeviceStatus(); }};
 }
 
 // What a request may ask for at most. Each refusal names its flag.

@@ -31,6 +31,19 @@ StatusOr<std::vector<std::string>> Ignored(const Service& service, RequestKind k
   return unknown;
 }
 
+bool IsAbsent(const JsonObject& body, const char* name) {
+  const Json* value = body.Find(name);
+  return value == nullptr || value->is_null();
+}
+
+// Beside a prompt they have no effect, but wrong ones are refused all the same.
+Status CheckFieldsOfAChat(const Service& service, JsonObject body) {
+  for (const char* name : {"model", "messages"}) body.Erase(name);
+  if (body.empty()) return OkStatus();
+  body.Set("messages", JsonArray{Json(JsonObject{{"role", "user"}, {"content", ""}})});
+  return ReadChatPrompt(service, body, {.check_length = false}).status();
+}
+
 }  // namespace
 
 std::string TokensJson(const Service& service, const std::vector<int32_t>& token_ids, bool token_strings) {
@@ -56,22 +69,24 @@ StatusOr<TokenizeWork> Tokenize(const Service& service, std::string_view text) {
   FD_ASSIGN_OR_RETURN(auto with_special, ReadBool(body, "add_special_tokens"));
   FD_ASSIGN_OR_RETURN(auto strings, ReadBool(body, "return_token_strs"));
   work.token_strings = strings.value_or(false);
-  const Json* messages = body.Find("messages");
-  const Json* prompt = body.Find("prompt");
-  if (messages != nullptr && !messages->is_null()) {
+  const int64_t max_bytes = std::max<int64_t>(service.max_model_len * kMaxBytesOfAToken, 1 << 20);
+  FD_ASSIGN_OR_RETURN(const auto given, ReadString(body, "prompt", max_bytes));
+  const bool is_chat = !IsAbsent(body, "messages");
+  if (is_chat || given) {
     for (const std::string& name : work.ignored_fields) body.Erase(name);
     for (const char* name : {"add_special_tokens", "return_token_strs", "prompt"}) body.Erase(name);
+  }
+  if (is_chat) {
     work.chat = std::move(json);
     return work;
   }
-  if (prompt == nullptr || prompt->is_null()) {
+  if (!given) {
     return InvalidArgument(
         "prompt is missing; examples: {\"prompt\": \"Hello\"} or {\"messages\": [{\"role\": \"user\", "
         "\"content\": \"Hello\"}]}",
         "prompt");
   }
-  const int64_t max_bytes = std::max<int64_t>(service.max_model_len * kMaxBytesOfAToken, 1 << 20);
-  FD_ASSIGN_OR_RETURN(auto given, ReadString(body, "prompt", max_bytes));
+  FD_RETURN_IF_ERROR(CheckFieldsOfAChat(service, body));
   const std::vector<int32_t> ids = with_special.value_or(true)
                                        ? service.tokenizer->EncodeWithBos(*given)
                                        : service.tokenizer->Encode(*given, /*allow_special=*/true);

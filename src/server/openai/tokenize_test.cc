@@ -34,7 +34,10 @@ TEST_F(TokenizeTest, ConversationsAreHandedOn) {
 
 TEST_F(TokenizeTest, Errors) {
   for (const char* body : {"", "[]", "{}", R"({"prompt":5})", R"({"prompt":null})",
-                           R"({"prompt":"a","model":7})", R"({"prompt":"a","add_special_tokens":"yes"})"}) {
+                           R"({"prompt":"a","model":7})", R"({"prompt":"a","add_special_tokens":"yes"})",
+                           R"({"prompt":5,"messages":[{"role":"user","content":"a"}]})",
+                           R"({"prompt":"a","tools":[{"type":"function","function":"f"}]})",
+                           R"({"prompt":"a","enable_thinking":"yes"})"}) {
     EXPECT_EQ(Tokenize(*service_, body).status().code(), StatusCode::kInvalidArgument) << body;
   }
   for (const char* body : {"{}", R"({"tokens":"a"})", R"({"tokens":[-1]})", R"({"tokens":[259]})",

@@ -3,7 +3,9 @@
 #include <cstdint>
 
 #include "compute/kernels/cuda/attention.h"
+#include "compute/kernels/cuda/bytes.cuh"
 #include "compute/kernels/cuda/launch.cuh"
+#include "compute/kernels/cuda/rope_bytes.h"
 #include "compute/kernels/cuda/rows.h"
 #include "compute/kernels/cuda/values.cuh"
 
@@ -14,7 +16,7 @@ constexpr int kThreads = 128;
 constexpr int kRotateThreads = 256;
 
 __global__ void CosSin(float* cos_sin, const int32_t* positions, int64_t positions_stride,
-                       const float* inv_freq, const int32_t* axis, int64_t total, int half) {
+                       const float* inv_freq, const int32_t* axis, int64_t total, int half, float scale) {
   const int64_t at = blockIdx.x * int64_t{kThreads} + threadIdx.x;
   if (at >= total) return;
   const int64_t t = at / half;
@@ -23,8 +25,8 @@ __global__ void CosSin(float* cos_sin, const int32_t* positions, int64_t positio
   // Accurate for large angles: positions reach 131072 radians.
   float sine, cosine;
   sincosf(angle, &sine, &cosine);
-  cos_sin[t * 2 * half + i] = cosine;
-  cos_sin[t * 2 * half + half + i] = sine;
+  cos_sin[t * 2 * half + i] = scale * cosine;
+  cos_sin[t * 2 * half + half + i] = scale * sine;
 }
 
 // What a thread takes of a head: kPairs pairs, in one or two runs of neighbouring elements, which are 16-byte
@@ -175,16 +177,17 @@ void LaunchRotate(const RopeArgs& a, cudaStream_t stream) {
 }  // namespace
 
 void RopeCosSin(float* cos_sin, const int32_t* positions, int64_t positions_stride, const float* inv_freq,
-                const int32_t* axis, int64_t tokens, int64_t half, void* stream) {
+                const int32_t* axis, int64_t tokens, int64_t half, float scale, void* stream) {
   const int64_t total = tokens * half;
   if (total == 0) return;
   CosSin<<<static_cast<unsigned>((total + kThreads - 1) / kThreads), kThreads, 0, AsStream(stream)>>>(
-      cos_sin, positions, positions_stride, inv_freq, axis, total, static_cast<int>(half));
+      cos_sin, positions, positions_stride, inv_freq, axis, total, static_cast<int>(half), scale);
   FD_CUDA_CHECK(cudaGetLastError());
 }
 
 void Rope(DType act, const RopeArgs& args, void* stream) {
   if (args.tokens == 0 || args.heads + args.kv_heads == 0 || args.head_dim == 0) return;
+  if (args.kv_heads > 0 && HoldsBytes(args.page_type)) return RopeToBytes(act, args, stream);
   ForAct(act, [&]<typename T>(T) {
     if (args.interleaved) {
       LaunchRotate<T, true>(args, AsStream(stream));

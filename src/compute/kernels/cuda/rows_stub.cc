@@ -35,7 +35,8 @@ void NormalizePixels(DType, void*, int64_t, const uint8_t*, int64_t, int64_t, in
                      const float*, void*) {
   NotBuilt(__func__);
 }
-void RopeCosSin(float*, const int32_t*, int64_t, const float*, const int32_t*, int64_t, int64_t, void*) {
+void RopeCosSin(float*, const int32_t*, int64_t, const float*, const int32_t*, int64_t, int64_t, float,
+                void*) {
   NotBuilt(__func__);
 }
 void Rope(DType, const RopeArgs&, void*) { NotBuilt(__func__); }

@@ -84,15 +84,15 @@ void NormalizePixels(const TensorView& out, const TensorView& in, const float* m
 }
 
 void RopeCosSin(const TensorView& cos_sin, const TensorView& positions, const TensorView& inv_freq,
-                const TensorView& axis) {
+                const TensorView& axis, float scale) {
   const int64_t half = inv_freq.dim(0);
   for (int64_t t = 0; t < positions.dim(1); ++t) {
     for (int64_t i = 0; i < half; ++i) {
       // The angle itself is a float32 product.
       const float position = static_cast<float>(At(positions, axis.As<int32_t>()[i], t));
       const double angle = static_cast<double>(inv_freq.As<float>()[i] * position);
-      Put(cos_sin, t, i, std::cos(angle));
-      Put(cos_sin, t, half + i, std::sin(angle));
+      Put(cos_sin, t, i, static_cast<double>(scale) * std::cos(angle));
+      Put(cos_sin, t, half + i, static_cast<double>(scale) * std::sin(angle));
     }
   }
 }

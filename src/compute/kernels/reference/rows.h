@@ -19,7 +19,7 @@ void Add(const TensorView& out, const TensorView& a, const TensorView& b);
 std::vector<double> SumOfRows(const TensorView& rows, int64_t first, int64_t last);
 void NormalizePixels(const TensorView& out, const TensorView& in, const float* mean, const float* std);
 void RopeCosSin(const TensorView& cos_sin, const TensorView& positions, const TensorView& inv_freq,
-                const TensorView& axis);
+                const TensorView& axis, float scale = 1.0f);
 // Out of place: out, x [tokens, heads, head_dim].
 void ApplyRope(const TensorView& out, const TensorView& x, const TensorView& cos_sin, bool interleaved);
 
