@@ -255,11 +255,12 @@ std::string FingerprintOfFacts(const std::vector<RecordFact>& facts) {
 }
 
 // Equal facts, equal tokens of equal plans.
-std::vector<RecordFact> FactsOf(const ModelFlags& flags, const OpenedModel& opened, Device device) {
+std::vector<RecordFact> FactsOf(const ModelFlags& flags, const OpenedModel& opened, Device device,
+                                DType kv_dtype) {
   return {{"model", StrCat(opened.config().family, " ", opened.Fingerprint())},
           {"dtype", flags.dtype},
           {"quantization", QuantizationName(opened.quantization())},
-          {"kv_cache", flags.dtype},
+          {"kv_cache", DTypeName(kv_dtype)},
           {"deterministic", IsDeterministic(flags, device) ? "yes" : "no"},
           {"build", BuildId(), false},
           {"device", DescribeDevice(device), false}};
@@ -301,7 +302,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   const auto page_bytes = [&] { return KvBytesPerPage(config, options.kv_dtype.value_or(load.dtype)); };
   FD_ASSIGN_OR_RETURN(options.num_host_pages, HostPagesFor(flags, options, page_bytes()));
   ModelFlags sizes = flags;
-  loaded.facts = FactsOf(flags, opened, ctx.device);
+  loaded.facts = FactsOf(flags, opened, ctx.device, options.kv_dtype.value_or(load.dtype));
   if (replay != nullptr) {
     FD_RETURN_IF_ERROR(replay->accept(loaded.facts));
     options = replay->options;

@@ -116,6 +116,8 @@ def test_the_model_may_lie_elsewhere(recorded, tmp_path):
     assert done.returncode == 2 and "nothing" in done.stderr, done.stderr
     done = replay(recorded, "--model", ROOT / "tests/golden/models/ernie4_5_vl_moe")
     assert done.returncode == 2 and "model is " in done.stderr and "when recorded" in done.stderr, done.stderr
+    done = replay(recorded, "--kv-cache-dtype", "int8")
+    assert done.returncode == 2 and "kv_cache is " in done.stderr, done.stderr
 
 
 def test_one_other_token_is_named(recorded, tmp_path):

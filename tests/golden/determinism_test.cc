@@ -153,7 +153,7 @@ void OneHashForAll(const Kind& kind, const std::vector<GoldenCase>& cases) {
        .copies = 2},
       {.name = "preempted", .budget = 200, .seqs = 16, .copies = 4, .preempts = true},
       {.name = "preempted, resumed from the cache",
-       .budget = 33,
+       .budget = 200,
        .seqs = 16,
        .prefix_caching = true,
        .overlap = true,
