@@ -349,8 +349,8 @@ void LogModel(const LoadedModel& model) {
   LogInfo("model: ", Join(model.service->model_names, ", "), ", ", config.family, ", ", config.num_layers,
           " layers, on ", DescribeDevice(model.device), ", ", model.placement.ToString());
   LogInfo(model.memory.Summary());
-  LogInfo("key/value cache: ", DTypeName(model.kv_dtype), ", ",
-          HumanBytes(model.memory.needs.page_bytes / kKvPageTokens), " a token");
+  LogInfo("key/value cache: ", DTypeName(model.kv_dtype), ", ", model.memory.needs.page_bytes / kKvPageTokens,
+          " bytes a token");
   if (const auto& embeddings = model.service->embeddings) {
     LogInfo("embeddings: ", embeddings->dimensions.value_or(embeddings->hidden_size), " values, of the ",
             PoolingName(options.pooling), embeddings->normalize ? ", normalised" : ", as they are");
