@@ -453,8 +453,8 @@ void LogModel(const LoadedModel& model) {
                                "lower --max-model-len scales less")
                       : std::string());
   }
-  LogInfo("key/value cache: ", DTypeName(model.kv_dtype), ", ",
-          HumanBytes(model.memory.needs.page_bytes / kKvPageTokens), " a token");
+  LogInfo("key/value cache: ", DTypeName(model.kv_dtype), ", ", model.memory.needs.page_bytes / kKvPageTokens,
+          " bytes a token");
   if (const auto& embeddings = model.service->embeddings) {
     LogInfo("embeddings: ", embeddings->dimensions.value_or(embeddings->hidden_size), " values, of the ",
             PoolingName(options.pooling), embeddings->normalize ? ", normalised" : ", as they are");

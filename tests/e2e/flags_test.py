@@ -224,16 +224,14 @@ def test_kv_cache_types(start_server, kv, name):
     assert f'cache_dtype="{name}"' in server.http.get("/metrics").text
 
 
-def test_kv_cache_of_a_byte_has_nearly_twice_the_tokens(start_server):
-    def pages_of(kv):
-        server = start_server("--kv-cache-dtype", kv)
-        log = server.log_text()
-        pages, mib = re.search(r"key/value pages ([0-9.]+) MiB \((\d+) pages", log).group(2, 1)
-        return float(mib) / int(pages)
+def test_kv_cache_of_bytes_takes_half(start_server):
+    def bytes_a_token(kv):
+        log = start_server("--kv-cache-dtype", kv).log_text()
+        return int(re.search(r"key/value cache: \w+, (\d+) bytes a token", log).group(1))
 
-    plain = pages_of("bf16")
-    assert 0.5 < pages_of("fp8") / plain < 0.6
-    assert 0.5 < pages_of("int8") / plain < 0.6
+    plain = bytes_a_token("auto")
+    for kv in ("fp8", "int8"):
+        assert bytes_a_token(kv) == plain / 2 + plain / 2 * 4 / 64  # a byte an element, a scale for each 64 of a head
 
 
 def test_one_thread_answers_the_same(start_server):

@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <random>
 
 #include "base/hash.h"
@@ -336,7 +337,8 @@ int64_t Percent() {
   return text == nullptr ? 100 : std::atoll(text);
 }
 
-void RunFamily(const std::string& family, int64_t count, DType dtype) {
+void RunFamily(const std::string& family, int64_t count, DType dtype,
+               std::optional<DType> kv_dtype = std::nullopt) {
   // On CUDA products of other shapes add in another order, so near ties fall otherwise.
   if (golden::DeviceUnderTest().type != DeviceType::kCpu) GTEST_SKIP() << "the CPU alone keeps every bit";
   auto config = LoadModelConfig(golden::kModels + family);
@@ -347,6 +349,7 @@ void RunFamily(const std::string& family, int64_t count, DType dtype) {
   base.options.max_num_seqs = 16;
   base.options.max_num_batched_tokens = 512;
   base.options.num_kv_pages = 3000;
+  base.options.kv_dtype = kv_dtype;
   base.options.max_media_tokens = 64;
   base.options.encoder_cache_tokens = 1024;
   auto begin = Clock::now();
@@ -490,6 +493,8 @@ void RunFamily(const std::string& family, int64_t count, DType dtype) {
 
 TEST(Conversations, Dense) { RunFamily("ernie4_5", 150, DType::kFloat32); }
 TEST(Conversations, MoeInBFloat16) { RunFamily("ernie4_5_moe", 100, DType::kBFloat16); }
+TEST(Conversations, MoeOnPagesOfInt8) { RunFamily("ernie4_5_moe", 40, DType::kBFloat16, DType::kInt8); }
+TEST(Conversations, DenseOnPagesOfFp8) { RunFamily("ernie4_5", 40, DType::kFloat32, DType::kFloat8E4M3); }
 TEST(Conversations, PicturesInBFloat16) { RunFamily("ernie4_5_vl_moe", 250, DType::kBFloat16); }
 
 }  // namespace
