@@ -11,7 +11,8 @@ namespace fd {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailure = 1;
 inline constexpr int kExitUsage = 2;
-inline constexpr int kExitDeviceLost = 3;     // the GPU failed; a supervisor should start the program again
+inline constexpr int kExitDeviceLost =
+    3;  // the GPU or the engine failed; a supervisor should start the program again
 inline constexpr int kExitInterrupted = 130;  // SIGINT, as shells have it
 
 struct Command {
@@ -31,6 +32,7 @@ int RunChat(const std::vector<std::string>& args);
 int RunBench(const std::vector<std::string>& args);
 int RunQuantize(const std::vector<std::string>& args);
 int RunInspect(const std::vector<std::string>& args);
+int RunReplay(const std::vector<std::string>& args);
 int RunDoctor(const std::vector<std::string>& args);
 
 }  // namespace fd

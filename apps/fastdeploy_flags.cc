@@ -30,7 +30,8 @@ constexpr const char* kPrefillDecode =
 constexpr const char* kSpeculative = "speculative decoding is still to come";
 constexpr const char* kOutputCache =
     "answers are kept like prompts; --no-enable-prefix-caching keeps neither";
-constexpr const char* kKvOffload = "moving the key/value cache out of memory is still to come";
+constexpr const char* kKvOffload =
+    "the key/value cache outside the memory of this machine (--swap-space) is still to come";
 constexpr const char* kGrammar = "structured output is still to come; only 'off' works";
 constexpr const char* kScheduler = "a scheduler shared over Redis is still to come; only 'local' works";
 constexpr const char* kExpertParallel = "expert parallelism is still to come";
@@ -112,7 +113,6 @@ constexpr KnownFlag kFlags[] = {
     {"kv-cache-ratio", Kind::kRefuseValue, "", "prefill and decode share one pool of pages"},
     {"prealloc-dec-block-slot-num-threshold", Kind::kRefuseValue, "", "pages are given when they are needed"},
     {"static-decode-blocks", Kind::kRefuseValue, "", "pages are given when they are needed"},
-    {"swap-space", Kind::kOnly, "0", kKvOffload},
     {"kvcache-storage-backend", Kind::kRefuseValue, "", kKvOffload},
     {"write-policy", Kind::kRefuseValue, "", kKvOffload},
     {"enable-output-caching", Kind::kNoteSwitch, "", kOutputCache},

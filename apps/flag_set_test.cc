@@ -206,7 +206,7 @@ TEST(ModelFlags, QuantizationUnderFastDeploysNames) {
       {R"({"quantization": "wint8", "moe_quant_type": "wint4"})",
        {"moe_quant_type goes with", "mix_quant", ""}},
       {R"({"quantization": "wint8", "kv_cache_quant_type": "int8"})",
-       {"kv_cache_quant_type int8 is still to come", "supported now: null", ""}},
+       {"kv_cache_quant_type int8 does not say", "--kv-cache-dtype fp8 or int8", ""}},
       {R"({"quantization": "wint8", "lm_head": true})",
        {"lm_head must be wint8, wint4 or null, not a boolean", "for example", ""}},
       {R"({"quantization": "wint8", "lm_head": "wint2"})", {"lm_head wint2 is still to come", "", ""}},

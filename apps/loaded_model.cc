@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <ctime>
+#include <limits>
 #include <utility>
 
+#include "base/build_id.h"
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/memory_policy.h"
 #include "base/strings.h"
@@ -170,6 +173,7 @@ StatusOr<std::shared_ptr<Service>> MakeService(const ModelFlags& flags, const Se
 constexpr int64_t kLibraryBytes = int64_t{384} << 20;
 constexpr int64_t kGraphBytes = int64_t{2} << 20;
 
+constexpr double kMinCpuStepSeconds = 600;
 constexpr int64_t kCudaEncoderCacheTokens = 16384, kCpuEncoderCacheTokens = 4096;
 // A token of a picture costs the encoder about what it costs the network, so the step that
 // --max-num-batched-tokens allows says how long a step may take; twice of it, because pictures are not cut.
@@ -184,6 +188,24 @@ int64_t AvailableBytes(Device device, const EngineOptions& options) {
   const int64_t graphs =
       options.cuda_graphs ? static_cast<int64_t>(DecodeGraphRows(options).size()) * kGraphBytes : 0;
   return std::max<int64_t>(0, cuda::GetDeviceInfo(device.index).free_bytes - kLibraryBytes - graphs);
+}
+
+// Whole pages that --swap-space holds.
+StatusOr<int64_t> HostPagesFor(const ModelFlags& flags, const EngineOptions& options, int64_t page_bytes) {
+  if (flags.swap_space_gib == 0) return 0;
+  if (!options.prefix_caching) {
+    return InvalidArgument(
+        StrCat("--swap-space ", flags.swap_space_gib,
+               " is for pages of the prefix cache, which is off: give ",
+               "--enable-prefix-caching without --no-enable-prefix-caching, or leave --swap-space out"),
+        "--swap-space");
+  }
+  const double pages =
+      flags.swap_space_gib * static_cast<double>(int64_t{1} << 30) / static_cast<double>(page_bytes);
+  if (pages >= 1) return static_cast<int64_t>(std::min<double>(pages, std::numeric_limits<int32_t>::max()));
+  return InvalidArgument(StrCat("--swap-space ", flags.swap_space_gib, " GiB is less than a page of ",
+                                HumanBytes(page_bytes), ", for example --swap-space 1"),
+                         "--swap-space");
 }
 
 // Pool, stream and what else the ops need; ctx borrows from `loaded`.
@@ -217,10 +239,40 @@ Status AllocateArena(LoadedModel& loaded) {
                  "--gpu-memory-utilization, for example to 0.8")};
 }
 
-// Memory plan, weights and engine. options: what flags do not say is filled in.
+// The CPU's kernels are so whatever the flag says.
+bool IsDeterministic(const ModelFlags& flags, Device device) {
+  return flags.deterministic || device.type == DeviceType::kCpu;
+}
+
+// OpenAI's system_fingerprint: another one where any of the facts is.
+std::string FingerprintOfFacts(const std::vector<RecordFact>& facts) {
+  std::string text;
+  for (const RecordFact& fact : facts) text += StrCat(fact.name, "=", fact.value, "\n");
+  const uint64_t hash = SipHash128(0, 0, text).low;
+  std::string digits = "fp_";
+  for (int shift = 60; shift >= 16; shift -= 4) digits.push_back("0123456789abcdef"[hash >> shift & 15]);
+  return digits;
+}
+
+// Equal facts, equal tokens of equal plans.
+std::vector<RecordFact> FactsOf(const ModelFlags& flags, const OpenedModel& opened, Device device,
+                                DType kv_dtype) {
+  return {{"model", StrCat(opened.config().family, " ", opened.Fingerprint())},
+          {"dtype", flags.dtype},
+          {"quantization", QuantizationName(opened.quantization())},
+          {"kv_cache", DTypeName(kv_dtype)},
+          {"deterministic", IsDeterministic(flags, device) ? "yes" : "no"},
+          {"build", BuildId(), false},
+          {"device", DescribeDevice(device), false}};
+}
+
+// Memory plan, weights and engine. options: what flags do not say is filled in. replay: if there, an
+// executor in place of an engine.
 Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions options,
-                   const std::optional<MediaConfig>& media, const LoadProgress& progress) {
+                   const std::optional<MediaConfig>& media, const LoadProgress& progress,
+                   const ReplaySetup* replay = nullptr) {
   ops::Context ctx = MakeContext(loaded, flags);
+  ctx.batch_invariant = flags.deterministic;
   LoadOptions load;
   load.dtype = flags.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
   load.random_weights = flags.load_format == "dummy";
@@ -240,25 +292,40 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   options.max_num_batched_tokens =
       std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
   options.num_kv_pages = flags.num_kv_pages;
+  FD_ASSIGN_OR_RETURN(options.kv_dtype, KvCacheDtype(flags));
   if (media && config.vision) options.max_media_tokens = MaxItemPatches(*media) / 4;
   options.encoder_cache_tokens = flags.encoder_cache_tokens;
   if (options.encoder_cache_tokens < 0)
     options.encoder_cache_tokens = cuda ? kCudaEncoderCacheTokens : kCpuEncoderCacheTokens;
   options.max_encoder_batch_tokens = flags.max_encoder_batch_tokens;
   if (options.max_encoder_batch_tokens == 0) options.max_encoder_batch_tokens = EncoderBatchTokens(options);
+  const auto page_bytes = [&] { return KvBytesPerPage(config, options.kv_dtype.value_or(load.dtype)); };
+  FD_ASSIGN_OR_RETURN(options.num_host_pages, HostPagesFor(flags, options, page_bytes()));
+  ModelFlags sizes = flags;
+  loaded.facts = FactsOf(flags, opened, ctx.device, options.kv_dtype.value_or(load.dtype));
+  if (replay != nullptr) {
+    FD_RETURN_IF_ERROR(replay->accept(loaded.facts));
+    options = replay->options;
+    sizes.num_kv_pages = options.num_kv_pages;
+  }
   const int64_t available_bytes = AvailableBytes(ctx.device, options);
+  const int64_t host_available_bytes = AvailableMemoryBytes();
   const NeedsOf needs_of = [&](const EngineOptions& o) {
     MemoryNeeds needs;
     needs.available_bytes = available_bytes;
     needs.utilization = flags.gpu_memory_utilization;
     needs.weight_bytes = opened.weight_bytes();
-    needs.page_bytes = KvBytesPerPage(config, load.dtype);
+    needs.page_bytes = page_bytes();
+    needs.swap_bytes = o.num_host_pages * page_bytes();
+    needs.device_is_host = !cuda;
+    needs.host_available_bytes = host_available_bytes;
     needs.executor_bytes = ExecutorBytes(config, load.dtype, o);
     needs.encoder_bytes = EncoderSlabBytes(config, load.dtype, o);
     needs.workspace_bytes = WorkspaceBytes(ctx, config, load.dtype, o);
     return needs;
   };
-  FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(flags, needs_of, &options));
+  loaded.kv_dtype = options.kv_dtype.value_or(load.dtype);
+  FD_ASSIGN_OR_RETURN(loaded.memory, PlanFor(sizes, needs_of, &options));
   options.num_kv_pages = loaded.memory.num_kv_pages;
   FD_RETURN_IF_ERROR(AllocateArena(loaded));
 
@@ -268,6 +335,12 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
            : std::make_unique<Workspace>(ctx.device, loaded.memory.needs.workspace_bytes);
   ctx.workspace = loaded.workspace.get();
   std::unique_ptr<Model> model = opened.Load(ctx, options.max_model_len);
+  FD_RETURN_IF_ERROR(opened.CheckUnchanged());
+  if (replay != nullptr) {
+    loaded.model = std::move(model);
+    loaded.executor = std::make_unique<Executor>(*loaded.model, ctx, options);
+    return loaded.executor->Prepare();
+  }
   loaded.engine = std::make_unique<Engine>(std::move(model), ctx, options);
   FD_RETURN_IF_ERROR(loaded.engine->Prepare());
   return OkStatus();
@@ -281,8 +354,10 @@ void DescribeForMetrics(const ModelFlags& flags, const ServiceFlags& service_fla
   }
   info.model_name = service.model_names.front();
   info.page_tokens = kKvPageTokens;
-  info.cache_dtype = flags.dtype;
+  info.cache_dtype = engine.options().kv_dtype ? DTypeName(*engine.options().kv_dtype) : flags.dtype;
   info.prefix_caching = engine.options().prefix_caching;
+  info.swap_space_gib = flags.swap_space_gib;
+  info.host_pages = engine.options().num_host_pages;
   info.memory_share = flags.gpu_memory_utilization;
   info.encoder_cache_tokens = engine.options().EncoderSlabTokens();
   info.processor_cache_bytes = LoaderOptions(service_flags.media).max_cache_bytes;
@@ -303,6 +378,15 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const
   return loaded;
 }
 
+StatusOr<std::unique_ptr<LoadedModel>> LoadExecutor(const ModelFlags& flags, const ReplaySetup& setup,
+                                                    const LoadProgress& progress) {
+  FD_RETURN_IF_ERROR(CheckModelFolder(flags.model_dir));
+  auto loaded = std::make_unique<LoadedModel>();
+  FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
+  FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, setup.options, std::nullopt, progress, &setup));
+  return loaded;
+}
+
 StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, const ServiceFlags& service_flags,
                                                    const LoadProgress& progress,
                                                    const std::function<void()>& on_device_lost) {
@@ -317,10 +401,17 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   if (!service_flags.step_log.empty()) {
     FD_ASSIGN_OR_RETURN(step_log, StepLog::Open(service_flags.step_log));
   }
+  std::unique_ptr<Recorder> recorder;
+  if (!service_flags.record.empty()) {
+    FD_ASSIGN_OR_RETURN(recorder, Recorder::Create(service_flags.record));
+  }
   FD_ASSIGN_OR_RETURN(loaded->service, MakeService(flags, service_flags, config));
   Service& service = *loaded->service;
   options.max_waiting_requests = service_flags.max_waiting_requests;
   options.max_waiting_s = service_flags.max_waiting_s;
+  options.step_timeout_s = service_flags.step_timeout_s;
+  // A processor may take minutes for its first step of a large model; a GPU that takes one has failed.
+  if (loaded->device.type == DeviceType::kCpu) options.min_step_timeout_s = kMinCpuStepSeconds;
   options.max_allowed_token_ids = service_flags.limits.max_allowed_token_ids;
   options.max_logit_bias = service_flags.limits.max_logit_bias;
   options.max_banned_tokens = service_flags.limits.max_banned_tokens;
@@ -333,10 +424,17 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   if (service.media) KeepFreedMemory();
   service.max_model_len = loaded->engine->options().max_model_len;
   service.max_num_seqs = loaded->engine->options().max_num_seqs;
+  service.system_fingerprint = FingerprintOfFacts(loaded->facts);
+  service.deterministic = IsDeterministic(flags, loaded->device);
   service.engine = DoorOf(*loaded->engine);
   DescribeForMetrics(flags, service_flags, *loaded->engine, service);
   if (on_device_lost) loaded->engine->OnDeviceLost(on_device_lost);
   if (step_log != nullptr) loaded->engine->LogSteps(std::move(step_log));
+  if (recorder != nullptr) {
+    recorder->Begin({loaded->facts, service_flags.recorded_flags, loaded->engine->options()});
+    LogWarning("--record ", recorder->path(), ": prompts, pictures and answers are written to this file");
+    loaded->engine->Record(std::move(recorder));
+  }
   loaded->engine->Start();
   return loaded;
 }
@@ -355,6 +453,8 @@ void LogModel(const LoadedModel& model) {
                                "lower --max-model-len scales less")
                       : std::string());
   }
+  LogInfo("key/value cache: ", DTypeName(model.kv_dtype), ", ", model.memory.needs.page_bytes / kKvPageTokens,
+          " bytes a token");
   if (const auto& embeddings = model.service->embeddings) {
     LogInfo("embeddings: ", embeddings->dimensions.value_or(embeddings->hidden_size), " values, of the ",
             PoolingName(options.pooling), embeddings->normalize ? ", normalised" : ", as they are");

@@ -10,7 +10,9 @@
 #include "compute/ops/stream.h"
 #include "compute/ops/upload.h"
 #include "engine/engine.h"
+#include "engine/executor/executor.h"
 #include "engine/plan/memory_plan.h"
+#include "engine/record/record_file.h"
 #include "media_work_flags.h"
 #include "model_flags.h"
 #include "pooling_flags.h"
@@ -40,7 +42,10 @@ struct ServiceFlags {
   std::optional<PoolerConfig> pooling;  // there: embeddings in place of text
   int64_t max_waiting_requests = 1024;
   double max_waiting_s = -1;                   // as in EngineOptions
+  double step_timeout_s = -1;                  // as in EngineOptions
   std::string step_log;                        // a file for one line of JSON a step; empty: none
+  std::string record;                          // a new file for all plans and results; empty: none
+  JsonObject recorded_flags;                   // record_flags.h
   std::string metrics_names = "fastdeploy";    // one of kMetricNames
   std::string logprobs_mode = "raw_logprobs";  // one of kLogprobsModes
 };
@@ -56,9 +61,14 @@ struct LoadedModel {
   std::unique_ptr<Arena> arena;
   std::unique_ptr<Workspace> workspace;
   MemoryPlan memory;
-  Quantization quantization;  // in effect: the checkpoint's own, packed or not, or the flag's
+  DType kv_dtype = DType::kBFloat16;  // of the key/value pages
+  Quantization quantization;          // in effect: the checkpoint's own, packed or not, or the flag's
   std::shared_ptr<Service> service;
-  std::unique_ptr<Engine> engine;  // started
+  std::vector<RecordFact> facts;   // what tokens depend on besides requests
+  std::unique_ptr<Engine> engine;  // started; null where there is an executor
+  // LoadExecutor's.
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Executor> executor;
 };
 
 using LoadProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
@@ -70,6 +80,16 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
 
 // The engine alone, without tokenizer, template and service (which stays null): for bench.
 StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const LoadProgress& progress);
+
+// For replay: the limits to work under, in place of the flags of sizes, and who is asked whether the model is
+// the right one before its weights are read.
+struct ReplaySetup {
+  EngineOptions options;
+  std::function<Status(const std::vector<RecordFact>& facts)> accept;
+};
+// A model and an executor, without an engine.
+StatusOr<std::unique_ptr<LoadedModel>> LoadExecutor(const ModelFlags& flags, const ReplaySetup& setup,
+                                                    const LoadProgress& progress);
 
 // Model, memory and limits as log lines.
 void LogModel(const LoadedModel& model);

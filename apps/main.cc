@@ -1,8 +1,14 @@
 // fastdeploy: one program, a table of subcommands.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "base/fault.h"
+#include "base/files.h"
 #include "base/strings.h"
 #include "base/suggestion.h"
 #include "command.h"
@@ -18,6 +24,7 @@ constexpr Command kCommands[] = {
     {"chat", "talk with a model: turns, pictures, videos", RunChat},
     {"bench", "measure prefill and decode speed against the machine's limits", RunBench},
     {"quantize", "write a checkpoint with packed weights, quantised or as stored", RunQuantize},
+    {"replay", "compute a record of serve --record once more and compare", RunReplay},
     {"inspect", "print what is in a checkpoint", RunInspect},
     {"doctor", "print what this machine has, what would be used and what is wrong", RunDoctor},
 };
@@ -41,6 +48,9 @@ std::string Usage() {
 
 // A device may also be lost outside the engine's steps: while weights load, in a measurement.
 int Run(const Command& command, const std::vector<std::string>& args) {
+  const char* faults = std::getenv("FASTDEPLOY_FAULT");
+  if (Status status = SetFaults(faults != nullptr ? faults : ""); !status.ok())
+    return UsageError(command.name, status);
   try {
     return command.run(args);
   } catch (const DeviceError& e) {
@@ -93,6 +103,12 @@ int Failure(const char* command, const Status& status) {
 }  // namespace fd
 
 int main(int argc, char** argv) {
+  // Whoever started the program without these three: the next file that is opened would get the log's lines.
+  for (int i = STDIN_FILENO; i <= STDERR_FILENO; ++i) {
+    if (fcntl(i, F_GETFD) < 0 && open("/dev/null", i == STDIN_FILENO ? O_RDONLY : O_WRONLY) != i)
+      return fd::kExitFailure;
+  }
+  fd::ExplainMappedFileErrors(fd::kExitFailure);
   // The kernels need these two; without them the first picture would end in an illegal instruction. doctor
   // runs none and explains.
   const bool is_doctor = argc > 1 && std::string(argv[1]) == "doctor";

@@ -92,6 +92,10 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Group("Model");
   flags.Text("model", &values->model_dir, "The checkpoint's folder; also the first word", "DIR");
   flags.Choice("dtype", &values->dtype, {"bfloat16", "float32"}, "Activations and key/value cache");
+  flags.Choice(
+      "kv-cache-dtype", &values->kv_cache_dtype, {"auto", "bf16", "fp8", "int8"},
+      "Key/value cache; auto: the activations' type; fp8 (E4M3) and int8: half of bf16, a scale for each "
+      "token and head");
   flags.Choice("load-format", &values->load_format, {"auto", "safetensors", "dummy"},
                "dummy: random weights of config.json's shapes, no weight file is read");
   AddQuantizationFlags(
@@ -124,9 +128,17 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Switch("enable-prefix-caching", &values->prefix_caching,
                "What earlier requests computed of the same beginning is used again (the default)");
   flags.Switch("no-enable-prefix-caching", &values->no_prefix_caching, "Compute every prompt in full");
+  flags.Real(
+      "swap-space", &values->swap_space_gib, {0, 65536, 4},
+      "GiB of host memory for what earlier requests computed and the cache has no room for; it comes "
+      "back where that is quicker than computing it again. Without a GPU it is memory like the cache's");
   flags.Switch("no-overlap", &values->no_overlap,
                "Plan a step only when the one before has ended (the CPU always does)");
   flags.Switch("no-cuda-graphs", &values->no_cuda_graphs, "Launch every kernel of a decode step by itself");
+  flags.Switch(
+      "deterministic", &values->deterministic,
+      "An answer has the same bits whatever runs besides and however its prompt is cut; slower on a GPU, "
+      "always so on the CPU");
   flags.Switch("no-exif-orientation", &values->no_exif_orientation,
                "Leave pictures as stored, not turned upright");
   flags.Integer("max-image-bytes", &values->image_limits.max_file_bytes, {1, int64_t{1} << 32, 20971520},
@@ -140,6 +152,19 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 256, 16}, "Sequences that run at once");
   flags.Integer("max-num-batched-tokens", &values->max_num_batched_tokens, {1, 1 << 20, 384},
                 "Tokens of one step, a strict limit");
+}
+
+StatusOr<std::optional<DType>> KvCacheDtype(const ModelFlags& flags) {
+  if (flags.kv_cache_dtype == "fp8") return std::optional(DType::kFloat8E4M3);
+  if (flags.kv_cache_dtype == "int8") return std::optional(DType::kInt8);
+  if (flags.kv_cache_dtype == "bf16" && flags.dtype == "float32") {
+    return InvalidArgument(
+        "bf16 does not go with --dtype float32, whose keys and values stay float32: leave out one of the "
+        "two, or "
+        "give --kv-cache-dtype fp8 or int8",
+        "--kv-cache-dtype");
+  }
+  return std::optional<DType>();
 }
 
 Status TakeModel(std::string* model_dir, std::vector<std::string>* words) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "cpu_flags.h"
@@ -14,6 +15,7 @@ namespace fd {
 struct ModelFlags {
   std::string model_dir;
   std::string dtype = "bfloat16";
+  std::string kv_cache_dtype = "auto";
   std::string load_format = "auto";
   Quantization quantization;
   std::string device = "auto";
@@ -28,8 +30,10 @@ struct ModelFlags {
   double gpu_memory_utilization = 0.9;   // FastDeploy's name; without a GPU: of the memory that is available
   bool no_overlap = false;
   bool no_cuda_graphs = false;
+  bool deterministic = false;
   bool prefix_caching = true;  // --enable-prefix-caching, the default
   bool no_prefix_caching = false;
+  double swap_space_gib = 0;  // of host memory, for pages of the prefix cache
   bool no_exif_orientation = false;
   ImageLimits image_limits;
 };
@@ -44,6 +48,9 @@ void AddRopeFlags(FlagSet& flags, RopeOverrides* rope);
 void AddMediaLimitFlag(FlagSet& flags, int64_t* images, int64_t* videos, const std::string& help);
 // scheduling: also the flags that only make sense for many requests at once.
 void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling);
+
+// --kv-cache-dtype: EngineOptions::kv_dtype. Error: bf16 pages with float32 activations.
+StatusOr<std::optional<DType>> KvCacheDtype(const ModelFlags& flags);
 
 // The model's folder: --model, or else the first word, which is taken out of `words`. Usage error without
 // either.

@@ -1,4 +1,6 @@
 // fastdeploy serve: flags -> model -> engine -> HTTP, until SIGTERM or SIGINT.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -6,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/fault.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/log_sink.h"
@@ -15,11 +18,13 @@
 #include "environment.h"
 #include "fastdeploy_flags.h"
 #include "flag_set.h"
+#include "load_watch.h"
 #include "loaded_model.h"
 #include "media_flags.h"
 #include "model_flags.h"
 #include "pooling_flags.h"
 #include "progress_bar.h"
+#include "record_flags.h"
 #include "server/http/http_server.h"
 #include "service_notify.h"
 #include "stop_signal.h"
@@ -31,6 +36,8 @@ namespace {
 constexpr std::chrono::hours kNoDeadline{24 * 365};
 // Without a device no request runs any more; their errors only have to be sent.
 constexpr double kLostDrainSeconds = 2;
+// Of a stuck engine no event will come: those that wait are told at once.
+constexpr double kStuckDrainSeconds = 0.01;
 constexpr IntegerRange kStopStrings{0, 1024, 16};
 
 struct ServeFlags {
@@ -39,6 +46,7 @@ struct ServeFlags {
   PoolingFlags pooling;
   HttpOptions http;
   double drain_timeout_s = 30;
+  double load_timeout_s = 600;
   std::string api_key_file;
   LogOptions log;
   bool no_access_log = false;
@@ -130,6 +138,7 @@ Status ReadEnvironment(ServeFlags* values, const JsonObject& given) {
     const char* text = std::getenv(name);
     return std::string(text != nullptr ? text : "");
   };
+  if (variable("FD_DETERMINISTIC_MODE") == "1") values->model.deterministic = true;
   LogOptions& log = values->log;
   if (given.Find("log-level") == nullptr) {
     if (variable("FD_DEBUG") == "1") log.level = LogLevel::kDebug;
@@ -205,7 +214,16 @@ void AddServeFlags(FlagSet& flags, ServeFlags* values) {
                 "Requests that may wait for a place; beyond them 429");
   flags.Real("max-waiting-time", &values->service.max_waiting_s, {-1, 86400, 30},
              "Seconds a request may wait for its first step; beyond them 408; -1: no limit");
+  flags.Real(
+      "step-timeout", &values->service.step_timeout_s, {-1, 86400, 0},
+      "Seconds until a step counts as stuck: requests get 503, the server ends with code 3; 0: 20 times the "
+      "longest step so far, at least 60 (CPU: 600); -1: never");
+  flags.Real("load-timeout", &values->load_timeout_s, {0, 86400, 600},
+             "Seconds without progress of loading after which the server gives up; 0: never");
   flags.Text("step-log", &values->service.step_log, "One line of JSON for each step is written to this file",
+             "FILE", "none");
+  flags.Text("record", &values->service.record,
+             "Every step is written to this new file, prompts and pictures included, for fastdeploy replay",
              "FILE", "none");
   flags.Group("Address");
   flags.Text("host", &http.host, "Address to listen on; 0.0.0.0 for every network", "ADDRESS");
@@ -339,6 +357,12 @@ bool IsLoopback(const std::string& host) {
 
 int Serve(ServeFlags& flags) {
   StopSignal stop;
+  stop.OnHangup([] {
+    ReopenLog();
+    LogInfo("SIGHUP: the log is opened again");
+  });
+  if (const std::string faults = FaultsOn(); !faults.empty())
+    LogWarning("FASTDEPLOY_FAULT: this server fails on purpose: ", faults);
   for (const std::string& note : flags.notes) LogInfo(note);
   if (Status status = CheckSamplingClass(); !status.ok()) return Failure("serve", status);
   if (!IsLoopback(flags.http.host) && flags.http.api_keys.empty()) {
@@ -348,9 +372,20 @@ int Serve(ServeFlags& flags) {
   }
   if (Status status = CheckCanListen(flags.http); !status.ok()) return StartFailure(status);
   ProgressBar bar("loading weights");
+  LoadWatch watch({.timeout_s = flags.load_timeout_s, .give_up = [](double seconds) {
+                     LogError("loading has not moved for ", Fixed(seconds, 0),
+                              " s (--load-timeout); ending with code ", kExitFailure);
+                     FlushLog();
+                     _exit(kExitFailure);  // the loading thread may hang in the kernel
+                   }});
   auto loaded = LoadService(
-      flags.model, flags.service, [&bar](int64_t done, int64_t total) { bar.Update(done, total); },
+      flags.model, flags.service,
+      [&](int64_t done, int64_t total) {
+        bar.Update(done, total);
+        watch.Update(done, total);
+      },
       StopSignal::Request);
+  watch.Finish();
   bar.Finish();
   if (!loaded.ok()) return StartFailure(loaded.status());
   LoadedModel& model = **loaded;
@@ -369,11 +404,11 @@ int Serve(ServeFlags& flags) {
   NotifyService(StrCat("READY=1\nSTATUS=serving at ", url));
 
   stop.Wait(-1);
-  const Status device = model.engine->DeviceStatus();
+  Status device = model.engine->DeviceStatus();
   if (device.ok()) {
     LogInfo("stopping: no new requests, waiting for those that run; a second signal ends at once");
   } else {
-    flags.drain_timeout_s = kLostDrainSeconds;
+    flags.drain_timeout_s = model.engine->stuck() ? kStuckDrainSeconds : kLostDrainSeconds;
   }
   NotifyService("STOPPING=1\nSTATUS=finishing what runs");
   (*server)->BeginDrain();
@@ -388,11 +423,15 @@ int Serve(ServeFlags& flags) {
                " s (--timeout-graceful-shutdown) and have been ended");
   }
   (*server)->Stop();
+  device = model.engine->DeviceStatus();  // it may have failed during the drain
   if (!device.ok()) {
     LogError(device.message(), "; ending with code ", kExitDeviceLost, ", start the server again");
+    FlushLog();
+    if (model.engine->stuck()) _exit(kExitDeviceLost);  // its thread cannot be joined
     return kExitDeviceLost;
   }
   LogInfo("stopped");
+  FlushLog();
   return kExitOk;
 }
 
@@ -420,6 +459,8 @@ int RunServe(const std::vector<std::string>& given) {
   auto pooling = ResolvePooling(values.pooling);
   if (!pooling.ok()) return UsageError("serve", pooling.status());
   values.service.pooling = *pooling;
+  values.service.recorded_flags = RecordedFlags(flags.Given(), values.model.model_dir);
+  if (values.model.deterministic) values.service.recorded_flags.Set("deterministic", "true");
   if (Status status = SetUpLog(values.log); !status.ok()) return UsageError("serve", status);
   for (std::string& note : EnvironmentNotes(ProcessEnvironment())) values.notes.push_back(std::move(note));
   values.http.version = FASTDEPLOY_VERSION;

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <utility>
 
 #include "base/check.h"
 
@@ -16,6 +17,7 @@ namespace {
 std::atomic<int> g_signals{0};
 std::atomic<bool> g_armed{false};
 std::atomic<bool> g_terminated{false};
+std::atomic<bool> g_hung_up{false};
 std::atomic<int> g_write_fd{-1};
 int g_read_fd = -1;
 
@@ -25,6 +27,14 @@ void OnSignal(int number) {
   if (number == SIGTERM) g_terminated = true;
   char byte = 1;
   [[maybe_unused]] ssize_t written = write(g_write_fd.load(), &byte, 1);
+  errno = saved_errno;
+}
+
+void OnHangupSignal(int) {
+  const int saved_errno = errno;
+  g_hung_up = true;
+  const char byte = 2;
+  [[maybe_unused]] const ssize_t written = write(g_write_fd.load(), &byte, 1);
   errno = saved_errno;
 }
 
@@ -45,6 +55,15 @@ StopSignal::StopSignal() {
 }
 
 StopSignal::~StopSignal() { g_armed = false; }
+
+void StopSignal::OnHangup(std::function<void()> hangup) {
+  if (isatty(STDERR_FILENO) == 1) return;
+  hangup_ = std::move(hangup);
+  struct sigaction action{};
+  action.sa_handler = OnHangupSignal;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGHUP, &action, nullptr);
+}
 
 void StopSignal::Arm() { g_armed = true; }
 
@@ -71,8 +90,11 @@ bool StopSignal::Wait(int timeout_ms) {
   while (!requested()) {
     pollfd entry{g_read_fd, POLLIN, 0};
     int ready = poll(&entry, 1, timeout_ms);
-    if (ready == 0) return requested();
-    if (ready < 0 && errno != EINTR) return requested();
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) return requested();
+    char bytes[16];  // what they say has been counted
+    [[maybe_unused]] const ssize_t n = read(g_read_fd, bytes, sizeof(bytes));
+    if (g_hung_up.exchange(false) && hangup_) hangup_();
   }
   return true;
 }

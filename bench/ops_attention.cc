@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -50,20 +51,34 @@ void Print(const std::string& name, double seconds, double bytes, double flop,
   std::fflush(stdout);
 }
 
+// Pages whose bits mean something: of bytes, random ones and scales of 0.01.
+Tensor RandomPages(DType type, int64_t pages, int64_t kv_heads, int64_t head_dim) {
+  if (!ops::PagesHoldBytes(type)) return Random({pages, kv_heads, 64, head_dim});
+  Tensor t(type, Device{}, ops::PagesShape(type, pages, kv_heads, head_dim));
+  std::mt19937 rng(2);
+  const int64_t head_bytes = t.view().dim(2);
+  const float scale = 0.01f;
+  for (int64_t h = 0; h < pages * kv_heads; ++h) {
+    uint8_t* head = t.view().As<uint8_t>() + h * head_bytes;
+    for (int64_t i = 0; i < 64 * head_dim; ++i) head[i] = static_cast<uint8_t>(rng() & 0xbf);
+    for (int64_t i = 64 * head_dim; i < head_bytes; i += 4) std::memcpy(head + i, &scale, 4);
+  }
+  return t;
+}
+
 // `seqs` sequences of `context` tokens, the last `queries` of each new.
 void Paged(const ops::Context& ctx, const cpu::Roofline& roofline, int64_t heads, int64_t kv_heads,
-           int64_t head_dim, int64_t seqs, int64_t queries, int64_t context) {
+           int64_t head_dim, int64_t seqs, int64_t queries, int64_t context, DType type = DType::kBFloat16) {
   const int64_t pages = (context + 63) / 64, tokens = seqs * queries;
-  const int64_t layer_bytes = 4 * seqs * pages * kv_heads * 64 * head_dim;
+  const Tensor k = RandomPages(type, seqs * pages, kv_heads, head_dim),
+               v = RandomPages(type, seqs * pages, kv_heads, head_dim), q = Random({tokens, heads, head_dim});
+  const int64_t layer_bytes = 2 * k.size_bytes();
   const int64_t layers = queries > 1 ? 1 : std::max<int64_t>(1, kCycledBytes / layer_bytes);
-  const Tensor k = Random({seqs * pages, kv_heads, 64, head_dim}),
-               v = Random({seqs * pages, kv_heads, 64, head_dim}), q = Random({tokens, heads, head_dim});
   std::vector<Tensor> pools;  // k and v of every layer; any bits will do
   for (int64_t l = 0; l < layers; ++l) {
     for (const Tensor* from : {&k, &v}) {
-      pools.emplace_back(DType::kBFloat16, Device{}, from->view().shape);
-      std::copy_n(from->view().As<BFloat16>(), from->view().NumElements(),
-                  pools.back().view().As<BFloat16>());
+      pools.emplace_back(type, Device{}, from->view().shape);
+      std::memcpy(pools.back().view().data, from->view().data, static_cast<size_t>(from->size_bytes()));
     }
   }
   Tensor out(DType::kBFloat16, Device{}, {tokens, heads, head_dim}),
@@ -92,8 +107,9 @@ void Paged(const ops::Context& ctx, const cpu::Roofline& roofline, int64_t heads
   });
   const double visible = static_cast<double>(queries) *
                          (static_cast<double>(context - queries) + static_cast<double>(queries + 1) / 2);
-  Print(StrCat(seqs, " x ", queries, " new of ", context, ", ", heads, "/", kv_heads, " heads of ", head_dim),
-        seconds, static_cast<double>(seqs * context * kv_heads * head_dim * 4),
+  Print(StrCat(seqs, " x ", queries, " new of ", context, ", ", heads, "/", kv_heads, " heads of ", head_dim,
+               ops::PagesHoldBytes(type) ? StrCat(" ", DTypeName(type)) : std::string()),
+        seconds, static_cast<double>(seqs * context * layer_bytes) / static_cast<double>(seqs * pages * 64),
         visible * static_cast<double>(seqs * heads * head_dim * 4), roofline);
 }
 
@@ -115,14 +131,13 @@ void Segment(const ops::Context& ctx, const cpu::Roofline& roofline, int64_t row
 
 // The step's new keys and values into their pages, and the rotation of queries and keys.
 void Write(const ops::Context& ctx, const cpu::Roofline& roofline, int64_t heads, int64_t kv_heads,
-           int64_t head_dim, int64_t tokens, int64_t distance) {
+           int64_t head_dim, int64_t tokens, int64_t distance, DType type = DType::kBFloat16) {
   const Tensor fused = Random({tokens, (heads + 2 * kv_heads) * head_dim}),
                cos_sin(DType::kFloat32, Device{}, {tokens, 2, head_dim / 2});
   std::fill_n(cos_sin.view().As<float>(), tokens * head_dim, 0.7f);
   const int64_t pages = (tokens * distance + 63) / 64 + 1;
-  Tensor k(DType::kBFloat16, Device{}, {pages, kv_heads, 64, head_dim}),
-      v(DType::kBFloat16, Device{}, {pages, kv_heads, 64, head_dim}),
-      slots(DType::kInt32, Device{}, {tokens});
+  const Shape shape = ops::PagesShape(type, pages, kv_heads, head_dim);
+  Tensor k(type, Device{}, shape), v(type, Device{}, shape), slots(DType::kInt32, Device{}, {tokens});
   for (int64_t t = 0; t < tokens; ++t) slots.view().As<int32_t>()[t] = static_cast<int32_t>(t * distance);
   auto part = [&](int64_t begin, int64_t count) {
     return fused.view().Columns(begin * head_dim, count * head_dim).Reshape({tokens, count, head_dim});
@@ -131,8 +146,9 @@ void Write(const ops::Context& ctx, const cpu::Roofline& roofline, int64_t heads
     ops::RopeAndWriteKv(ctx, part(0, heads), k, v, part(heads, kv_heads), part(heads + kv_heads, kv_heads),
                         cos_sin, slots, ops::RopeStyle::kInterleaved);
   });
-  Print(StrCat("rope and write of ", tokens, distance > 1 ? " apart" : " in a row"), seconds,
-        static_cast<double>(tokens * (2 * (heads + 2 * kv_heads) * head_dim * 2 + head_dim * 4)), 0,
+  Print(StrCat("rope and write of ", tokens, distance > 1 ? " apart" : " in a row",
+               ops::PagesHoldBytes(type) ? StrCat(" to ", DTypeName(type)) : std::string()),
+        seconds, static_cast<double>(tokens * (2 * (heads + 2 * kv_heads) * head_dim * 2 + head_dim * 4)), 0,
         roofline);
 }
 
@@ -146,9 +162,15 @@ void BenchAttention(const ops::Context& ctx, const cpu::Roofline& roofline, int6
   for (int64_t context : {512, 2048, 32768}) Paged(ctx, roofline, heads, kv_heads, head_dim, 1, 1, context);
   for (int64_t queries : {1, 16, 64, 256})
     Paged(ctx, roofline, heads, kv_heads, head_dim, 1, queries, 120000);
+  for (DType type : {DType::kBFloat16, DType::kFloat8E4M3, DType::kInt8}) {
+    for (int64_t context : {2048, 8192}) Paged(ctx, roofline, heads, kv_heads, head_dim, 1, 1, context, type);
+    Paged(ctx, roofline, heads, kv_heads, head_dim, 1, 384, 384 + 1664, type);
+  }
   for (int64_t seqs : {16, 32}) Paged(ctx, roofline, heads, kv_heads, head_dim, seqs, 1, 2048);
   for (int64_t tokens : {1, 32}) Write(ctx, roofline, heads, kv_heads, head_dim, tokens, 65);
-  Write(ctx, roofline, heads, kv_heads, head_dim, 2048, 1);
+  for (DType type : {DType::kBFloat16, DType::kFloat8E4M3, DType::kInt8}) {
+    Write(ctx, roofline, heads, kv_heads, head_dim, 2048, 1, type);
+  }
   for (int64_t rows : {1024, 4096}) Segment(ctx, roofline, rows, 16, 80);
 }
 

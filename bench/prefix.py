@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """What the prefix cache saves: time to first token of a prompt, of the same prompt again, of the next turn and of another end.
 
-    python3 bench/prefix.py [--prompt-tokens 8192] [--runs 2] [--model FOLDER] [--binary PATH] [-- FLAGS]
+    python3 bench/prefix.py [--prompt-tokens 8192] [--runs 2] [--swap-space GIB] [--model FOLDER] [--binary PATH] [-- FLAGS]
 
 Without --model: ERNIE-4.5-0.3B's dimensions, random weights and the demo's tokenizer. Each run has a prompt of its own, random token ids,
 over HTTP with one client. "next turn": the prompt, its answer and 32 tokens more; "fork": the last 32 tokens are others. FLAGS go to
-`fastdeploy serve`. Prints one line a kind and its share of the first; ends with 1 when the second is above --bar. Standard library only.
+`fastdeploy serve`. With --swap-space the cache holds one such prompt and little more: "from host" is the first prompt again after another
+one took its pages. Prints one line a kind and its share of the first; ends with 1 when the second is above --bar. Standard library only.
 """
 
 import argparse
@@ -70,14 +71,17 @@ def main():
     parser.add_argument("--model", help="a folder with weights; default: random ones")
     parser.add_argument("--vocab-size", type=int, default=1500, help="prompts have ids below it")
     parser.add_argument("--bar", type=float, default=0.05, help="most that the second may take of the first")
+    parser.add_argument("--swap-space", type=float, default=0, help="GiB of host memory; 0: no such row")
     parser.add_argument("--binary", default=str(ROOT / "build/release/fastdeploy"))
     parser.add_argument("flags", nargs="*")
     args = parser.parse_args()
     rng = random.Random(1)
-    kinds = {name: [] for name in ("first", "second", "next turn", "fork")}
+    kinds = {name: [] for name in ("first", "second", "next turn", "fork", *(["from host"] if args.swap_space else []))}
     with tempfile.TemporaryDirectory() as temporary:
         model = args.model or with_tokenizer(pathlib.Path(temporary))
         flags = ["--max-model-len", str(args.prompt_tokens + 256), *([] if args.model else ["--load-format", "dummy"]), *args.flags]
+        if args.swap_space:
+            flags += ["--swap-space", str(args.swap_space), "--num-kv-pages", str((args.prompt_tokens + 256) // 64 + 4)]
         with ServerProcess(args.binary, *flags, model=model) as server:
             def some(count):
                 return [rng.randrange(300, args.vocab_size) for _ in range(count)]
@@ -90,16 +94,23 @@ def main():
                 kinds["second"].append(ask(server, prompt, 8))
                 kinds["next turn"].append(ask(server, prompt + first[2] + some(NEW_TOKENS), 8))
                 kinds["fork"].append(ask(server, prompt[:-NEW_TOKENS] + some(NEW_TOKENS), 8))
+                if args.swap_space:
+                    ask(server, some(args.prompt_tokens), 8)
+                    kinds["from host"].append(ask(server, prompt, 8))
+                    if kinds["from host"][-1][2] != first[2]:
+                        raise SystemExit("prefix.py: the same prompt from the host was answered otherwise")
                 if kinds["second"][-1][2] != first[2]:
                     raise SystemExit("prefix.py: the same prompt was answered otherwise")
-            saved = re.search(r"^fastdeploy:prefix_saved_seconds_total (\S+)$", server.get("/metrics")[1], re.M)
+            metrics = dict(re.findall(r"^fastdeploy:(\w+) (\S+)$", server.get("/metrics")[1], re.M))
     base = statistics.median(t for t, _, _ in kinds["first"])
     for name, runs in kinds.items():
         seconds = statistics.median(t for t, _, _ in runs)
         print(f"{name:>9}: {seconds * 1e3:9.1f} ms to the first token, {100 * seconds / base:6.2f} % of the first, "
               f"{statistics.median(c for _, c, _ in runs):.0f} tokens found", flush=True)
-    if saved:
-        print(f"saved, by the server's own count: {float(saved.group(1)):.1f} s")
+    if args.swap_space:
+        print(f"pages out {metrics['swap_out_block_num_total']}, in {metrics['swap_in_block_num_total']}, "
+              f"saved by the host's: {float(metrics['prefix_cpu_saved_seconds_total']):.1f} s")
+    print(f"saved, by the server's own count: {float(metrics['prefix_saved_seconds_total']):.1f} s")
     share = statistics.median(t for t, _, _ in kinds["second"]) / base
     if share > args.bar:
         raise SystemExit(f"prefix.py: the second takes {100 * share:.1f} % of the first, the bar is {100 * args.bar:.0f} %")

@@ -49,6 +49,9 @@ else
 fi
 step 'smoke bench'
 "$python" bench/serving.py --binary "$binary" --streams 64 -- --device "$device" --max-num-seqs 64 --max-model-len 1024
+for kv in fp8 int8; do
+  "$binary" bench bench/configs/ernie-4.5-0.3b --load-format dummy --kv-cache-dtype "$kv" --device "$device" --max-model-len 2048 --prompt-tokens 512 --batch 1,16 --output-tokens 64
+done
 for quantization in none wint8 wint4; do
   "$binary" bench bench/configs/ernie-4.5-0.3b --load-format dummy --quantization "$quantization" --device "$device" --max-model-len 2048 --prompt-tokens 512 --batch 1,16 --output-tokens 64
 done

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <functional>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "compute/kernels/cuda/device.h"
@@ -75,12 +76,20 @@ Tensor Ints(Gpu& gpu, const std::vector<int32_t>& values, Shape shape) {
   return t;
 }
 
+// Of bytes: all bytes and all scales alike.
+Tensor Pages(Gpu& gpu, DType type, int64_t pages, int64_t kv_heads, int64_t head_dim) {
+  if (!ops::PagesHoldBytes(type)) return Random(gpu, {pages, kv_heads, 64, head_dim});
+  Tensor t(type, kGpu, ops::PagesShape(type, pages, kv_heads, head_dim));
+  cuda::FillBytesAsync(t.view().data, 0x3c, t.size_bytes(), gpu.stream);
+  return t;
+}
+
 struct Part {
   int64_t before, queries;
 };
 
 void Paged(Gpu& gpu, const char* name, int64_t heads, int64_t kv_heads, int64_t head_dim,
-           const std::vector<Part>& parts, double bandwidth) {
+           const std::vector<Part>& parts, double bandwidth, DType type = DType::kBFloat16) {
   std::vector<int32_t> offsets = {0}, contexts, table;
   int64_t max_pages = 0, pages = 0, tokens = 0;
   double visible = 0, keys = 0;
@@ -111,8 +120,8 @@ void Paged(Gpu& gpu, const char* name, int64_t heads, int64_t kv_heads, int64_t 
       table[static_cast<size_t>(s * max_pages + p)] = order[next++];
     }
   }
-  const Tensor k = Random(gpu, {pages, kv_heads, 64, head_dim}),
-               v = Random(gpu, {pages, kv_heads, 64, head_dim}), q = Random(gpu, {tokens, heads, head_dim}),
+  const Tensor k = Pages(gpu, type, pages, kv_heads, head_dim),
+               v = Pages(gpu, type, pages, kv_heads, head_dim), q = Random(gpu, {tokens, heads, head_dim}),
                o = Ints(gpu, offsets, {seqs + 1}), c = Ints(gpu, contexts, {seqs}),
                t = Ints(gpu, table, {seqs * max_pages}), to = Ints(gpu, table_offsets, {seqs + 1});
   Tensor out(DType::kBFloat16, kGpu, {tokens, heads, head_dim});
@@ -121,7 +130,7 @@ void Paged(Gpu& gpu, const char* name, int64_t heads, int64_t kv_heads, int64_t 
   batch.table_offsets = to;
   batch.block_tables = t;
   const double ms = MedianMs(gpu, [&] { ops::PagedAttention(gpu.ctx, out, q, k, v, batch, 0.088f); });
-  const double bytes = keys * static_cast<double>(kv_heads * head_dim * 4);
+  const double bytes = keys * static_cast<double>(2 * k.size_bytes()) / static_cast<double>(64 * pages);
   const double flops = 4 * visible * static_cast<double>(heads * head_dim);
   std::printf("%-58s %9.4f ms %6.2f TB/s (%3.0f %%) %7.1f TFLOP/s\n", name, ms, bytes / ms * 1e-9,
               100 * bytes / ms * 1e-9 / bandwidth, flops / ms * 1e-9);
@@ -177,6 +186,13 @@ int main() {
   std::vector<Part> mixed(63, {2047, 1});
   mixed.push_back({4096, 2048});
   Paged(gpu, "63 decodes of 2K + a chunk of 2K after 4K, 20/4 of 128", 20, 4, 128, mixed, bandwidth);
+  for (DType type : {DType::kFloat8E4M3, DType::kInt8}) {
+    const std::string on = std::string(", 20/4 of 128 on ") + DTypeName(type);
+    Paged(gpu, ("decode 64 x 8K" + on).c_str(), 20, 4, 128, batch64, bandwidth, type);
+    Paged(gpu, ("decode 16 x 2K" + on).c_str(), 20, 4, 128, batch16, bandwidth, type);
+    Paged(gpu, ("decode 1 x 128K" + on).c_str(), 20, 4, 128, {{131071, 1}}, bandwidth, type);
+    Paged(gpu, ("prefill 8K" + on).c_str(), 20, 4, 128, {{0, 8192}}, bandwidth, type);
+  }
   Pictures(gpu, 16, 5476, 16, 80);
   Pictures(gpu, 1, 5476, 16, 80);
   return 0;

@@ -1,6 +1,5 @@
 #include "base/log.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,9 +9,9 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
-#include <mutex>
 
 #include "base/json.h"
+#include "base/log_output.h"
 #include "base/log_sink.h"
 #include "base/utf8.h"
 
@@ -23,43 +22,19 @@ std::atomic<LogLevel> g_level{LogLevel::kInfo};
 std::atomic<LogFormat> g_format{LogFormat::kAuto};
 std::atomic<bool> g_has_file{false};
 
+std::atomic<int64_t> g_lost_lines{0};
+
+constexpr std::chrono::seconds kLastLines{1};
 constexpr const char* kNames[] = {"debug", "info", "warning", "error"};
 
-// The file behind --log-dir. Never closed: threads may log until the process ends.
-struct LogFile {
-  std::mutex mutex;
-  std::string path;
-  int fd = -1;
-  int64_t bytes = 0;
-  int64_t max_bytes = 0;
-  int backups = 0;
-
-  bool Open() {
-    fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    struct stat info{};
-    bytes = fd >= 0 && ::fstat(fd, &info) == 0 ? info.st_size : 0;
-    return fd >= 0;
-  }
-  void Rotate() {
-    ::close(fd);
-    for (int i = backups; i > 0; --i) {
-      const std::string from = i == 1 ? path : StrCat(path, ".", i - 1);
-      ::rename(from.c_str(), StrCat(path, ".", i).c_str());
-    }
-    if (backups == 0) ::unlink(path.c_str());
-    Open();
-  }
-  void Write(std::string_view line) {
-    std::lock_guard lock(mutex);
-    if (fd >= 0 && bytes > 0 && bytes + static_cast<int64_t>(line.size()) > max_bytes) Rotate();
-    if (fd < 0) return;
-    const ssize_t n = ::write(fd, line.data(), line.size());
-    if (n > 0) bytes += n;
-  }
-};
-LogFile& File() {
-  static LogFile* file = new LogFile;
+// Neither is ever destroyed: threads may log until the process ends.
+RotatingFile& File() {
+  static RotatingFile* file = new RotatingFile;
   return *file;
+}
+PatientStream& StandardError() {
+  static PatientStream* stream = new PatientStream(STDERR_FILENO);
+  return *stream;
 }
 
 // What a terminal obeys or a reader of lines takes for the end of one: control characters of one and two
@@ -156,6 +131,38 @@ std::string Line(bool json, bool short_time, LogLevel level, std::string_view me
   return out;
 }
 
+bool OnTerminal() {
+  static const bool terminal = isatty(STDERR_FILENO) == 1;
+  return terminal;
+}
+
+bool IsJson(bool terminal) {
+  const LogFormat format = g_format.load(std::memory_order_relaxed);
+  return format == LogFormat::kJson || (format == LogFormat::kAuto && !terminal);
+}
+
+void ToStandardError(bool json, bool terminal, const std::string& line) {
+  const int64_t lost = StandardError().Write(line);
+  if (lost <= 0) return;
+  StandardError().Write(Line(
+      json, terminal, LogLevel::kWarning,
+      StrCat("before the last line ", lost, " lines of the log were lost: standard error did not take them"),
+      {}));
+}
+
+// On standard error alone: the file cannot say it.
+void TellAboutFile(const RotatingFile::Outcome& outcome) {
+  const bool terminal = OnTerminal();
+  const bool json = IsJson(terminal);
+  const std::string message =
+      outcome.event == RotatingFile::Event::kFailed
+          ? StrCat("fastdeploy.log (--log-dir) cannot be written: ",
+                   static_cast<const char*>(std::strerror(outcome.error)),
+                   "; its lines are lost until it can, serving goes on")
+          : StrCat("fastdeploy.log (--log-dir) is written again; ", outcome.lost_lines, " lines were lost");
+  ToStandardError(json, terminal, Line(json, terminal, LogLevel::kWarning, message, {}));
+}
+
 }  // namespace
 
 void SetLogLevel(LogLevel level) { g_level = level; }
@@ -170,16 +177,10 @@ Status SetUpLog(const LogOptions& options) {
                                   std::strerror(errno), " (--log-dir, FD_LOG_DIR)"),
                            "--log-dir");
   }
-  LogFile& file = File();
-  std::lock_guard lock(file.mutex);
-  if (file.fd >= 0) ::close(file.fd);
-  file.path = StrCat(options.directory, "/fastdeploy.log");
-  file.max_bytes = options.max_bytes;
-  file.backups = options.backups;
-  if (!file.Open()) {
+  const std::string path = StrCat(options.directory, "/fastdeploy.log");
+  if (!File().Open(path, options.max_bytes, options.backups)) {
     return InvalidArgument(
-        StrCat(file.path, " cannot be written: ", std::strerror(errno), " (--log-dir, FD_LOG_DIR)"),
-        "--log-dir");
+        StrCat(path, " cannot be written: ", std::strerror(errno), " (--log-dir, FD_LOG_DIR)"), "--log-dir");
   }
   g_has_file = true;
   return OkStatus();
@@ -188,16 +189,27 @@ Status SetUpLog(const LogOptions& options) {
 void LogLine(LogLevel level, std::string_view message) { LogEvent(level, message, {}); }
 
 void LogEvent(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
-  static const bool terminal = isatty(STDERR_FILENO) == 1;
-  const LogFormat format = g_format.load(std::memory_order_relaxed);
-  const bool json = format == LogFormat::kJson || (format == LogFormat::kAuto && !terminal);
+  const bool terminal = OnTerminal();
+  const bool json = IsJson(terminal);
   const std::string line = Line(json, terminal, level, message, fields);
-  // One fwrite per line: lines of several threads do not mix.
-  std::fwrite(line.data(), 1, line.size(), stderr);
-  if (g_has_file.load(std::memory_order_relaxed)) {
-    const bool same = !terminal && json == (format != LogFormat::kText);
-    File().Write(same ? line : Line(format != LogFormat::kText, false, level, message, fields));
-  }
+  ToStandardError(json, terminal, line);
+  if (!g_has_file.load(std::memory_order_relaxed)) return;
+  const bool file_json = g_format.load(std::memory_order_relaxed) != LogFormat::kText;
+  const bool same = !terminal && json == file_json;
+  const RotatingFile::Outcome outcome =
+      File().Write(same ? line : Line(file_json, false, level, message, fields));
+  if (outcome.event != RotatingFile::Event::kNone) TellAboutFile(outcome);
 }
+
+void ReopenLog() {
+  if (!g_has_file.load(std::memory_order_relaxed)) return;
+  if (const auto outcome = File().Reopen(); outcome.event != RotatingFile::Event::kNone)
+    TellAboutFile(outcome);
+}
+
+void FlushLog() { StandardError().Flush(std::chrono::steady_clock::now() + kLastLines); }
+
+void CountLostLines(int64_t lines) { g_lost_lines.fetch_add(lines, std::memory_order_relaxed); }
+int64_t LostLogLines() { return g_lost_lines.load(std::memory_order_relaxed); }
 
 }  // namespace fd

@@ -13,7 +13,8 @@ namespace fd {
 
 enum class LogFormat { kAuto, kText, kJson };  // kAuto: text on a terminal, else JSON
 
-// Where lines go and how they look.
+// Where lines go and how they look. Standard error is never waited for: what its reader does not take waits
+// in memory, up to a megabyte, then lines are lost and counted.
 struct LogOptions {
   LogLevel level = LogLevel::kInfo;
   LogFormat format = LogFormat::kAuto;
@@ -35,5 +36,15 @@ struct LogField {
 
 // "message name=value ..." in text, keys of their own in JSON.
 void LogEvent(LogLevel level, std::string_view message, std::initializer_list<LogField> fields);
+
+// Opens the file of SetUpLog again, for who has renamed it (SIGHUP).
+void ReopenLog();
+// Waits at most a second for a slow reader of standard error. Before the program ends.
+void FlushLog();
+
+// Lines that standard error, fastdeploy.log or a file like --step-log did not take, since start: for
+// /metrics.
+void CountLostLines(int64_t lines);
+int64_t LostLogLines();
 
 }  // namespace fd

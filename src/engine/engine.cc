@@ -5,17 +5,21 @@
 #include <cmath>
 #include <condition_variable>
 #include <mutex>
+#include <new>
+#include <optional>
 #include <thread>
 #include <unordered_set>
 #include <utility>
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "engine/executor/executor.h"
 #include "engine/prefill_meter.h"
 #include "engine/request_check.h"
 #include "engine/scheduler/controls.h"
 #include "engine/scheduler/scheduler.h"
+#include "engine/step_watchdog.h"
 
 namespace fd {
 namespace {
@@ -41,8 +45,11 @@ struct Engine::Impl {
   void NormalLoop();
   void OverlapLoop();
   bool Receive(bool may_sleep);
+  void Launch(const StepPlan& plan);
+  StepResult Wait();
   void Publish(const StepPlan& plan, const StepResult& result);
   void Fail(const StepResult& result);
+  void EndBroken(const std::exception& error);
   void AbortAll();
   void EndExpired();
   void Append(Sequence& sequence, const StepResult::Token& token);
@@ -51,6 +58,11 @@ struct Engine::Impl {
   void End(Sequence& sequence, FinishReason reason, Status error = OkStatus());
   void UpdateStats(int64_t step_tokens);
   void SendEvents();
+
+  // Any thread: no new request from now on, and the first caller tells who waits for it (OnDeviceLost).
+  void RefuseFromNowOn(const Status& why);
+  void TellLost();
+  void Watch();  // makes the watchdog
 
   const std::unique_ptr<Model> model;
   const EngineOptions options;
@@ -62,7 +74,8 @@ struct Engine::Impl {
   std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
   EngineStats working_stats;
   PrefillMeter prefill_meter;
-  std::unique_ptr<StepLog> step_log;  // null: nobody asked for one
+  std::unique_ptr<StepLog> step_log;   // null: nobody asked for one
+  std::unique_ptr<Recorder> recorder;  // the same
 
   // The inbox: everything under its mutex.
   std::mutex inbox_mutex;
@@ -80,17 +93,87 @@ struct Engine::Impl {
   mutable std::mutex stats_mutex;
   EngineStats stats;
   std::atomic<Clock::time_point> heartbeat;
+  std::atomic<bool> stuck{false};
+  std::atomic<int64_t> slow_steps{0};
+  std::optional<StepWatchdog> watchdog;  // from Start on, where options want one
   std::thread thread;
 };
 
 void Engine::Impl::Loop() {
   if (threads != nullptr) threads->PlaceCaller();
-  if (options.overlap) {
-    OverlapLoop();
-  } else {
-    NormalLoop();
+  try {
+    if (options.overlap) {
+      OverlapLoop();
+    } else {
+      NormalLoop();
+    }
+  } catch (const std::exception& e) {  // beside a step: memory, or a mistake of ours
+    return EndBroken(e);
   }
   AbortAll();
+}
+
+// What the scheduler knows may be half true, so it is only asked who is left: each ends with an error, and
+// with them the engine. The process should end.
+void Engine::Impl::EndBroken(const std::exception& error) {
+  const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+  const Status why = Unavailable(memory ? std::string("the engine has no memory left and ends")
+                                        : StrCat("the engine failed and ends: ", error.what()));
+  if (watchdog) watchdog->End();
+  RefuseFromNowOn(why);
+  {
+    std::lock_guard lock(inbox_mutex);
+    for (GenerateRequest& request : submitted) scheduler.Add(std::move(request));
+    submitted.clear();
+  }
+  const std::vector<RequestId> ids = scheduler.AllIds();
+  LogError(why.message(), "; ", ids.size(), " requests end with an error");
+  for (RequestId id : ids) {
+    TokenEvent event;
+    event.request_id = id;
+    event.finish_reason = FinishReason::kError;
+    event.error = why;
+    outbox.emplace_back(std::move(scheduler.Find(id)->request.sink), std::move(event));
+  }
+  SendEvents();
+  TellLost();
+}
+
+void Engine::Impl::RefuseFromNowOn(const Status& why) {
+  std::lock_guard lock(inbox_mutex);
+  if (device_status.ok()) device_status = why;
+}
+
+void Engine::Impl::TellLost() {
+  std::function<void()> tell;
+  {
+    std::lock_guard lock(inbox_mutex);
+    tell = std::exchange(on_device_lost, nullptr);
+  }
+  if (tell) tell();
+}
+
+void Engine::Impl::Watch() {
+  if (options.step_timeout_s < 0) return;
+  watchdog.emplace(StepWatchdog::Options{
+      .limit_s = options.step_timeout_s,
+      .min_limit_s = options.min_step_timeout_s,
+      .slow =
+          [this](double seconds, double limit) {
+            slow_steps.fetch_add(1, std::memory_order_relaxed);
+            LogWarning("a step has been running for ", Fixed(seconds, 1), " s; at ", Fixed(limit, 1),
+                       " s (--step-timeout) the engine counts as stuck");
+          },
+      .stuck =
+          [this](double seconds, double limit) {
+            const Status why =
+                Unavailable(StrCat("the engine is stuck: a step has been running for ", Fixed(seconds, 1),
+                                   " s, the limit is ", Fixed(limit, 1), " s (--step-timeout)"));
+            LogError(why.message());
+            stuck = true;
+            RefuseFromNowOn(why);
+            TellLost();
+          }});
 }
 
 // One turn of the loop is one step. Everything a request can cause happens in here, in this order.
@@ -98,12 +181,13 @@ void Engine::Impl::NormalLoop() {
   bool rested = true;  // the last turn had nothing to do
   while (Receive(rested)) {
     const StepPlan plan = scheduler.Schedule();
-    executor.Launch(plan);
+    Launch(plan);
     rested = plan.sequences.empty();
+    if (!rested) FaultBadAlloc(Fault::kPlanAlloc);
     if (rested) {
       scheduler.CheckIdle();
     } else {
-      Publish(plan, executor.Wait());
+      Publish(plan, Wait());
     }
   }
 }
@@ -115,12 +199,25 @@ void Engine::Impl::OverlapLoop() {
   bool rested = true;
   while (Receive(rested)) {
     StepPlan next = scheduler.Schedule();
-    executor.Launch(next);
+    Launch(next);
     rested = running.sequences.empty() && next.sequences.empty();
+    if (!rested) FaultBadAlloc(Fault::kPlanAlloc);
     if (rested) scheduler.CheckIdle();
-    if (!running.sequences.empty()) Publish(running, executor.Wait());
+    if (!running.sequences.empty()) Publish(running, Wait());
     running = std::move(next);
   }
+}
+
+// Recorded before it runs: should it end the program, its plan is there.
+void Engine::Impl::Launch(const StepPlan& plan) {
+  if (recorder != nullptr) recorder->AddPlan(plan);
+  executor.Launch(plan);
+}
+
+StepResult Engine::Impl::Wait() {
+  StepResult result = executor.Wait();
+  if (recorder != nullptr) recorder->AddResult(result);
+  return result;
 }
 
 // Takes what arrived since the last turn; sleeps when there is nothing to do. False: the engine stops.
@@ -128,6 +225,7 @@ bool Engine::Impl::Receive(bool may_sleep) {
   std::vector<GenerateRequest> new_requests;
   std::vector<RequestId> to_abort;
   bool all = false;
+  if (watchdog) watchdog->End();
   {
     std::unique_lock lock(inbox_mutex);
     auto has_work = [&] { return stopping || abort_all || !submitted.empty() || !aborted.empty(); };
@@ -147,6 +245,7 @@ bool Engine::Impl::Receive(bool may_sleep) {
     all = std::exchange(abort_all, false);
   }
   heartbeat = Clock::now();
+  if (watchdog) watchdog->Begin();
   for (GenerateRequest& request : new_requests) scheduler.Add(std::move(request));
   for (RequestId id : to_abort) {
     if (Sequence* sequence = scheduler.Find(id)) End(*sequence, FinishReason::kAborted);
@@ -228,16 +327,27 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
   working_stats.prefix_hits += plan.prefix_hits;
   working_stats.prefix_query_tokens += plan.prefix_query_tokens;
   working_stats.prefix_hit_tokens += plan.prefix_hit_tokens;
+  working_stats.prefix_host_hit_tokens += plan.prefix_host_hit_tokens;
+  const PageMoveCounts moves = CountMoves(plan.page_moves);
+  working_stats.pages_moved_out += moves.out;
+  working_stats.pages_moved_in += moves.in;
   if (result.status.ok()) {
+    const PageMoveMs& page_ms = executor.page_move_ms();
+    const double in_ms = static_cast<double>(moves.in) * page_ms.in;
+    const double out_ms = static_cast<double>(moves.out) * page_ms.out;
     const double wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - plan.begun_at).count();
     prefill_meter.Add(plan.num_tokens - plan.num_decodes, plan.num_decodes,
-                      result.device_ms > 0 ? result.device_ms : wall_ms, result.encode_ms);
-    working_stats.prefix_saved_ms += prefill_meter.MsOf(plan.prefix_hit_tokens);
+                      result.device_ms > 0 ? result.device_ms : wall_ms, result.encode_ms + in_ms + out_ms);
+    working_stats.prefix_saved_ms += std::max(prefill_meter.MsOf(plan.prefix_hit_tokens) - in_ms, 0.0);
+    working_stats.prefix_host_saved_ms +=
+        std::max(prefill_meter.MsOf(plan.prefix_host_hit_tokens) - in_ms, 0.0);
+    scheduler.SetMoveCosts(
+        {.page_in_ms = page_ms.in, .page_out_ms = page_ms.out, .token_ms = prefill_meter.MsOf(1)});
   }
   UpdateStats(plan.num_tokens);
   if (step_log != nullptr) step_log->Add(plan, result, scheduler.num_waiting());
   SendEvents();
-  if (result.device_lost && on_device_lost) std::exchange(on_device_lost, nullptr)();
+  if (result.device_lost) TellLost();
 }
 
 void Engine::Impl::AppendEmbedding(Sequence& sequence, const std::vector<float>& embedding) {
@@ -290,6 +400,7 @@ void Engine::Impl::Append(Sequence& sequence, const StepResult::Token& token) {
   if (sampling.top_logprobs > 0) event.top_logprobs = {token.top_logprobs};
   event.scheduled_at = sequence.scheduled_at;
   event.cached_tokens = sequence.cached_tokens;
+  event.cached_host_tokens = sequence.cached_host_tokens;
   event.stopped_by_end_token =
       contains(sampling.stop_token_ids) || (!sampling.ignore_eos && contains(model->config().eos_token_ids));
   if (event.stopped_by_end_token) {
@@ -368,7 +479,11 @@ void Engine::Impl::UpdateStats(int64_t step_tokens) {
   s.cached_pages = scheduler.pages().cached_pages();
   s.used_pages = scheduler.pages().used_pages();
   s.total_pages = scheduler.pages().total_pages();
+  s.free_host_pages = scheduler.host_pages().free_pages();
+  s.total_host_pages = scheduler.host_pages().total_pages();
   s.preemptions = scheduler.num_preemptions();
+  s.recording = recorder != nullptr && recorder->recording();
+  s.recorded_bytes = recorder != nullptr ? recorder->written_bytes() : 0;
   s.encoder_kept_tokens = scheduler.encoder_slots().kept_tokens();
   s.encoder_capacity_tokens = scheduler.encoder_slots().capacity_tokens();
   s.last_step_tokens = step_tokens;
@@ -414,10 +529,18 @@ void Engine::LogSteps(std::unique_ptr<StepLog> log) {
   impl_->step_log = std::move(log);
 }
 
+void Engine::Record(std::unique_ptr<Recorder> recorder) {
+  FD_CHECK(!impl_->thread.joinable(), "started already");
+  impl_->recorder = std::move(recorder);
+  impl_->UpdateStats(0);
+}
+
 void Engine::OnDeviceLost(std::function<void()> lost) {
   FD_CHECK(!impl_->thread.joinable(), "started already");
   impl_->on_device_lost = std::move(lost);
 }
+
+bool Engine::stuck() const { return impl_->stuck; }
 
 Status Engine::DeviceStatus() const {
   std::lock_guard lock(impl_->inbox_mutex);
@@ -426,6 +549,7 @@ Status Engine::DeviceStatus() const {
 
 void Engine::Start() {
   FD_CHECK(!impl_->thread.joinable(), "started twice");
+  impl_->Watch();
   impl_->thread = std::thread([impl = impl_.get()] { impl->Loop(); });
 }
 
@@ -487,6 +611,7 @@ EngineStats Engine::Stats() const {
     std::lock_guard lock(impl_->stats_mutex);
     stats = impl_->stats;
   }
+  stats.slow_steps = impl_->slow_steps.load(std::memory_order_relaxed);
   std::lock_guard lock(impl_->inbox_mutex);
   stats.waiting += static_cast<int64_t>(impl_->submitted.size());
   return stats;

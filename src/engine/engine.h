@@ -9,6 +9,7 @@
 #include "engine/plan/options.h"
 #include "engine/plan/request.h"
 #include "engine/plan/step_sizes.h"
+#include "engine/record/recorder.h"
 #include "engine/step_log.h"
 #include "model/model.h"
 
@@ -29,6 +30,7 @@ struct EngineStats {
   int64_t preemptions = 0;       // since start
   int64_t last_step_tokens = 0;
   int64_t max_step_tokens = 0;  // the largest step since start
+  int64_t slow_steps = 0;       // since start: those that took a quarter of the limit (step_watchdog.h)
   StepSizes step_sizes;         // of the steps since start
   // The device's time in steps, and between one step and the next that followed in the same turn of the loop;
   // of steps of decodes alone. Both 0 on the CPU.
@@ -47,9 +49,18 @@ struct EngineStats {
   int64_t prefix_hits = 0;
   int64_t prefix_query_tokens = 0;
   int64_t prefix_hit_tokens = 0;
-  double prefix_saved_ms = 0;           // what computing them would have taken (prefill_meter.h)
+  double prefix_saved_ms = 0;  // what computing them would have taken (prefill_meter.h), less moving them
+  // Pages on the host; the last four since start: found tokens that lay there, what they saved, pages moved.
+  int64_t free_host_pages = 0;
+  int64_t total_host_pages = 0;
+  int64_t prefix_host_hit_tokens = 0;
+  double prefix_host_saved_ms = 0;
+  int64_t pages_moved_out = 0;
+  int64_t pages_moved_in = 0;
   int64_t encoder_kept_tokens = 0;      // now
   int64_t encoder_capacity_tokens = 0;  // rows of the encoder slab
+  bool recording = false;               // steps are recorded, and nothing has kept them from it
+  int64_t recorded_bytes = 0;           // since start
 };
 
 class Engine {
@@ -63,8 +74,13 @@ class Engine {
   Status Prepare();
   // Before Start.
   void LogSteps(std::unique_ptr<StepLog> log);
-  // `lost` is called once, on the engine thread, when the device can no longer be used: every request has
-  // ended with kUnavailable by then and no new one is taken. The process should end.
+  // Before Start; the recorder has begun. What is recorded is whole once the engine is destroyed.
+  void Record(std::unique_ptr<Recorder> recorder);
+  // `lost` is called once when the engine can do nothing more, and the process should end: DeviceStatus says
+  // why, and no new request is taken. When the device is lost, or the loop itself failed, every request has
+  // ended with kUnavailable by then, and the engine thread calls. When a step is stuck (stuck(),
+  // EngineOptions::step_timeout_s) the requests at work get no event any more, and the watchdog's thread
+  // calls.
   void OnDeviceLost(std::function<void()> lost);
   void Start();
   // Any thread. Refuses at once (nothing is queued, the sink is never called) a prompt that can never fit,
@@ -78,8 +94,10 @@ class Engine {
   // sink has then got its last event.
   void Drain(Clock::time_point deadline);
   EngineStats Stats() const;
-  // OK, or why the device is lost.
+  // OK, or why the device is lost, or the engine.
   Status DeviceStatus() const;
+  // A step does not end. The destructor would wait for it for ever, so the process can only leave (_exit).
+  bool stuck() const;
   // Any thread. An idle loop turns at once.
   void Wake();
   // When the loop last turned, with work or without: /health looks at it.

@@ -3,13 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
-#include <cstdlib>
 #include <future>
 #include <map>
 #include <mutex>
 #include <numeric>
 #include <random>
 
+#include "base/fault.h"
 #include "engine/executor/executor.h"
 #include "engine/fake_model.h"
 
@@ -479,9 +479,8 @@ TEST_P(EngineLoop, AFailedStepFailsWhatRunsAndTheNextRequestWorks) {
 }
 
 TEST_P(EngineLoop, ALostDeviceEndsEveryRequestAndRefusesNewOnes) {
-  setenv("FASTDEPLOY_INJECT_DEVICE_ERROR", "4", 1);
+  ASSERT_TRUE(SetFaults("device_error@at=4").ok());
   Harness h(Options(2, 64, 40), /*start=*/false);
-  unsetenv("FASTDEPLOY_INJECT_DEVICE_ERROR");
   std::promise<Status> lost;
   h.engine->OnDeviceLost([&] { lost.set_value(h.engine->DeviceStatus()); });
   EXPECT_TRUE(h.engine->DeviceStatus().ok());
@@ -497,6 +496,7 @@ TEST_P(EngineLoop, ALostDeviceEndsEveryRequestAndRefusesNewOnes) {
   EXPECT_EQ(lost.get_future().get().code(), StatusCode::kUnavailable);
   EXPECT_EQ(h.engine->Submit(Request(h, 4, 10, 20)).code(), StatusCode::kUnavailable);
   h.ExpectIdle();
+  ASSERT_TRUE(SetFaults("").ok());
 }
 
 TEST_P(EngineLoop, MalformedRequestsAreRefusedAtTheDoor) {
@@ -555,8 +555,73 @@ TEST_P(EngineLoop, AnIdleLoopSleepsAndShowsThatItIsAlive) {
   EXPECT_LT(Clock::now() - h.engine->last_heartbeat(), milliseconds(500));
 }
 
+// Pages go to the host and come back, with a step in flight or not: their bytes decide what is drawn.
+TEST_P(EngineLoop, TheSameTokensFromPagesOnTheHost) {
+  const auto answers = [](EngineOptions options, EngineStats* stats) {
+    Harness h(options);
+    std::vector<std::vector<int32_t>> all;
+    RequestId id = 0;
+    for (int round = 0; round < 2; ++round) {
+      for (RequestId prompt = 1; prompt <= 8; prompt += 2) {  // two at once
+        for (RequestId i = prompt; i < prompt + 2; ++i) {
+          GenerateRequest r = Request(h, i, 150 + 10 * static_cast<int64_t>(i), 40);
+          r.id = ++id;
+          EXPECT_TRUE(h.engine->Submit(std::move(r)).ok());
+        }
+        for (RequestId i = id - 1; i <= id; ++i) all.push_back(h.collector.WaitFinished(i).tokens);
+      }
+    }
+    h.ExpectIdle();
+    *stats = h.engine->Stats();
+    return all;
+  };
+  EngineStats roomy, swapping, small;
+  const auto expected = answers(Options(2, 64, 100), &roomy);
+  EngineOptions options = Options(2, 64, 10);
+  EXPECT_EQ(answers(options, &small), expected);
+  EXPECT_EQ(small.pages_moved_out + small.pages_moved_in + small.total_host_pages, 0);
+  options.num_host_pages = 60;
+  EXPECT_EQ(answers(options, &swapping), expected);
+  EXPECT_EQ(swapping.total_host_pages, 60);
+  EXPECT_LT(swapping.free_host_pages, 60);
+  EXPECT_GT(swapping.pages_moved_out, 0);
+  EXPECT_GT(swapping.pages_moved_in, 0);
+  EXPECT_GT(swapping.prefix_host_hit_tokens, 0);
+  EXPECT_LT(swapping.prompt_tokens, small.prompt_tokens);
+  EXPECT_GE(swapping.prefix_saved_ms, swapping.prefix_host_saved_ms);
+  EngineStats dear;
+  options.page_in_ms = 1e9;  // so computing is cheaper, once it is known what that takes
+  EXPECT_EQ(answers(options, &dear), expected);
+  EXPECT_EQ(dear.pages_moved_out + dear.pages_moved_in, 0);
+  EXPECT_GT(dear.prompt_tokens, swapping.prompt_tokens);
+}
+
+TEST(Executor, MeasuresMovingAPage) {
+  Workspace workspace(Device{}, 1 << 16);
+  ThreadPool threads(1);
+  ops::Context ctx;
+  ctx.threads = &threads;
+  ctx.workspace = &workspace;
+  FakeModel model(std::make_shared<FakeModel::Probe>());
+  EngineOptions o = Options(4, 64, 40);
+  Executor without(model, ctx, o);
+  ASSERT_TRUE(without.Prepare().ok());
+  EXPECT_EQ(without.page_move_ms().in, 0);
+  o.num_host_pages = 9;
+  Executor with(model, ctx, o);
+  EXPECT_EQ(with.page_move_ms().in, 0);
+  ASSERT_TRUE(with.Prepare().ok());
+  EXPECT_GT(with.page_move_ms().in, 0);
+  EXPECT_GT(with.page_move_ms().out, 0);
+  o.page_in_ms = 7;
+  Executor given(model, ctx, o);
+  ASSERT_TRUE(given.Prepare().ok());
+  EXPECT_EQ(given.page_move_ms().in, 7);
+}
+
 TEST(Executor, TakesExactlyWhatWasPlanned) {
   EngineOptions o = Options(4, 64, 40);
+  o.num_host_pages = 7;  // not from the arena
   o.max_media_tokens = 12;
   const ModelConfig config = FakeConfig();
   const int64_t bytes = o.num_kv_pages * KvBytesPerPage(config, DType::kFloat32) +

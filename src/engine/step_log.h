@@ -3,7 +3,8 @@
 //
 // {"step":7,"time":1735689600.123,"tokens":384,"outputs":2,"sequences":3,"decodes":2,"prefills":1,"waiting":0,
 //  "encoded_items":1,"encoded_tokens":256,"encoder_hits":0,"encoder_hit_tokens":0,
-//  "prefix_query_tokens":1200,"prefix_hit_tokens":1150,"page_copies":1,"kept_tokens":1024,
+//  "prefix_query_tokens":1200,"prefix_hit_tokens":1150,"page_copies":1,"prefix_host_hit_tokens":640,
+//  "pages_out":0,"pages_in":10,"kept_tokens":1024,
 //  "encode_ms":3.210,"device_ms":0.000,"wall_ms":12.345,"ok":true}
 #pragma once
 
@@ -33,6 +34,7 @@ class StepLog {
   StepLog(std::string path, std::FILE* file) : path_(std::move(path)), file_(file) {}
   const std::string path_;
   std::FILE* file_;  // null once writing has failed
+  int64_t written_bytes_ = 0;
   std::string lines_;
 };
 

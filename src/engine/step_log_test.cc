@@ -4,9 +4,12 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
+#include "base/fault.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "base/log_sink.h"
 #include "base/strings.h"
 
 namespace fd {
@@ -28,7 +31,9 @@ TEST(StepLog, OneJsonLineAStep) {
     plan.encoder_hits = 4;
     plan.prefix_query_tokens = 1200;
     plan.prefix_hit_tokens = 1150;
-    plan.page_copies.resize(2);
+    plan.prefix_host_hit_tokens = 640;
+    plan.page_moves = {{{1}, {2}},       {{1}, {0, true}}, {{3, true}, {1}},
+                       {{4, true}, {5}}, {{6}, {7}},       {{8, true}, {9}}};
     StepResult result;
     result.encode_ms = 1.5;
     (*log)->Add(plan, result, 5);
@@ -56,6 +61,9 @@ TEST(StepLog, OneJsonLineAStep) {
   EXPECT_EQ(number("prefix_query_tokens"), 1200);
   EXPECT_EQ(number("prefix_hit_tokens"), 1150);
   EXPECT_EQ(number("page_copies"), 2);
+  EXPECT_EQ(number("pages_out"), 1);
+  EXPECT_EQ(number("pages_in"), 3);
+  EXPECT_EQ(number("prefix_host_hit_tokens"), 640);
   EXPECT_TRUE(first->Find("ok")->as_bool());
   EXPECT_FALSE(second->Find("ok")->as_bool());
   std::filesystem::remove(path);
@@ -76,6 +84,27 @@ TEST(StepLog, AFullDiskEndsTheLogAndNothingElse) {
   (*log)->Flush();
   (*log)->Add(StepPlan{}, StepResult{}, 0);
   (*log)->Flush();
+  EXPECT_EQ(LostLogLines(), 1001);
+}
+
+TEST(StepLog, WhatWasWrittenBeforeTheDiskWasFullStaysWhole) {
+  const std::string path = testing::TempDir() + "fd_step_log_full";
+  ASSERT_TRUE(SetFaults("step_log_disk_full@at=2").ok());
+  {
+    auto log = StepLog::Open(path);
+    ASSERT_TRUE(log.ok());
+    for (int i = 0; i < 3; ++i) {
+      (*log)->Add(StepPlan{}, StepResult{}, 0);
+      (*log)->Flush();
+    }
+  }
+  ASSERT_TRUE(SetFaults("").ok());
+  std::ifstream in(path);
+  std::string line, more;
+  ASSERT_TRUE(std::getline(in, line));
+  EXPECT_TRUE(ParseJson(line).ok());
+  EXPECT_FALSE(std::getline(in, more));
+  std::filesystem::remove(path);
 }
 
 }  // namespace

@@ -17,14 +17,16 @@
 namespace fd {
 
 // The bytes of the paged key/value cache; who owns which page is engine/kvcache's business.
-// Per layer k and v [pages, kv_heads, 64, head_dim] in the activation type, laid out as ops/attention.h says.
+// Per layer k and v of ops::PagesShape: in the activation type, kFloat8E4M3 or kInt8, laid out as
+// ops/attention.h says.
 struct KvStorage {
   std::vector<Tensor> k;
   std::vector<Tensor> v;
   int64_t num_pages = 0;
 };
-KvStorage MakeKvStorage(const ModelConfig& config, DType dtype, const ops::Context& ctx, int64_t num_pages);
-int64_t KvBytesPerPage(const ModelConfig& config, DType dtype);
+KvStorage MakeKvStorage(const ModelConfig& config, DType pages, const ops::Context& ctx, int64_t num_pages);
+// Keys and values of 64 tokens in all layers, scales included.
+int64_t KvBytesPerPage(const ModelConfig& config, DType pages);
 
 // One step's inputs, all on the model's device. All tokens of all sequences lie in one ragged batch.
 struct ForwardBatch {
@@ -100,7 +102,7 @@ int64_t EncodeScratchBytes(const ops::Context& ctx, const ModelConfig& config, D
                            int64_t frame_rows);
 
 struct LoadOptions {
-  DType dtype = DType::kBFloat16;  // activation and KV type; weights stay as stored or quantised
+  DType dtype = DType::kBFloat16;  // activation type; weights stay as stored or quantised
   // What the checkpoint has of its own comes first; a packed checkpoint refuses every other than its own.
   Quantization quantization;
   RopeOverrides rope;           // over what config.json says
@@ -119,10 +121,16 @@ class OpenedModel {
   // What Load takes of ctx's device. Not counted: a table that stays in the mapped file, of which single rows
   // are read.
   int64_t weight_bytes() const;
+  // 16 hexadecimal digits of its config.json, the names, types and shapes of its tensors and a sample of
+  // their bytes: equal for copies, another one after training. For telling models apart, not for trust.
+  const std::string& Fingerprint() const;
   // Builds the model of its family (families/registry.cc), from ctx.arena where there is one. ctx needs
   // threads and a workspace, here and in every call; the model keeps no reference to it. max_model_len: the
   // longest sequence that it will be asked for (ModelConfig::rope_tokens), 0: what config.json promises.
   std::unique_ptr<Model> Load(const ops::Context& ctx, int64_t max_model_len = 0) const;
+  // After Load. Not ok: a file of the checkpoint was written to meanwhile, so the weights may be half of
+  // each.
+  Status CheckUnchanged() const;
 
  private:
   struct Impl;

@@ -12,7 +12,9 @@ BUDGETS = (64, 384, 4096)
 # (--quantization, --quantize-lm-head)
 QUANTIZATIONS = (("wint8", "none"), ("wint4", "none"), ("wint4", "wint4"), ('{"quantization": "wint4", "group_size": 32}', "none"))
 
-_replies = {}  # (budget, concurrency, quantization, head) -> replies by question
+KV_TYPES = ("fp8", "int8")
+
+_replies = {}  # (budget, concurrency, quantization, head, kv) -> replies by question
 
 
 def ask_all(server, concurrency):
@@ -28,10 +30,10 @@ def ask_all(server, concurrency):
         return list(pool.map(ask, questions()))
 
 
-def replies_of(budget, concurrency, quantization="none", head="none"):
-    key = (budget, concurrency, quantization, head)
+def replies_of(budget, concurrency, quantization="none", head="none", kv="auto"):
+    key = (budget, concurrency, quantization, head, kv)
     if key not in _replies:
-        flags = [*BASE_FLAGS, "--quantization", quantization, "--quantize-lm-head", head]
+        flags = [*BASE_FLAGS, "--quantization", quantization, "--quantize-lm-head", head, "--kv-cache-dtype", kv]
         flags[flags.index("--max-num-batched-tokens") + 1] = str(budget)
         server = Server(*flags)
         try:
@@ -42,12 +44,12 @@ def replies_of(budget, concurrency, quantization="none", head="none"):
     return _replies[key]
 
 
-def check(budget, concurrency, quantization="none", head="none"):
-    replies = replies_of(budget, concurrency, quantization, head)
+def check(budget, concurrency, quantization="none", head="none", kv="auto"):
+    replies = replies_of(budget, concurrency, quantization, head, kv)
     asked = questions()
     assert len(asked) == len(replies) == 176
     wrong, inexact, prompts = score(asked, replies)
-    print(f"budget {budget}, concurrency {concurrency}, quantization {quantization}, head {head}: {176 - len(wrong)} right, {176 - len(inexact)} token-exact of 176")
+    print(f"budget {budget}, concurrency {concurrency}, quantization {quantization}, head {head}, kv {kv}: {176 - len(wrong)} right, {176 - len(inexact)} token-exact of 176")
     assert not prompts, f"other prompt lengths than transformers': {prompts}"
     assert 176 - len(wrong) >= RIGHT_AT_LEAST, wrong
     assert 176 - len(inexact) >= EXACT_AT_LEAST, inexact
@@ -63,6 +65,14 @@ def test_eval_quantised(quantization, head):
     check(384, 16, quantization, head)
     # A quantised row does not depend on its company either.
     assert replies_of(4096, 1, quantization, head) == replies_of(384, 16, quantization, head)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kv", KV_TYPES)
+def test_eval_kv_types(kv):
+    check(384, 16, kv=kv)
+    # A token's bytes and scale do not depend on the chunk that it came in.
+    assert replies_of(4096, 1, kv=kv) == replies_of(384, 16, kv=kv)
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_killed_run_leaves_nothing():
 
 @pytest.fixture
 def failing_server():
-    server = ServerProcess(BINARY, *FLAGS, env={"FASTDEPLOY_INJECT_DEVICE_ERROR": str(FAILING_STEP)})
+    server = ServerProcess(BINARY, *FLAGS, env={"FASTDEPLOY_FAULT": f"device_error@at={FAILING_STEP}"})
     yield server
     server.kill()
 

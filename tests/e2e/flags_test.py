@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -67,6 +68,8 @@ def test_launch_command_of_the_guide(start_server):
     (["--gpu-memory-utilization", "1.5"], ["--gpu-memory-utilization 1.5", "at most 1", "0.85"]),
     (["--gpu-memory-utilization", "0"], ["--gpu-memory-utilization 0", "above 0"]),
     (["--dtype", "fp16"], ["--dtype fp16", "bfloat16, float32"]),
+    (["--kv-cache-dtype", "fp16"], ["--kv-cache-dtype fp16", "auto, bf16, fp8, int8"]),
+    (["--kv-cache-dtype", "bf16", "--dtype", "float32"], ["--kv-cache-dtype", "--dtype float32", "fp8 or int8"]),
     (["--load-format", "gguf"], ["--load-format gguf", "safetensors"]),
     (["--limit-mm-per-prompt", "{image: 1}"], ["--limit-mm-per-prompt", '{"image": 100'] ),
     (["--limit-mm-per-prompt", '{"picture": 1}'], ["--limit-mm-per-prompt", "picture", "image"]),
@@ -208,6 +211,27 @@ def test_float32(start_server):
     reply = server.client.chat.completions.create(model="default", messages=ask("Compute 45 + 11."), temperature=0,
                                                   extra_body=thinking(False))
     assert reply.choices[0].message.content == "56"
+
+
+@pytest.mark.parametrize("kv, name", [("fp8", "float8_e4m3"), ("int8", "int8"), ("bf16", "bfloat16")])
+def test_kv_cache_types(start_server, kv, name):
+    server = start_server("--kv-cache-dtype", kv)
+    for _ in range(2):  # the second time from the pages that are there
+        reply = server.client.chat.completions.create(model="default", messages=ask("Compute 45 + 11."), temperature=0,
+                                                      extra_body=thinking(False))
+        assert reply.choices[0].message.content == "56"
+    assert f"key/value cache: {name}, " in server.log_text()
+    assert f'cache_dtype="{name}"' in server.http.get("/metrics").text
+
+
+def test_kv_cache_of_bytes_takes_half(start_server):
+    def bytes_a_token(kv):
+        log = start_server("--kv-cache-dtype", kv).log_text()
+        return int(re.search(r"key/value cache: \w+, (\d+) bytes a token", log).group(1))
+
+    plain = bytes_a_token("auto")
+    for kv in ("fp8", "int8"):
+        assert bytes_a_token(kv) == plain / 2 + plain / 2 * 4 / 64  # a byte an element, a scale for each 64 of a head
 
 
 def test_one_thread_answers_the_same(start_server):

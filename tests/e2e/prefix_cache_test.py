@@ -171,3 +171,60 @@ def test_more_conversations_than_pages(start_server):
     assert [ids for _, _, ids in again] == answers
     assert all(0 <= cached < tokens for tokens, cached, _ in again)
     server.wait_idle()
+
+
+SWAP_FLAGS = ["--max-num-batched-tokens", "128", "--num-kv-pages", "20", "--max-model-len", "640"]
+
+
+# More conversations than pages: what leaves the cache comes back from the host, and the answers are the same.
+def test_swap_space(start_server, tmp_path):
+    log = tmp_path / "steps.jsonl"
+    server = start_server(*BASE_FLAGS[:-2], *SWAP_FLAGS, "--swap-space", "0.25", "--step-log", str(log))
+    prompts = [[300 + (7 * i + j) % 700 for j in range(150)] for i in range(20)]  # three pages each
+    answers = [complete(server, p) for p in prompts]
+    assert [cached for _, cached, _ in answers] == [0] * 20
+    before = server.metrics()
+    assert before["fastdeploy:swap_out_block_num_total"] > 0 and before["fastdeploy:swap_in_block_num_total"] == 0
+    assert before["fastdeploy:free_cpu_block_num"] == before["fastdeploy:max_cpu_block_num"] - before["fastdeploy:swap_out_block_num_total"]
+    again = [complete(server, p) for p in prompts]
+    assert [ids for _, _, ids in again] == [ids for _, _, ids in answers]
+    # Of the begun page 21 tokens may be dearer to move than to compute.
+    assert all(cached in (128, 149) for _, cached, _ in again), again
+    after = server.metrics()
+    assert after["fastdeploy:swap_in_block_num_total"] >= 2 * 14
+    assert after["fastdeploy:prefix_cpu_cache_token_num_total"] >= 128 * 14
+    gpu, cpu = (after[f"fastdeploy:prefix_{kind}_cache_token_num_total"] for kind in ("gpu", "cpu"))
+    assert gpu + cpu == after["fastdeploy:prefix_cache_token_num_total"]
+    assert after["fastdeploy:cpu_hit_token_rate"] == pytest.approx(cpu / (40 * 150))
+    assert after["fastdeploy:prefix_saved_seconds_total"] >= after["fastdeploy:prefix_cpu_saved_seconds_total"] > 0
+    text = server.http.get("/metrics").text
+    assert 'swap_space="0.25"' in text
+    assert server.http.get("/config-info").json()["flags"]["swap-space"] == "0.25"
+    server.wait_idle()
+    server.stop()
+    steps = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sum(s["pages_out"] for s in steps) == after["fastdeploy:swap_out_block_num_total"]
+    assert sum(s["pages_in"] for s in steps) == after["fastdeploy:swap_in_block_num_total"]
+    assert sum(s["prefix_host_hit_tokens"] for s in steps) == cpu
+
+
+def test_without_swap_space_they_are_computed_again(start_server):
+    server = start_server(*BASE_FLAGS[:-2], *SWAP_FLAGS)
+    prompts = [[300 + (7 * i + j) % 700 for j in range(150)] for i in range(20)]
+    for prompt in prompts:
+        complete(server, prompt)
+    assert complete(server, prompts[0])[1] == 0
+    metrics = server.metrics()
+    assert metrics["fastdeploy:max_cpu_block_num"] == metrics["fastdeploy:swap_out_block_num_total"] == 0
+
+
+@pytest.mark.parametrize("flags, said", [
+    (["--swap-space", "-1"], "0 to 65536"),
+    (["--swap-space", "60000"], "lower --swap-space to at most"),
+    (["--swap-space", "1e-9"], "is less than a page of"),
+    (["--swap-space", "1", "--no-enable-prefix-caching"], "the prefix cache, which is off"),
+], ids=["negative", "too much", "too little", "no cache"])
+def test_swap_space_that_cannot_be(flags, said):
+    done = subprocess.run([BINARY, "serve", MODEL, "--port", "0", *flags], capture_output=True, text=True, timeout=CLIENT_TIMEOUT_S, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr and "--swap-space" in done.stderr, done.stderr

@@ -175,6 +175,24 @@ def test_the_program_that_waits_may_be_killed(target, slow_video):
     assert only_waits(target) != waiting
 
 
+def test_the_program_that_waits_may_hang(start_server):
+    """Stopped, it answers nobody: the video that asked gets an error in its own time, the next one has another program."""
+    server = start_server(*BASE_FLAGS, "--video-timeout", "2", "--max-processor-cache", "0")
+    check_video(server)
+    waiting = only_waits(server)
+    os.kill(waiting, signal.SIGSTOP)
+    begin = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        video = pool.submit(post, server, video_part(H264))
+        beside = post(server, text="Compute 45 + 11.")
+        assert beside.status_code == 200
+        assert video.result().status_code >= 500, video.result().text
+    assert time.monotonic() - begin < LIMIT_S
+    check_video(server)
+    assert only_waits(server) != waiting and not lives(waiting)
+    server.wait_idle(10)
+
+
 def test_a_client_that_leaves_ends_its_decoder(target, slow_video):
     waiting = only_waits(target)
     client = httpx.Client(base_url=target.url, timeout=CLIENT_TIMEOUT_S)

@@ -1,7 +1,7 @@
 // Conversations through the real Engine and real (small) models: turns, pictures, forks and shared system
-// prompts give the same tokens whether the prefix cache is off, cold, hit or evicted, and with preemptions;
-// and each turn finds exactly what was computed before. 500 conversations, FASTDEPLOY_CONVERSATIONS per cent
-// of them (100).
+// prompts give the same tokens whether the prefix cache is off, cold, hit, evicted or swapped to the host,
+// and with preemptions; and each turn finds exactly what was computed before. 500 conversations,
+// FASTDEPLOY_CONVERSATIONS per cent of them (100).
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <random>
 
 #include "base/hash.h"
@@ -336,7 +337,8 @@ int64_t Percent() {
   return text == nullptr ? 100 : std::atoll(text);
 }
 
-void RunFamily(const std::string& family, int64_t count, DType dtype) {
+void RunFamily(const std::string& family, int64_t count, DType dtype,
+               std::optional<DType> kv_dtype = std::nullopt) {
   // On CUDA products of other shapes add in another order, so near ties fall otherwise.
   if (golden::DeviceUnderTest().type != DeviceType::kCpu) GTEST_SKIP() << "the CPU alone keeps every bit";
   auto config = LoadModelConfig(golden::kModels + family);
@@ -347,6 +349,7 @@ void RunFamily(const std::string& family, int64_t count, DType dtype) {
   base.options.max_num_seqs = 16;
   base.options.max_num_batched_tokens = 512;
   base.options.num_kv_pages = 3000;
+  base.options.kv_dtype = kv_dtype;
   base.options.max_media_tokens = 64;
   base.options.encoder_cache_tokens = 1024;
   auto begin = Clock::now();
@@ -426,6 +429,42 @@ void RunFamily(const std::string& family, int64_t count, DType dtype) {
     EXPECT_LT(CachedTokens(got), cached / 2);  // system prompts at most
   }
   {
+    SCOPED_TRACE("swapped: as few pages, but the host has room for all that leave them");
+    Mode swapped = base;
+    swapped.options.num_kv_pages = 16;
+    swapped.options.num_host_pages = 8000;
+    swapped.at_once = 1;
+    swapped.by_turn = true;
+    Talk talk(family, script, swapped, dtype);
+    const Transcript got = talk.Run();
+    report("swapped", got, talk.stats());
+    ExpectSame(got, expected);
+    const EngineStats stats = talk.stats();
+    std::printf("%lld pages out, %lld in, %lld tokens found on the host\n",
+                static_cast<long long>(stats.pages_moved_out), static_cast<long long>(stats.pages_moved_in),
+                static_cast<long long>(stats.prefix_host_hit_tokens));
+    EXPECT_GT(stats.free_host_pages, 0);  // so nothing was lost
+    EXPECT_GT(stats.pages_moved_in, 0);
+    EXPECT_GE(CachedTokens(got), cached * 99 / 100);
+    EXPECT_GT(stats.prefix_host_hit_tokens, CachedTokens(got) / 2);
+    const Transcript again = talk.Run();
+    report("and again", again, talk.stats());
+    ExpectSame(again, expected);
+  }
+  {
+    SCOPED_TRACE("swapped, many at once, overlapped, and lost there too");
+    Mode swapped = base;
+    swapped.options.num_kv_pages = 40;
+    swapped.options.num_host_pages = 60;
+    swapped.options.overlap = true;
+    swapped.options.max_num_batched_tokens = 100;
+    Talk talk(family, script, swapped, dtype);
+    const Transcript got = talk.Run();
+    report("swapped, few", got, talk.stats());
+    ExpectSame(got, expected);
+    EXPECT_GT(talk.stats().pages_moved_in, 0);
+  }
+  {
     SCOPED_TRACE("preempted");  // answers that grow by several pages
     const Script grown(*config, 10, 8, 150);
     Transcript growing;
@@ -442,11 +481,20 @@ void RunFamily(const std::string& family, int64_t count, DType dtype) {
     report("preempted", got, talk.stats());
     ExpectSame(got, growing);
     EXPECT_GT(talk.stats().preemptions, 0);
+    scarce.options.num_host_pages = 200;
+    Talk swapping(family, grown, scarce, dtype);
+    const Transcript swapped = swapping.Run();
+    report("and swapped", swapped, swapping.stats());
+    ExpectSame(swapped, growing);
+    EXPECT_GT(swapping.stats().preemptions, 0);
+    EXPECT_GT(swapping.stats().pages_moved_in, 0);
   }
 }
 
 TEST(Conversations, Dense) { RunFamily("ernie4_5", 150, DType::kFloat32); }
 TEST(Conversations, MoeInBFloat16) { RunFamily("ernie4_5_moe", 100, DType::kBFloat16); }
+TEST(Conversations, MoeOnPagesOfInt8) { RunFamily("ernie4_5_moe", 40, DType::kBFloat16, DType::kInt8); }
+TEST(Conversations, DenseOnPagesOfFp8) { RunFamily("ernie4_5", 40, DType::kFloat32, DType::kFloat8E4M3); }
 TEST(Conversations, PicturesInBFloat16) { RunFamily("ernie4_5_vl_moe", 250, DType::kBFloat16); }
 
 }  // namespace

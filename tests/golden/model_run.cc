@@ -48,7 +48,7 @@ std::vector<int32_t> GoldenFile::Ints(const std::string& name) const { return Re
 std::vector<uint8_t> GoldenFile::Bytes(const std::string& name) const { return Read<uint8_t>(name, "U8"); }
 
 Machine::Machine(const std::string& model_dir, DType dtype, int threads, const Quantization& quantization,
-                 int64_t max_model_len)
+                 std::optional<DType> pages, int64_t max_model_len)
     : threads_(threads), workspace_(DeviceUnderTest(), 1 << 20) {
   ctx_.device = DeviceUnderTest();
   ctx_.stream = StreamUnderTest();
@@ -60,7 +60,7 @@ Machine::Machine(const std::string& model_dir, DType dtype, int threads, const Q
   auto opened = OpenModel(ctx_, model_dir, options);
   FD_CHECK(opened.ok(), opened.status().message());
   model_ = opened->Load(ctx_, max_model_len);
-  kv_ = MakeKvStorage(model_->config(), dtype, ctx_, kPages);
+  kv_ = MakeKvStorage(model_->config(), pages.value_or(dtype), ctx_, kPages);
 }
 
 Tensor Machine::Upload(const TensorView& host) const {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,9 @@ class GoldenFile {
 // A model with its cache and workspace on the device under test.
 class Machine {
  public:
+  // pages: what the cache holds; none: dtype.
   Machine(const std::string& model_dir, DType dtype, int threads = 2, const Quantization& quantization = {},
-          int64_t max_model_len = 0);
+          std::optional<DType> pages = std::nullopt, int64_t max_model_len = 0);
   Model& model() { return *model_; }
   const ops::Context& ctx() const { return ctx_; }
   Workspace& workspace() { return workspace_; }

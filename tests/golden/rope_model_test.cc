@@ -23,7 +23,7 @@ TEST(RopeModel, LogitsOfEveryKind) {
     for (const auto& [key, value] : c.Find("changes")->as_object()) config->as_object().Set(key, value);
     WriteFileForTest(folder.File("config.json"), WriteJson(*config));
 
-    Machine machine(folder.path(), DType::kFloat32, 2, {}, c.Find("max_model_len")->as_int());
+    Machine machine(folder.path(), DType::kFloat32, 2, {}, {}, c.Find("max_model_len")->as_int());
     const std::string prompt_name = c.Find("prompt")->as_string();
     Prompt prompt;
     prompt.ids = prompts.Ints(prompt_name + ".input_ids");

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <string>
 
 #include "compute/kernels/reference/attention.h"
 #include "tests/parity/parity.h"
@@ -13,6 +14,16 @@ namespace {
 using namespace parity;
 
 const DType kActs[] = {DType::kFloat32, DType::kBFloat16};
+
+// Activations and what their pages hold.
+struct Kind {
+  DType act;
+  DType pages;
+  std::string Name() const { return std::string(DTypeName(act)) + " on " + DTypeName(pages); }
+};
+const Kind kKinds[] = {{DType::kFloat32, DType::kFloat32},    {DType::kBFloat16, DType::kBFloat16},
+                       {DType::kFloat32, DType::kFloat8E4M3}, {DType::kBFloat16, DType::kFloat8E4M3},
+                       {DType::kFloat32, DType::kInt8},       {DType::kBFloat16, DType::kInt8}};
 
 // Tokens of one sequence: q, k, v for all of its context.
 struct Sequence {
@@ -30,21 +41,32 @@ Sequence MakeSequence(std::mt19937& rng, DType act, const Shapes& s, int64_t con
           Random(rng, act, {context, s.kv_heads, s.head_dim}), context};
 }
 
+// What pages make of a sequence: itself, or its keys and values as bytes stand for them.
+Sequence Stored(const Sequence& sequence, const Kind& kind) {
+  if (!ops::PagesHoldBytes(kind.pages)) return sequence;
+  const Shape shape = sequence.k.view().shape;
+  const Tensor slots(DType::kInt32, Device{}, {sequence.context});
+  const Tensor pages(kind.pages, Device{}, ops::PagesShape(kind.pages, 1, shape.dims[1], shape.dims[2]));
+  Sequence out{sequence.q, Tensor(DType::kFloat32, Device{}, shape), Tensor(DType::kFloat32, Device{}, shape),
+               sequence.context};
+  WriteBytePages(pages, sequence.k, slots, false, true, out.k);
+  WriteBytePages(pages, sequence.v, slots, true, true, out.v);
+  return out;
+}
+
 // A paged cache in which sequences own scattered pages; what no one owns is NaN.
 class Cache {
  public:
-  Cache(DType act, const Shapes& s, const std::vector<Sequence>& sequences, uint32_t seed = 5)
-      : act_(act), shapes_(s) {
+  Cache(const Kind& kind, const Shapes& s, const std::vector<Sequence>& sequences, uint32_t seed = 5)
+      : act_(kind.act), shapes_(s) {
     int64_t pages = 3;
     for (const Sequence& q : sequences) {
       pages += Pages(q.context);
       max_pages_ = std::max(max_pages_, Pages(q.context));
     }
-    k_ = Tensor(act, Device{}, {pages, s.kv_heads, ops::kPageTokens, s.head_dim});
-    v_ = Tensor(act, Device{}, {pages, s.kv_heads, ops::kPageTokens, s.head_dim});
-    for (int64_t i = 0; i < k_.view().NumElements(); ++i) {
-      Set(k_, i, NAN);
-      Set(v_, i, NAN);
+    for (Tensor* t : {&k_, &v_}) {
+      *t = Tensor(kind.pages, Device{}, ops::PagesShape(kind.pages, pages, s.kv_heads, s.head_dim));
+      std::memset(t->view().data, 0xff, static_cast<size_t>(t->size_bytes()));
     }
     std::vector<int32_t> order(static_cast<size_t>(pages));
     std::iota(order.begin(), order.end(), 0);
@@ -113,8 +135,13 @@ class Cache {
     const TensorView v = fused.view()
                              .Columns(q_width + kv_width, kv_width)
                              .Reshape({tokens, shapes_.kv_heads, shapes_.head_dim});
-    WriteCpuPages(k_, k, slots, false);
-    WriteCpuPages(v_, v, slots, true);
+    if (ops::PagesHoldBytes(k_.view().dtype)) {
+      WriteBytePages(k_, k, slots, false, true);
+      WriteBytePages(v_, v, slots, true, true);
+    } else {
+      WriteCpuPages(k_, k, slots, false);
+      WriteCpuPages(v_, v, slots, true);
+    }
     ops::PagedAttention(cpu.ctx, out, q, k_, v_, batch, scale);
     EXPECT_EQ(cpu.workspace.Mark(), 0);
     return out;
@@ -129,11 +156,11 @@ class Cache {
 };
 
 // All rows of a sequence, fed in the given chunk sizes.
-Tensor Feed(Cpu& cpu, DType act, const Shapes& s, const Sequence& sequence,
+Tensor Feed(Cpu& cpu, const Kind& kind, const Shapes& s, const Sequence& sequence,
             const std::vector<int64_t>& chunks, float scale) {
   const std::vector<Sequence> one = {sequence};
-  Cache cache(act, s, one);
-  Tensor all(act, Device{}, {sequence.context, s.heads, s.head_dim});
+  Cache cache(kind, s, one);
+  Tensor all(kind.act, Device{}, {sequence.context, s.heads, s.head_dim});
   int64_t begin = 0;
   for (size_t i = 0; begin < sequence.context; ++i) {
     const int64_t count = std::min(chunks[i % chunks.size()], sequence.context - begin);
@@ -163,18 +190,20 @@ const Shapes kShapes[] = {{16, 2, 128}, {4, 2, 64}, {3, 3, 80}, {2, 2, 24}, {6, 
 
 TEST(PagedAttention, RaggedBatchAgainstReference) {
   std::mt19937 rng(1);
-  for (DType act : kActs) {
+  for (const Kind& kind : kKinds) {
+    const DType act = kind.act;
     for (const Shapes& s : kShapes) {
       const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
-      std::vector<Sequence> sequences;
+      std::vector<Sequence> sequences, stored;
       for (int64_t context : {1, 63, 64, 65, 150, 200, 700}) {
         sequences.push_back(MakeSequence(rng, act, s, context));
+        stored.push_back(Stored(sequences.back(), kind));
       }
       ForEachIsa([&] {
         SCOPED_TRACE(testing::Message()
-                     << DTypeName(act) << " " << s.heads << "/" << s.kv_heads << " x " << s.head_dim);
+                     << kind.Name() << " " << s.heads << "/" << s.kv_heads << " x " << s.head_dim);
         Cpu cpu(3);
-        Cache cache(act, s, sequences);
+        Cache cache(kind, s, sequences);
         std::vector<Cache::Chunk> fill, mixed;
         for (size_t i = 0; i < sequences.size(); ++i) {
           // Decodes of one token beside prefill chunks.
@@ -188,7 +217,7 @@ TEST(PagedAttention, RaggedBatchAgainstReference) {
         for (const Cache::Chunk& c : mixed) {
           std::vector<int64_t> rows(static_cast<size_t>(c.count));
           std::iota(rows.begin(), rows.end(), c.begin);
-          const Tensor expected = Expected(s, sequences[c.sequence], rows, scale);
+          const Tensor expected = Expected(s, stored[c.sequence], rows, scale);
           ExpectClose(out.view().Rows(row, c.count), expected.view().Rows(c.begin, c.count), Absolute(act),
                       Relative(act));
           row += c.count;
@@ -200,7 +229,8 @@ TEST(PagedAttention, RaggedBatchAgainstReference) {
 
 TEST(PagedAttention, ChunksThreadsAndBatchDoNotShow) {
   std::mt19937 rng(2);
-  for (DType act : kActs) {
+  for (const Kind& kind : kKinds) {
+    const DType act = kind.act;
     for (const Shapes& s : {Shapes{16, 2, 128}, Shapes{2, 2, 24}, Shapes{3, 1, 80}}) {
       const float scale = 0.11f;
       // Two splits, or three where it is cheap.
@@ -208,16 +238,16 @@ TEST(PagedAttention, ChunksThreadsAndBatchDoNotShow) {
       const Sequence sequence = MakeSequence(rng, act, s, context, 1.5f);
       const Sequence other = MakeSequence(rng, act, s, 333);
       ForEachIsa([&] {
-        SCOPED_TRACE(testing::Message() << DTypeName(act) << " head_dim " << s.head_dim);
+        SCOPED_TRACE(testing::Message() << kind.Name() << " head_dim " << s.head_dim);
         Cpu one(1), five(5);
-        const Tensor whole = Feed(one, act, s, sequence, {sequence.context}, scale);
+        const Tensor whole = Feed(one, kind, s, sequence, {sequence.context}, scale);
         for (const std::vector<int64_t>& chunks :
              {std::vector<int64_t>{384}, {64}, {600, 1}, {7, 130, 1, 64, 63}}) {
-          ExpectSameBits(Feed(five, act, s, sequence, chunks, scale), whole);
+          ExpectSameBits(Feed(five, kind, s, sequence, chunks, scale), whole);
         }
         // Beside another sequence, in both orders.
         const std::vector<Sequence> both = {sequence, other};
-        Cache cache(act, s, both, 9);
+        Cache cache(kind, s, both, 9);
         cache.Step(five, both, {{1, 0, 300}, {0, 0, early}}, scale);
         const Tensor out = cache.Step(five, both, {{1, 300, 33}, {0, early, 130}}, scale);
         ExpectSameBits(out.view().Rows(33, 130), whole.view().Rows(early, 130));
@@ -230,14 +260,15 @@ TEST(PagedAttention, DecodeAlone) {
   // Token by token over a border of pages and of splits.
   std::mt19937 rng(3);
   const Shapes s = {8, 2, 64};
-  for (DType act : kActs) {
+  for (const Kind& kind : kKinds) {
+    const DType act = kind.act;
     const Sequence sequence = MakeSequence(rng, act, s, 530);
     ForEachIsa([&] {
       Cpu cpu(2);
-      const Tensor whole = Feed(cpu, act, s, sequence, {530}, 0.125f);
+      const Tensor whole = Feed(cpu, kind, s, sequence, {530}, 0.125f);
       std::vector<int64_t> chunks = {500};
       chunks.resize(31, 1);
-      ExpectSameBits(Feed(cpu, act, s, sequence, chunks, 0.125f), whole);
+      ExpectSameBits(Feed(cpu, kind, s, sequence, chunks, 0.125f), whole);
     });
   }
 }
@@ -245,13 +276,14 @@ TEST(PagedAttention, DecodeAlone) {
 TEST(PagedAttention, WhatALaterTokenHoldsDoesNotReachEarlierRows) {
   std::mt19937 rng(4);
   const Shapes s = {8, 2, 40};
-  for (DType act : kActs) {
+  for (const Kind& kind : kKinds) {
+    const DType act = kind.act;
     for (float poison : {NAN, INFINITY}) {
       const int64_t context = 90, bad = 71;
       Sequence sequence = MakeSequence(rng, act, s, context);
       ForEachIsa([&] {
         Cpu cpu(2);
-        const Tensor clean = Feed(cpu, act, s, sequence, {context}, 0.2f);
+        const Tensor clean = Feed(cpu, kind, s, sequence, {context}, 0.2f);
         Sequence poisoned = {sequence.q, Tensor(act, Device{}, sequence.k.view().shape),
                              Tensor(act, Device{}, sequence.v.view().shape), context};
         std::memcpy(poisoned.k.view().data, sequence.k.view().data,
@@ -262,7 +294,7 @@ TEST(PagedAttention, WhatALaterTokenHoldsDoesNotReachEarlierRows) {
           Set(poisoned.k, bad * s.kv_heads * s.head_dim + i, poison);
           Set(poisoned.v, bad * s.kv_heads * s.head_dim + i, poison);
         }
-        const Tensor out = Feed(cpu, act, s, poisoned, {context}, 0.2f);
+        const Tensor out = Feed(cpu, kind, s, poisoned, {context}, 0.2f);
         ExpectSameBits(out.view().Rows(0, bad), clean.view().Rows(0, bad));
         for (float x : Values(out.view().Rows(bad, context - bad))) ASSERT_FALSE(std::isfinite(x));
       });
@@ -273,15 +305,16 @@ TEST(PagedAttention, WhatALaterTokenHoldsDoesNotReachEarlierRows) {
 TEST(PagedAttention, LargeAndTinyScores) {
   std::mt19937 rng(5);
   const Shapes s = {4, 1, 32};
-  for (DType act : kActs) {
+  for (const Kind& kind : kKinds) {
+    const DType act = kind.act;
     for (float size : {1e-20f, 30.0f, 300.0f}) {
       const Sequence sequence = MakeSequence(rng, act, s, 140, size);
       std::vector<int64_t> rows(140);
       std::iota(rows.begin(), rows.end(), 0);
-      const Tensor expected = Expected(s, sequence, rows, 0.1f);
+      const Tensor expected = Expected(s, Stored(sequence, kind), rows, 0.1f);
       ForEachIsa([&] {
         Cpu cpu(2);
-        const Tensor out = Feed(cpu, act, s, sequence, {140}, 0.1f);
+        const Tensor out = Feed(cpu, kind, s, sequence, {140}, 0.1f);
         // A float32 score of size x is uncertain by x 2^-24, and so is the logarithm of its probability.
         const double score = static_cast<double>(size * size) * 0.1 * 32;
         ExpectClose(out, expected, Absolute(act) + score * 5e-7, Relative(act) + score * 5e-7);

@@ -2,6 +2,7 @@
 // and the invariances that the kernels promise, bit by bit.
 #include <algorithm>
 #include <numeric>
+#include <string>
 
 #include "compute/kernels/reference/attention.h"
 #include "compute/ops/attention.h"
@@ -13,6 +14,16 @@ namespace {
 using namespace parity;
 
 constexpr DType kActs[] = {DType::kFloat32, DType::kBFloat16};
+
+// Activations and what their pages hold.
+struct Kind {
+  DType act;
+  DType pages;
+  std::string Name() const { return std::string(DTypeName(act)) + " on " + DTypeName(pages); }
+};
+constexpr Kind kKinds[] = {{DType::kFloat32, DType::kFloat32},    {DType::kBFloat16, DType::kBFloat16},
+                           {DType::kFloat32, DType::kFloat8E4M3}, {DType::kBFloat16, DType::kFloat8E4M3},
+                           {DType::kFloat32, DType::kInt8},       {DType::kBFloat16, DType::kInt8}};
 
 struct Shapes {
   int64_t heads, kv_heads, head_dim;
@@ -34,21 +45,39 @@ double Relative(DType act) { return act == DType::kFloat32 ? 1e-5 : 8e-3; }
 
 // Keys, values and queries of whole sequences; the same ones whatever step they are fed in.
 struct Data {
-  Data(uint32_t seed, DType act, const Shapes& s, const std::vector<int64_t>& contexts, float size = 1.0f) {
+  Data(uint32_t seed, const Kind& kind, const Shapes& s, const std::vector<int64_t>& contexts,
+       float size = 1.0f) {
+    const DType act = kind.act;
     for (size_t i = 0; i < contexts.size(); ++i) {
       std::mt19937 rng(seed + static_cast<uint32_t>(i));
       q.push_back(Random(rng, act, {contexts[i], s.heads, s.head_dim}, size));
       k.push_back(Random(rng, act, {contexts[i], s.kv_heads, s.head_dim}, size));
       v.push_back(Random(rng, act, {contexts[i], s.kv_heads, s.head_dim}));
+      stored_k.push_back(Stored(k.back(), kind));
+      stored_v.push_back(Stored(v.back(), kind));
     }
   }
-  std::vector<Tensor> q, k, v;
+  // What pages make of rows: themselves, or what their bytes stand for.
+  static Tensor Stored(const Tensor& rows, const Kind& kind) {
+    const Shape shape = rows.view().shape;
+    Tensor out(kind.pages == kind.act ? kind.act : DType::kFloat32, Device{}, shape);
+    if (kind.pages == kind.act) {
+      std::memcpy(out.view().data, rows.view().data, static_cast<size_t>(rows.size_bytes()));
+      return out;
+    }
+    const Tensor pages(kind.pages, Device{}, ops::PagesShape(kind.pages, 1, shape.dims[1], shape.dims[2])),
+        slots = Ints(std::vector<int32_t>(static_cast<size_t>(shape.dims[0]), -1), {shape.dims[0]});
+    WriteBytePages(pages, rows, slots, false, false, out);
+    return out;
+  }
+  std::vector<Tensor> q, k, v, stored_k, stored_v;
 };
 
 // Writes everything up to before + queries of each sequence to scattered pages, the rest being NaN, and
 // attends. Returns [tokens, heads, head_dim] on the host.
-Tensor Step(CudaContext& gpu, DType act, const Shapes& s, const Data& data, const std::vector<size_t>& which,
-            const std::vector<Part>& parts, float scale) {
+Tensor Step(CudaContext& gpu, const Kind& kind, const Shapes& s, const Data& data,
+            const std::vector<size_t>& which, const std::vector<Part>& parts, float scale) {
+  const DType act = kind.act;
   const auto seqs = static_cast<int64_t>(parts.size());
   int64_t pages = 2, max_pages = 1, tokens = 0, cached = 0;
   ops::AttentionBatch batch;
@@ -92,13 +121,18 @@ Tensor Step(CudaContext& gpu, DType act, const Shapes& s, const Data& data, cons
     offsets.push_back(static_cast<int32_t>(row));
     contexts.push_back(static_cast<int32_t>(context));
   }
-  const Tensor slots_host = Ints(slots, {cached}), k_host(act, Device{}, {pages, s.kv_heads, 64, s.head_dim}),
-               v_host(act, Device{}, {pages, s.kv_heads, 64, s.head_dim});
+  const Shape shape = ops::PagesShape(kind.pages, pages, s.kv_heads, s.head_dim);
+  const Tensor slots_host = Ints(slots, {cached}), k_host(kind.pages, Device{}, shape),
+               v_host(kind.pages, Device{}, shape);
   std::memset(k_host.view().data, 0xff, static_cast<size_t>(k_host.size_bytes()));
   std::memset(v_host.view().data, 0xff, static_cast<size_t>(v_host.size_bytes()));
-  WritePages(k_host, kv.view().Columns(0, kv_width).Reshape({cached, s.kv_heads, s.head_dim}), slots_host);
-  WritePages(v_host, kv.view().Columns(kv_width, kv_width).Reshape({cached, s.kv_heads, s.head_dim}),
-             slots_host);
+  const auto write = [&](const Tensor& to, int64_t column) {
+    const TensorView rows = kv.view().Columns(column, kv_width).Reshape({cached, s.kv_heads, s.head_dim});
+    if (ops::PagesHoldBytes(kind.pages)) return WriteBytePages(to, rows, slots_host, false, false);
+    WritePages(to, rows, slots_host);
+  };
+  write(k_host, 0);
+  write(v_host, kv_width);
   const Tensor q_gpu = ToDevice(gpu, q), k_pages = ToDevice(gpu, k_host), v_pages = ToDevice(gpu, v_host),
                o_gpu = ToDevice(gpu, Ints(offsets, {seqs + 1})),
                c_gpu = ToDevice(gpu, Ints(contexts, {seqs})),
@@ -120,7 +154,7 @@ void ExpectRow(const Data& data, size_t w, const Shapes& s, const TensorView& ou
   Tensor expected(DType::kFloat32, Device{}, {position + 1, s.heads, s.head_dim});
   std::vector<int64_t> keys(static_cast<size_t>(position + 1));
   std::iota(keys.begin(), keys.end(), 0);
-  reference::AttendRow(expected, data.q[w], position, data.k[w], data.v[w], keys, scale);
+  reference::AttendRow(expected, data.q[w], position, data.stored_k[w], data.stored_v[w], keys, scale);
   SCOPED_TRACE(testing::Message() << "sequence " << w << " position " << position);
   ExpectClose(out.Rows(row, 1), expected.view().Rows(position, 1), absolute, relative);
 }
@@ -128,12 +162,13 @@ void ExpectRow(const Data& data, size_t w, const Shapes& s, const TensorView& ou
 TEST(CudaPagedAttention, RaggedBatchAgainstReference) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;
-  for (DType act : kActs) {
+  for (const Kind& kind : kKinds) {
+    const DType act = kind.act;
     for (const Shapes& s :
          {Shapes{20, 4, 128}, Shapes{16, 2, 128}, Shapes{4, 2, 64}, Shapes{3, 3, 80}, Shapes{2, 2, 24},
           Shapes{12, 1, 64}, Shapes{2, 1, 7}, Shapes{5, 1, 1}, Shapes{2, 2, 33}, Shapes{1, 1, 256}}) {
       SCOPED_TRACE(testing::Message()
-                   << DTypeName(act) << " " << s.heads << "/" << s.kv_heads << " heads of " << s.head_dim);
+                   << kind.Name() << " " << s.heads << "/" << s.kv_heads << " heads of " << s.head_dim);
       const std::vector<Part> parts = {{0, 1},   {0, 200}, {63, 1},  {64, 1},  {300, 77}, {0, 64},
                                        {255, 1}, {256, 1}, {500, 2}, {999, 1}, {700, 65}, {0, 0}};
       std::vector<int64_t> contexts;
@@ -142,9 +177,9 @@ TEST(CudaPagedAttention, RaggedBatchAgainstReference) {
         which.push_back(which.size());
         contexts.push_back(std::max<int64_t>(1, p.before + p.queries));
       }
-      const Data data(3, act, s, contexts);
+      const Data data(3, kind, s, contexts);
       const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
-      const Tensor out = Step(gpu, act, s, data, which, parts, scale);
+      const Tensor out = Step(gpu, kind, s, data, which, parts, scale);
       int64_t row = 0;
       for (size_t i = 0; i < parts.size(); ++i) {
         for (int64_t j = 0; j < parts[i].queries; ++j, ++row) {
@@ -162,20 +197,24 @@ TEST(CudaPagedAttention, RaggedBatchAgainstReference) {
 TEST(CudaPagedAttention, LongContextsAgainstReference) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;
-  for (const Shapes& s : {Shapes{5, 1, 128}, Shapes{4, 2, 64}}) {
-    const std::vector<Part> parts = {{4095, 1}, {4096, 1}, {6000, 1}, {16384, 1}, {30000, 1}, {70001, 1}};
-    std::vector<int64_t> contexts;
-    std::vector<size_t> which;
-    for (const Part& p : parts) {
-      which.push_back(which.size());
-      contexts.push_back(p.before + 1);
-    }
-    // Larger queries, so that few keys carry the weight and the result is not a mean near zero.
-    const Data data(11, DType::kBFloat16, s, contexts, 1.5f);
-    const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
-    const Tensor out = Step(gpu, DType::kBFloat16, s, data, which, parts, scale);
-    for (size_t i = 0; i < parts.size(); ++i) {
-      ExpectRow(data, i, s, out, static_cast<int64_t>(i), parts[i].before, scale, 1e-2, 1e-2);
+  for (const Kind& kind : kKinds) {
+    if (kind.act != DType::kBFloat16) continue;
+    for (const Shapes& s : {Shapes{5, 1, 128}, Shapes{4, 2, 64}}) {
+      SCOPED_TRACE(testing::Message() << kind.Name() << " head_dim " << s.head_dim);
+      const std::vector<Part> parts = {{4095, 1}, {4096, 1}, {6000, 1}, {16384, 1}, {30000, 1}, {70001, 1}};
+      std::vector<int64_t> contexts;
+      std::vector<size_t> which;
+      for (const Part& p : parts) {
+        which.push_back(which.size());
+        contexts.push_back(p.before + 1);
+      }
+      // Larger queries, so that few keys carry the weight and the result is not a mean near zero.
+      const Data data(11, kind, s, contexts, 1.5f);
+      const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
+      const Tensor out = Step(gpu, kind, s, data, which, parts, scale);
+      for (size_t i = 0; i < parts.size(); ++i) {
+        ExpectRow(data, i, s, out, static_cast<int64_t>(i), parts[i].before, scale, 1e-2, 1e-2);
+      }
     }
   }
 }
@@ -183,25 +222,48 @@ TEST(CudaPagedAttention, LongContextsAgainstReference) {
 TEST(CudaPagedAttention, RowsDoNotDependOnTheBatchOrOnChunks) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;
-  for (DType act : kActs) {
+  for (const Kind& kind : kKinds) {
     for (const Shapes& s : {Shapes{20, 4, 128}, Shapes{4, 4, 80}}) {
-      SCOPED_TRACE(testing::Message() << DTypeName(act) << " head_dim " << s.head_dim);
-      const Data data(21, act, s, {700, 1200, 90});
-      const Tensor whole = Step(gpu, act, s, data, {0, 1, 2}, {{0, 700}, {1199, 1}, {20, 70}}, 0.1f);
+      SCOPED_TRACE(testing::Message() << kind.Name() << " head_dim " << s.head_dim);
+      const Data data(21, kind, s, {700, 1200, 90});
+      const Tensor whole = Step(gpu, kind, s, data, {0, 1, 2}, {{0, 700}, {1199, 1}, {20, 70}}, 0.1f);
       // Alone, in another order.
-      const Tensor swapped = Step(gpu, act, s, data, {2, 1, 0}, {{20, 70}, {1199, 1}, {0, 700}}, 0.1f);
+      const Tensor swapped = Step(gpu, kind, s, data, {2, 1, 0}, {{20, 70}, {1199, 1}, {0, 700}}, 0.1f);
       ExpectSameBits(swapped.view().Rows(0, 70), whole.view().Rows(701, 70));
       ExpectSameBits(swapped.view().Rows(70, 1), whole.view().Rows(700, 1));
       ExpectSameBits(swapped.view().Rows(71, 700), whole.view().Rows(0, 700));
-      const Tensor decode = Step(gpu, act, s, data, {1}, {{1199, 1}}, 0.1f);
+      const Tensor decode = Step(gpu, kind, s, data, {1}, {{1199, 1}}, 0.1f);
       ExpectSameBits(decode, whole.view().Rows(700, 1));
       // In chunks.
       int64_t begin = 0;
       for (int64_t count : {100, 3, 64, 133, 400}) {
-        const Tensor chunk = Step(gpu, act, s, data, {0}, {{begin, count}}, 0.1f);
+        const Tensor chunk = Step(gpu, kind, s, data, {0}, {{begin, count}}, 0.1f);
         ExpectSameBits(chunk, whole.view().Rows(begin, count));
         begin += count;
       }
+    }
+  }
+}
+
+// Also what would else be a decode.
+TEST(CudaPagedAttention, BatchInvariantRowsDoNotDependOnTheLengthOfChunks) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  gpu.ctx.batch_invariant = true;
+  for (DType act : kActs) {
+    for (const Shapes& s : {Shapes{20, 4, 128}, Shapes{4, 2, 64}, Shapes{4, 4, 80}, Shapes{2, 2, 24}}) {
+      SCOPED_TRACE(testing::Message() << DTypeName(act) << " head_dim " << s.head_dim);
+      const Data data(22, act, s, {700, 300});
+      const Tensor whole = Step(gpu, act, s, data, {0}, {{0, 700}}, 0.1f);
+      int64_t begin = 0;
+      for (int64_t count : {100, 1, 3, 64, 1, 1, 130, 2, 397, 1}) {
+        const Tensor chunk = Step(gpu, act, s, data, {0}, {{begin, count}}, 0.1f);
+        ExpectSameBits(chunk, whole.view().Rows(begin, count));
+        const Tensor among = Step(gpu, act, s, data, {1, 0, 1}, {{0, 65}, {begin, count}, {299, 1}}, 0.1f);
+        ExpectSameBits(among.view().Rows(65, count), whole.view().Rows(begin, count));
+        begin += count;
+      }
+      ASSERT_EQ(begin, 700);
     }
   }
 }
@@ -210,10 +272,11 @@ TEST(CudaPagedAttention, LargeScores) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;
   const Shapes s{8, 2, 128};
-  for (DType act : kActs) {
+  for (const Kind& kind : kKinds) {
+    const DType act = kind.act;
     for (float size : {20.0f, 60.0f}) {
-      const Data data(31, act, s, {300, 300}, size);
-      const Tensor out = Step(gpu, act, s, data, {0, 1}, {{100, 200}, {299, 1}}, 0.1f);
+      const Data data(31, kind, s, {300, 300}, size);
+      const Tensor out = Step(gpu, kind, s, data, {0, 1}, {{100, 200}, {299, 1}}, 0.1f);
       // A float32 score of size x is uncertain by x 2^-24, and so is the logarithm of its probability.
       const double score = static_cast<double>(size) * static_cast<double>(size) * 0.1 * 60 * 5e-7;
       for (int64_t j : {0, 63, 64, 199}) {

@@ -6,6 +6,7 @@
 #include "compute/kernels/reference/rows.h"
 #include "compute/ops/attention.h"
 #include "compute/ops/elementwise.h"
+#include "compute/ops/move_rows.h"
 #include "compute/ops/norm.h"
 #include "compute/ops/rope.h"
 #include "tests/parity/cuda_parity.h"
@@ -21,6 +22,44 @@ Tensor Ints(std::vector<int32_t> values, Shape shape) {
   Tensor t(DType::kInt32, Device{}, shape);
   std::memcpy(t.view().data, values.data(), values.size() * 4);
   return t;
+}
+
+// Each value is its row's number; a row that another one overwrites must have left before.
+TEST(CudaRows, RowsMoveInOrder) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  constexpr int64_t kRows = 40, kHostRows = 30, kInts = 5000;
+  std::vector<Tensor> device, host;
+  std::vector<ops::RowPair> pairs;
+  for (int32_t pair = 0; pair < 3; ++pair) {
+    std::vector<int32_t> values;
+    for (int32_t row = 0; row < kRows; ++row) values.insert(values.end(), kInts, 100 * pair + row);
+    device.push_back(ToDevice(gpu, Ints(values, {kRows, kInts})));
+    host.push_back(Tensor::Staging(kGpu, DType::kInt32, {kHostRows, kInts}));
+    pairs.push_back({device.back(), host.back()});
+  }
+  std::mt19937 rng(3);
+  std::vector<int32_t> on_device(kRows), on_host(kHostRows, -1);
+  std::iota(on_device.begin(), on_device.end(), 0);
+  std::vector<ops::RowMove> moves;
+  for (int i = 0; i < 400; ++i) {
+    const auto device_row = static_cast<int64_t>(rng() % kRows),
+               host_row = static_cast<int64_t>(rng() % kHostRows);
+    if (rng() % 2 == 0) {
+      moves.push_back({{device_row, false}, {host_row, true}});
+      on_host[static_cast<size_t>(host_row)] = on_device[static_cast<size_t>(device_row)];
+    } else if (on_host[static_cast<size_t>(host_row)] >= 0) {
+      moves.push_back({{host_row, true}, {device_row, false}});
+      on_device[static_cast<size_t>(device_row)] = on_host[static_cast<size_t>(host_row)];
+    }
+  }
+  ops::MoveRows(gpu.ctx, pairs, moves);
+  for (int32_t pair = 0; pair < 3; ++pair) {
+    const Tensor got = ToHost(gpu, device[static_cast<size_t>(pair)]);
+    for (int64_t i = 0; i < kRows * kInts; ++i) {
+      ASSERT_EQ(got.view().As<int32_t>()[i], 100 * pair + on_device[static_cast<size_t>(i / kInts)]) << i;
+    }
+  }
 }
 
 TEST(CudaRows, CopyBetweenDevicesTypesAndStrides) {
@@ -371,6 +410,71 @@ TEST(CudaRope, WithTheWriteToPages) {
         // q alone is rotated where it lies, with and without the write.
         ExpectSameBits(ToHost(gpu, device), host);
         ExpectSameBits(ToHost(gpu, before), host);
+      }
+    }
+  }
+}
+
+// Pages of bytes: the reference's bytes and scales, and q as without the write.
+TEST(CudaRope, WithTheWriteOfBytes) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  Cpu cpu;
+  std::mt19937 rng(12);
+  struct Case {
+    int64_t tokens, heads, kv_heads, head_dim;
+  };
+  for (const Case& c : {Case{1, 20, 4, 128}, Case{37, 16, 2, 128}, Case{130, 4, 2, 64}, Case{21, 3, 3, 80},
+                        Case{9, 2, 1, 6}, Case{9, 1, 1, 2}, Case{9, 2, 2, 130}, Case{700, 1, 1, 256}}) {
+    const int64_t pages = (c.tokens + 63) / 64 + 2, width = (c.heads + 2 * c.kv_heads) * c.head_dim;
+    std::vector<int32_t> order(static_cast<size_t>(pages * 64));
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), rng);
+    order.resize(static_cast<size_t>(c.tokens));
+    for (size_t t = 7; t < order.size(); t += 7) order[t] = -1;  // padding
+    const Tensor slots = Ints(order, {c.tokens}), device_slots = ToDevice(gpu, slots),
+                 cos_sin = Random(rng, DType::kFloat32, {c.tokens, 2, c.head_dim / 2}),
+                 device_cos_sin = ToDevice(gpu, cos_sin);
+    for (DType act : kActs) {
+      for (DType bytes : {DType::kFloat8E4M3, DType::kInt8}) {
+        for (ops::RopeStyle style : {ops::RopeStyle::kInterleaved, ops::RopeStyle::kHalfSplit}) {
+          SCOPED_TRACE(testing::Message()
+                       << DTypeName(act) << " " << DTypeName(bytes) << " " << c.tokens << " x " << c.heads
+                       << "/" << c.kv_heads << " x " << c.head_dim << " style " << static_cast<int>(style));
+          const Tensor host = Random(rng, act, {c.tokens, width});
+          auto part = [&](const TensorView& rows, int64_t begin, int64_t count) {
+            return rows.Columns(begin * c.head_dim, count * c.head_dim)
+                .Reshape({c.tokens, count, c.head_dim});
+          };
+          // Values of the first tokens: zeros, not finite, one large value beside small ones.
+          for (int64_t i = 0; i < c.head_dim; ++i) {
+            for (int64_t t = 0; t < std::min<int64_t>(3, c.tokens); ++t) {
+              const float special[] = {0.0f, i == 0 ? INFINITY : 1.0f, i == 1 ? -5000.0f : 0.01f};
+              Set(part(host, c.heads + c.kv_heads, c.kv_heads).Rows(t, 1), i, special[t]);
+            }
+          }
+          const Tensor device = ToDevice(gpu, host);
+          const Shape shape = ops::PagesShape(bytes, pages, c.kv_heads, c.head_dim);
+          Tensor k_expected(bytes, Device{}, shape), v_expected(bytes, Device{}, shape);
+          for (const Tensor* t : {&k_expected, &v_expected}) {
+            std::memset(t->view().data, 0xa5, static_cast<size_t>(t->size_bytes()));
+          }
+          const Tensor k_pages = ToDevice(gpu, k_expected), v_pages = ToDevice(gpu, v_expected);
+          ops::RopeAndWriteKv(
+              gpu.ctx, part(device, 0, c.heads), k_pages, v_pages, part(device, c.heads, c.kv_heads),
+              part(device, c.heads + c.kv_heads, c.kv_heads), device_cos_sin, device_slots, style);
+          ops::ApplyRope(cpu.ctx, part(host, 0, c.heads), cos_sin, style);
+          const Tensor keys(act, Device{}, {c.tokens, c.kv_heads, c.head_dim});
+          ops::Copy(cpu.ctx, keys.view().Reshape({c.tokens, c.kv_heads * c.head_dim}),
+                    host.view().Columns(c.heads * c.head_dim, c.kv_heads * c.head_dim));
+          ops::ApplyRope(cpu.ctx, keys, cos_sin, style);
+          WriteBytePages(k_expected, keys, slots, false, false);
+          WriteBytePages(v_expected, part(host, c.heads + c.kv_heads, c.kv_heads), slots, false, false);
+          ExpectSameBits(ToHost(gpu, k_pages), k_expected);
+          ExpectSameBits(ToHost(gpu, v_pages), v_expected);
+          const Tensor rotated = ToHost(gpu, device);
+          ExpectSameBits(part(rotated, 0, c.heads), part(host, 0, c.heads));
+        }
       }
     }
   }

@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "compute/kernels/cpu/attention.h"
 #include "compute/kernels/cpu/isa.h"
+#include "compute/kernels/reference/attention.h"
 #include "compute/ops/context.h"
 
 namespace fd::parity {
@@ -100,6 +101,35 @@ inline void WriteCpuPages(const TensorView& pages, const TensorView& rows, const
                     static_cast<char*>(rows.Rows(t, 1).data) + (h * n + i) * bytes,
                     static_cast<size_t>(bytes));
       }
+    }
+  }
+}
+
+// The same for pages of bytes, by the reference's rounding; keys or, with `values`, values, in the layout of
+// the CPU or of CUDA. stored, unless empty: float32, what the pages then stand for, in the shape of rows.
+inline void WriteBytePages(const TensorView& pages, const TensorView& rows, const TensorView& slots,
+                           bool values, bool cpu_layout, const TensorView& stored = {}) {
+  const int64_t heads = rows.dim(1), n = rows.dim(2), head_bytes = 64 * (n + 4);
+  for (int64_t t = 0; t < rows.dim(0); ++t) {
+    const int64_t slot = slots.As<int32_t>()[t], token = slot % 64;
+    const std::vector<float> all = Values(rows.Rows(t, 1));
+    for (int64_t h = 0; h < heads; ++h) {
+      const std::vector<float> row(all.begin() + h * n, all.begin() + (h + 1) * n);
+      const reference::ByteRow byte_row = reference::ToByteRow(row, pages.dtype);
+      for (int64_t i = 0; i < n; ++i) {
+        const uint8_t byte = byte_row.bytes[static_cast<size_t>(i)];
+        if (!stored.empty()) {
+          Set(stored, (t * heads + h) * n + i, reference::ByteValue(byte, pages.dtype) * byte_row.scale);
+        }
+        if (slot < 0) continue;
+        const int64_t at = !cpu_layout ? token * n + i
+                           : values    ? cpu::ValueElement(rows.dtype, n, token, i)
+                                       : cpu::KeyElement(rows.dtype, token, i);
+        pages.As<uint8_t>()[(slot / 64 * heads + h) * head_bytes + at] = byte;
+      }
+      if (slot < 0) continue;
+      std::memcpy(pages.As<uint8_t>() + (slot / 64 * heads + h) * head_bytes + 64 * n + 4 * token,
+                  &byte_row.scale, 4);
     }
   }
 }

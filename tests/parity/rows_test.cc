@@ -373,6 +373,53 @@ void CheckRopeWithTheWrite(std::mt19937& rng, const Tensor& slots, int64_t pages
   });
 }
 
+// The bytes are those of the reference, whatever the instruction set; q as without the write.
+void CheckRopeWithTheWriteOfBytes(std::mt19937& rng, const Tensor& slots, int64_t pages) {
+  const int64_t tokens = slots.view().dim(0);
+  ForEachIsa([&] {
+    for (DType act : kActs) {
+      for (DType bytes : {DType::kFloat8E4M3, DType::kInt8}) {
+        for (int64_t head_dim : {2, 6, 24, 64, 128, 130}) {
+          const int64_t heads = 3, kv_heads = 2;
+          SCOPED_TRACE(testing::Message() << DTypeName(act) << " " << DTypeName(bytes) << " x " << head_dim);
+          Cpu cpu;
+          const Strided fused(rng, act, tokens, (heads + 2 * kv_heads) * head_dim);
+          auto part = [&](const Strided& from, int64_t begin, int64_t count) {
+            return from.view.Columns(begin * head_dim, count * head_dim).Reshape({tokens, count, head_dim});
+          };
+          // Rows of zeros, of nothing finite, of one large value beside small ones, of tiny values.
+          const TensorView v = part(fused, heads + kv_heads, kv_heads);
+          for (int64_t i = 0; i < head_dim; ++i) {
+            Set(v.Rows(0, 1), i, 0.0f);
+            Set(v.Rows(1, 1), i, i == head_dim - 1 ? INFINITY : 1.0f);
+            Set(v.Rows(2, 1), i, i == 1 ? -5000.0f : 0.01f * static_cast<float>(i));
+            Set(v.Rows(4, 1), i, i == 0 ? NAN : 1.0f);
+            Set(v.Rows(5, 1), i, 1e-36f);
+          }
+          const Strided plain = fused.Clone();
+          const Tensor cos_sin = Random(rng, DType::kFloat32, {tokens, 2, head_dim / 2});
+          const Shape shape = ops::PagesShape(bytes, pages, kv_heads, head_dim);
+          Tensor k_pages(bytes, Device{}, shape), v_pages(bytes, Device{}, shape),
+              k_expected(bytes, Device{}, shape), v_expected(bytes, Device{}, shape);
+          for (Tensor* t : {&k_pages, &v_pages, &k_expected, &v_expected}) {
+            std::memset(t->view().data, 0xa5, static_cast<size_t>(t->size_bytes()));
+          }
+          ops::ApplyRope(cpu.ctx, part(plain, 0, heads), cos_sin, ops::RopeStyle::kInterleaved);
+          ops::ApplyRope(cpu.ctx, part(plain, heads, kv_heads), cos_sin, ops::RopeStyle::kInterleaved);
+          WriteBytePages(k_expected, part(plain, heads, kv_heads), slots, false, true);
+          WriteBytePages(v_expected, part(plain, heads + kv_heads, kv_heads), slots, true, true);
+          ops::RopeAndWriteKv(cpu.ctx, part(fused, 0, heads), k_pages, v_pages, part(fused, heads, kv_heads),
+                              v, cos_sin, slots, ops::RopeStyle::kInterleaved);
+          ExpectSameBits(part(fused, 0, heads), part(plain, 0, heads));
+          ExpectSameBits(k_pages, k_expected);
+          ExpectSameBits(v_pages, v_expected);
+          fused.ExpectSameOutside(plain);
+        }
+      }
+    }
+  });
+}
+
 TEST(Rope, WithTheWriteToPages) {
   std::mt19937 rng(9);
   const int64_t pages = 4;
@@ -382,11 +429,13 @@ TEST(Rope, WithTheWriteToPages) {
     scattered.view().As<int32_t>()[t] = t % 5 == 3 ? -1 - t : (t * 101) % (64 * 3);
   }
   CheckRopeWithTheWrite(rng, scattered, pages);
+  CheckRopeWithTheWriteOfBytes(rng, scattered, pages);
   // A prompt: many tokens in a row, begin and end within a page; a decode beside it.
   Tensor in_a_row(DType::kInt32, Device{}, {151});
   for (int32_t t = 0; t < 150; ++t) in_a_row.view().As<int32_t>()[t] = 13 + t;
   in_a_row.view().As<int32_t>()[150] = 64 * 3 + 5;
   CheckRopeWithTheWrite(rng, in_a_row, pages);
+  CheckRopeWithTheWriteOfBytes(rng, in_a_row, pages);
 }
 
 TEST(Rows, EmbeddingGatherScatterCopy) {

@@ -29,9 +29,25 @@ void CheckHeads(const TensorView& t, const char* name, DType dtype, int64_t toke
   FD_CHECK(t.dtype == dtype, name, " is ", DTypeName(t.dtype), ", expected ", DTypeName(dtype));
 }
 
+// Pages of kv_heads heads for act; both tensors alike.
+void CheckPages(const TensorView& k, const TensorView& v, DType act, int64_t head_dim) {
+  const bool bytes = PagesHoldBytes(k.dtype);
+  FD_CHECK(k.rank() == (bytes ? 3 : 4) && k.shape == v.shape && k.IsContiguous() && v.IsContiguous() &&
+               v.dtype == k.dtype && (bytes || k.dtype == act) &&
+               k.shape == PagesShape(k.dtype, k.dim(0), k.dim(1), head_dim),
+           DTypeName(k.dtype), " ", k.shape.ToString(), ", ", DTypeName(v.dtype), " ", v.shape.ToString(),
+           " with heads of ", head_dim);
+}
+
 // The k-th head of row i.
 char* HeadAt(const TensorView& t, int64_t row, int64_t head) {
   return RowAt(t, row) + head * t.dim(2) * DTypeBytes(t.dtype);
+}
+
+// Of one head of a page, scales included.
+int64_t PageHeadElements(DType pages, int64_t head_dim) {
+  const int64_t scale_bytes = PagesHoldBytes(pages) ? static_cast<int64_t>(sizeof(float)) : 0;
+  return kPageTokens * (head_dim + scale_bytes);
 }
 
 // Tokens per tile. Results do not depend on it, so small batches are cut finer to occupy all threads.
@@ -177,6 +193,7 @@ int64_t TilesScratchBytes(const Context& ctx, int64_t heads, int64_t kv_heads, i
 
 void RunCuda(const Context& ctx, cuda::AttentionArgs& args) {
   if (args.tokens == 0 || args.seqs == 0) return;
+  args.invariant = ctx.batch_invariant;
   const int64_t floats = cuda::AttentionScratchFloats(args);
   if (floats == 0) return cuda::Attention(args, ctx.stream);
   FD_CHECK(ctx.workspace != nullptr, "attention needs a workspace");
@@ -188,15 +205,18 @@ void RunCuda(const Context& ctx, cuda::AttentionArgs& args) {
 
 }  // namespace
 
+Shape PagesShape(DType pages, int64_t num_pages, int64_t kv_heads, int64_t head_dim) {
+  if (PagesHoldBytes(pages)) return {num_pages, kv_heads, PageHeadElements(pages, head_dim)};
+  return {num_pages, kv_heads, kPageTokens, head_dim};
+}
+
 void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const TensorView& k, const TensorView& v,
                     const TensorView& cos_sin, const TensorView& slots, RopeStyle style) {
   CheckAct(q, "q");
-  FD_CHECK(q.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
-               v_pages.IsContiguous() && k_pages.dtype == q.dtype && v_pages.dtype == q.dtype,
-           k_pages.shape.ToString(), " ", v_pages.shape.ToString());
+  FD_CHECK_EQ(q.rank(), 3);
+  CheckPages(k_pages, v_pages, q.dtype, q.dim(2));
   const int64_t tokens = q.dim(0), heads = q.dim(1), kv_heads = k_pages.dim(1), head_dim = q.dim(2);
-  FD_CHECK(k_pages.dim(2) == kPageTokens && k_pages.dim(3) == head_dim, k_pages.shape.ToString());
   FD_CHECK_EQ(head_dim % 2, 0);
   CheckHeads(k, "k", q.dtype, tokens, kv_heads, head_dim);
   CheckHeads(v, "v", q.dtype, tokens, kv_heads, head_dim);
@@ -223,11 +243,12 @@ void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k
     args.kv_heads = kv_heads;
     args.head_dim = head_dim;
     args.interleaved = interleaved;
+    args.page_type = k_pages.dtype;
     return cuda::Rope(q.dtype, args, ctx.stream);
   }
   const cpu::RowKernels& kernels = cpu::GetRowKernels(q.dtype);
   const cpu::AttentionKernels& blocks = cpu::GetAttentionKernels(q.dtype);
-  const int64_t block_bytes = kPageTokens * head_dim * DTypeBytes(q.dtype);
+  const int64_t block_bytes = PageHeadElements(k_pages.dtype, head_dim) * DTypeBytes(k_pages.dtype);
   auto work = [&](int64_t begin, int64_t end) {
     const float* angles = cos_sin.As<float>() + begin * head_dim;
     kernels.rope(RowAt(q, begin), q.row_stride, angles, end - begin, heads, head_dim, interleaved);
@@ -236,6 +257,13 @@ void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k
       FD_CHECK(page < k_pages.dim(0), "page ", page, " of ", k_pages.dim(0));
       for (int64_t h = 0; h < kv_heads; ++h) {
         const int64_t to = (page * kv_heads + h) * block_bytes;
+        if (PagesHoldBytes(k_pages.dtype)) {
+          blocks.quantize_keys(k_pages.As<char>() + to, offset, HeadAt(k, t, h), k.row_stride, count,
+                               head_dim, k_pages.dtype);
+          blocks.quantize_values(v_pages.As<char>() + to, offset, HeadAt(v, t, h), v.row_stride, count,
+                                 head_dim, k_pages.dtype);
+          continue;
+        }
         blocks.write_keys(k_pages.As<char>() + to, offset, HeadAt(k, t, h), k.row_stride, count, head_dim);
         blocks.write_values(v_pages.As<char>() + to, offset, HeadAt(v, t, h), v.row_stride, count, head_dim,
                             head_dim);
@@ -271,6 +299,7 @@ int64_t PagedAttentionScratchBytes(const Context& ctx, DType act, int64_t heads,
   args.head_dim = head_dim;
   args.max_context_tokens = max_context_tokens;
   args.dtype = act;
+  args.invariant = ctx.batch_invariant;
   return cuda::AttentionScratchFloats(args) * static_cast<int64_t>(sizeof(float));
 }
 
@@ -287,13 +316,11 @@ int64_t SegmentAttentionScratchBytes(const Context& ctx, DType act, int64_t head
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const AttentionBatch& batch, float scale) {
   CheckAct(q, "q");
-  FD_CHECK(q.rank() == 3 && k_pages.rank() == 4 && k_pages.shape == v_pages.shape && k_pages.IsContiguous() &&
-               v_pages.IsContiguous() && k_pages.dtype == q.dtype && v_pages.dtype == q.dtype,
-           k_pages.shape.ToString(), " ", v_pages.shape.ToString());
+  FD_CHECK_EQ(q.rank(), 3);
+  CheckPages(k_pages, v_pages, q.dtype, q.dim(2));
   const int64_t heads = q.dim(1), head_dim = q.dim(2), kv_heads = k_pages.dim(1);
   CheckHeads(out, "out", q.dtype, q.dim(0), heads, head_dim);
-  FD_CHECK(k_pages.dim(2) == kPageTokens && k_pages.dim(3) == head_dim && heads % kv_heads == 0,
-           k_pages.shape.ToString(), " with ", heads, " heads of ", head_dim);
+  FD_CHECK(heads % kv_heads == 0, heads, " heads over ", kv_heads);
   const int64_t seqs = batch.context_tokens.NumElements(), group = heads / kv_heads;
   CheckVector(batch.context_tokens, "context_tokens", DType::kInt32, seqs);
   CheckVector(batch.query_offsets, "query_offsets", DType::kInt32, seqs + 1);
@@ -323,12 +350,13 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
     args.max_context_tokens = batch.max_context_tokens;
     args.scale = scale;
     args.dtype = q.dtype;
+    args.page_type = k_pages.dtype;
     return RunCuda(ctx, args);
   }
 
   FD_CHECK(head_dim % 2 == 0 && scale > 0, head_dim, " ", scale);
   const int64_t tile_tokens = TileTokens(ctx, q.dim(0), group, kv_heads);
-  const int64_t page_elements = kPageTokens * head_dim;
+  const int64_t page_elements = PageHeadElements(k_pages.dtype, head_dim);
   std::vector<cpu::AttentionTile> tiles;
   for (int64_t s = 0; s < seqs; ++s) {
     const int64_t first = batch.query_offsets.As<int32_t>()[s];
@@ -359,13 +387,14 @@ void PagedAttention(const Context& ctx, const TensorView& out, const TensorView&
         tile.head_dim = head_dim;
         tile.first_visible = context - queries + t + 1;
         tile.visible_step = 1;
-        const int64_t head_bytes = kv * page_elements * DTypeBytes(q.dtype);
+        const int64_t head_bytes = kv * page_elements * DTypeBytes(k_pages.dtype);
         tile.k = k_pages.As<char>() + head_bytes;
         tile.v = v_pages.As<char>() + head_bytes;
         tile.blocks = table;
         tile.k_block_stride = tile.v_block_stride = kv_heads * page_elements;
         tile.value_columns = head_dim;
         tile.scale = scale;
+        tile.block_type = k_pages.dtype;
         tiles.push_back(tile);
       }
     }

@@ -11,7 +11,16 @@ namespace fd::ops {
 // they lie as kernels/cpu/attention.h says, in the order in which the kernel reads them. Only RopeAndWriteKv
 // writes pages and only PagedAttention reads them; what a token left there does not show once the page is
 // another sequence's.
+//
+// Pages of kFloat8E4M3 or kInt8 are [pages, kv_heads, 64 * (head_dim + 4)]: of a head its 64 * head_dim bytes
+// in the same order, then 64 float32 scales, one for each token. A value is byte * scale; scale = the row's
+// absmax / 448 or / 127, byte = value * (448 or 127 / absmax) rounded to nearest even. A row whose absmax is
+// below 1e-30 is zeros; one that is not finite is NaN. A scale belongs to a token and not to a page, because
+// a page's would depend on how the prompt was cut into chunks: a token's depends on the token alone.
 inline constexpr int64_t kPageTokens = 64;
+constexpr bool PagesHoldBytes(DType pages) { return pages == DType::kFloat8E4M3 || pages == DType::kInt8; }
+// The shape of a tensor of pages.
+Shape PagesShape(DType pages, int64_t num_pages, int64_t kv_heads, int64_t head_dim);
 
 // The ragged batch of one step: prefill chunks and decodes together. Device tensors; the scalar fields are
 // host copies for planning.
@@ -28,10 +37,10 @@ struct AttentionBatch {
 };
 
 // Rotates q in place; k_pages[slots[t]] = rotated k[t], v_pages[slots[t]] = v[t], nothing where slots[t] < 0.
-// What k holds afterwards is unspecified. The bits are those of ApplyRope on q and k. q [tokens, heads,
-// head_dim], k, v [tokens, kv_heads, head_dim] act, rows may be strided, no two may overlap; no slot twice;
-// k_pages, v_pages [pages, kv_heads, 64, head_dim] act; cos_sin float32 [tokens, 2, head_dim / 2]; slots
-// int32 [tokens].
+// What k holds afterwards is unspecified. The bits are those of ApplyRope on q and k; pages of bytes get
+// those, rounded once more. q [tokens, heads, head_dim], k, v [tokens, kv_heads, head_dim] act, rows may be
+// strided, no two may overlap; no slot twice; k_pages, v_pages of PagesShape, act or bytes; cos_sin float32
+// [tokens, 2, head_dim / 2]; slots int32 [tokens].
 void RopeAndWriteKv(const Context& ctx, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const TensorView& k, const TensorView& v,
                     const TensorView& cos_sin, const TensorView& slots, RopeStyle style);
@@ -48,8 +57,8 @@ int64_t SegmentAttentionScratchBytes(const Context& ctx, DType act, int64_t head
 // Causal: query i of sequence s sees its first context_tokens[s] - (queries of s) + i + 1 tokens. Query head
 // h uses kv head h / (heads / kv_heads). float32 scores and softmax; a row's result does not depend on the
 // batch, on how the prompt was cut into chunks or on the number of threads. out, q [tokens, heads, head_dim]
-// act (q's rows may be strided); k_pages, v_pages [pages, kv_heads, 64, head_dim] act; head_dim even on the
-// CPU, scale above 0.
+// act (q's rows may be strided); k_pages, v_pages of PagesShape, act or bytes; head_dim even on the CPU,
+// scale above 0.
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,
                     const TensorView& v_pages, const AttentionBatch& batch, float scale);
 

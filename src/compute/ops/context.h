@@ -17,6 +17,9 @@ struct Context {
   Arena* arena = nullptr;          // where tensors that stay are cut from; null: each is an allocation
   SideLine* side = nullptr;        // CUDA: where small independent work may run beside the rest
   Uploader* uploader = nullptr;    // CUDA, while loading: takes weights from mapped files to the device
+  // CUDA: a row has the same bits whoever shares its batch and however its sequence was cut into chunks, at
+  // the price that docs/PERFORMANCE.md gives. The CPU's kernels always do so.
+  bool batch_invariant = false;
 };
 
 // A tensor that stays: weights, pages, buffers of the executor.

@@ -87,12 +87,22 @@ void UploadPart(const Context& ctx, const LinearWeight& weight, int64_t first_ro
   CopyToDevice(ctx, to, turned.data(), rows * row_bytes);
 }
 
+bool LinearOnTensorCores(const cuda::LinearArgs& args, void* stream) {
+  return args.invariant ? cuda::LinearInvariant(args, stream) : cuda::LinearLt(args, stream);
+}
+
 void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
                 const TensorView& bias) {
   CheckOnDevice(ctx, {&out, &in, &weight.data.view(), &bias});
-  if (IsQuantized(weight.kind)) return cuda::LinearQuant(CudaQuantArgs(out, in, weight, bias), ctx.stream);
-  const cuda::LinearArgs args = CudaLinearArgs(out, in, weight.data, bias);
-  if (in.dtype == DType::kBFloat16 && weight.split.view().data != nullptr && args.m > kMaxSimpleRows) {
+  if (IsQuantized(weight.kind)) {
+    cuda::QuantLinear args = CudaQuantArgs(out, in, weight, bias);
+    args.linear.invariant = ctx.batch_invariant;
+    return cuda::LinearQuant(args, ctx.stream);
+  }
+  cuda::LinearArgs args = CudaLinearArgs(out, in, weight.data, bias);
+  args.invariant = ctx.batch_invariant;
+  const bool many = args.invariant || args.m > kMaxSimpleRows;
+  if (in.dtype == DType::kBFloat16 && weight.split.view().data != nullptr && many) {
     const int64_t mark = ctx.workspace->Mark();
     const TensorView parts = ctx.workspace->Take(DType::kFloat32, {args.m, 3 * args.n});
     cuda::LinearArgs three = args;
@@ -102,12 +112,12 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
     three.weight = weight.split.view().data;
     three.weight_type = DType::kBFloat16;
     three.bias = nullptr;
-    const bool done = cuda::LinearLt(three, ctx.stream);
+    const bool done = LinearOnTensorCores(three, ctx.stream);
     if (done) cuda::AddSplitParts(args, parts.As<float>(), ctx.stream);
     ctx.workspace->Release(mark);
     if (done) return;
   }
-  if (in.dtype == DType::kBFloat16 && weight.padded.view().data != nullptr && args.m > kMaxSimpleRows) {
+  if (in.dtype == DType::kBFloat16 && weight.padded.view().data != nullptr && many) {
     const int64_t mark = ctx.workspace->Mark();
     const TensorView rows = ctx.workspace->Take(DType::kBFloat16, {args.m, PaddedK(args.k)});
     cuda::FillBytesAsync(rows.data, 0, rows.NumElements() * 2, ctx.stream);
@@ -117,7 +127,7 @@ void LinearCuda(const Context& ctx, const TensorView& out, const TensorView& in,
     aligned.in = rows.data;
     aligned.weight = weight.padded.view().data;
     aligned.k = aligned.in_stride = rows.dim(1);
-    const bool done = cuda::LinearLt(aligned, ctx.stream);
+    const bool done = LinearOnTensorCores(aligned, ctx.stream);
     ctx.workspace->Release(mark);
     if (done) return;
   }
@@ -406,10 +416,13 @@ void LinearSwiGlu(const Context& ctx, const TensorView& out, const TensorView& i
   FD_CHECK(out.dim(0) == in.dim(0) && out.dtype == in.dtype);
   if (OnCuda(ctx)) {
     CheckOnDevice(ctx, {&out, &in, &gate_up.data.view()});
-    const bool done = IsQuantized(gate_up.kind)
-                          ? cuda::LinearQuantSwiGlu(CudaQuantArgs(out, in, gate_up), ctx.stream)
-                          : cuda::LinearFewSwiGlu(CudaLinearArgs(out, in, gate_up.data), ctx.stream);
-    if (done) return;
+    if (IsQuantized(gate_up.kind)) {
+      cuda::QuantLinear args = CudaQuantArgs(out, in, gate_up);
+      args.linear.invariant = ctx.batch_invariant;
+      if (cuda::LinearQuantSwiGlu(args, ctx.stream)) return;
+    } else if (cuda::LinearFewSwiGlu(CudaLinearArgs(out, in, gate_up.data), ctx.stream)) {
+      return;
+    }
   }
   const int64_t mark = ctx.workspace->Mark();
   const TensorView product = ctx.workspace->Take(in.dtype, {in.dim(0), gate_up.n});

@@ -5,7 +5,7 @@
 
 namespace fd {
 
-enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kInt64, kUInt8, kInt8 };
+enum class DType : uint8_t { kFloat32, kBFloat16, kInt32, kInt64, kUInt8, kInt8, kFloat8E4M3 };
 
 constexpr int64_t DTypeBytes(DType t) {
   switch (t) {
@@ -18,6 +18,7 @@ constexpr int64_t DTypeBytes(DType t) {
       return 2;
     case DType::kUInt8:
     case DType::kInt8:
+    case DType::kFloat8E4M3:
       return 1;
   }
   return 0;

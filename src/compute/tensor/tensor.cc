@@ -26,6 +26,8 @@ const char* DTypeName(DType t) {
       return "uint8";
     case DType::kInt8:
       return "int8";
+    case DType::kFloat8E4M3:
+      return "float8_e4m3";
   }
   return "unknown";
 }

@@ -1,11 +1,12 @@
 #include "engine/executor/executor.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <new>
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "compute/ops/rows.h"
 #include "compute/ops/sample.h"
@@ -14,9 +15,14 @@
 namespace fd {
 namespace {
 
-int64_t FaultStep() {
-  const char* text = std::getenv("FASTDEPLOY_INJECT_DEVICE_ERROR");
-  return text == nullptr ? 0 : std::atoll(text);
+// Steps that fail or wait on purpose (base/fault.h).
+void PassStepFaults(const ops::Context& ctx) {
+  FaultDelay(Fault::kSlowStep);
+  FaultBadAlloc(Fault::kStepAlloc);
+  if (FaultHits(Fault::kDeviceError)) ops::InjectFault(ctx);
+  // Nobody gives it back before the step has ended, so whatever the step takes is beyond the plan.
+  if (FaultHits(Fault::kScratchOverflow))
+    ctx.workspace->Take(DType::kUInt8, {ctx.workspace->capacity_bytes()});
 }
 
 }  // namespace
@@ -69,10 +75,11 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
       valid_vocab_(options.sampled_vocab_size > 0
                        ? std::min(options.sampled_vocab_size, model.config().vocab_size)
                        : model.config().vocab_size),
-      fault_step_(FaultStep()),
-      kv_(MakeKvStorage(model.config(), model.dtype(), ctx, options.num_kv_pages)),
+      kv_(MakeKvStorage(model.config(), options.kv_dtype.value_or(model.dtype()), ctx, options.num_kv_pages)),
+      page_mover_(ctx, kv_, options.num_host_pages),
       inputs_(ctx, options, kSlots),
       encoder_slab_(model, ctx, options) {
+  page_move_ms_.in = std::max(options.page_in_ms, 0.0);
   const ModelConfig& config = model.config();
   const int64_t seqs = options.MaxStepSequences();
   const bool pools = options.pooling != PoolingType::kNone;
@@ -108,6 +115,12 @@ Executor::~Executor() {
 }
 
 Status Executor::Prepare() {
+  try {
+    ops::UseDevice(ctx_);
+    if (options_.page_in_ms < 0) page_move_ms_ = page_mover_.Measure(ctx_);
+  } catch (const std::exception& e) {
+    return StatusOf("moving pages to the host and back", 0, e);
+  }
   if (pooler_ || !options_.cuda_graphs || !ops::HasGraphs(ctx_)) return OkStatus();
   try {
     ops::UseDevice(ctx_);
@@ -138,6 +151,9 @@ const Executor::DecodeGraph* Executor::GraphFor(const StepPlan& plan) const {
 
 Status Executor::StatusOf(const char* doing, int64_t step, const std::exception& error) {
   const std::string what = step > 0 ? StrCat(doing, " ", step) : std::string(doing);
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+    return Unavailable(StrCat("the server has no memory left: ", what, " got none; try again later"));
+  }
   if (dynamic_cast<const DeviceError*>(&error) == nullptr) {
     return Internal(StrCat(what, " failed: ", error.what()));
   }
@@ -183,15 +199,6 @@ void Executor::Encode(const StepPlan& plan, Slot& slot) {
   if (ctx_.device.type == DeviceType::kCpu)
     slot.encode_host_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
   slot.encode_end.Record(ctx_);
-}
-
-void Executor::CopyPages(const StepPlan& plan) {
-  for (const PageCopy& copy : plan.page_copies) {
-    for (auto* tensors : {&kv_.k, &kv_.v}) {
-      for (Tensor& layer : *tensors)
-        ops::Copy(ctx_, layer.view().Rows(copy.to, 1), layer.view().Rows(copy.from, 1));
-    }
-  }
 }
 
 // Rows of the step that are pictures get the encoder's output.
@@ -269,12 +276,12 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (device_lost_) throw DeviceError("an earlier step lost it");
   ops::UseDevice(ctx_);
   ctx_.workspace->Reset();  // a step that failed may have left something
-  if (fault_step_ > 0 && plan.step >= fault_step_) ops::InjectFault(ctx_);
+  PassStepFaults(ctx_);
 
   if (const DecodeGraph* decode = GraphFor(plan)) {
     inputs_.Upload(ctx_, plan, index, decode->rows);
     slot.begin.Record(ctx_);
-    CopyPages(plan);
+    page_mover_.Move(ctx_, plan.page_moves);
     decode->graph.Launch(ctx_);
     controls_->Enter(ctx_, plan, inputs_.batch().token_ids, index);
     SampleWithControls(plan, index, true);
@@ -282,7 +289,7 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
     inputs_.Upload(ctx_, plan, index);
     if (prompt_scorer_) prompt_scorer_->Upload(ctx_, plan, index, inputs_.batch());
     slot.begin.Record(ctx_);
-    CopyPages(plan);
+    page_mover_.Move(ctx_, plan.page_moves);
     Encode(plan, slot);
     PlaceMedia(plan);
     if (pooler_) {

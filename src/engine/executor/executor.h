@@ -12,6 +12,7 @@
 #include "compute/ops/upload.h"
 #include "engine/executor/controlled_sampler.h"
 #include "engine/executor/encoder_slab.h"
+#include "engine/executor/page_mover.h"
 #include "engine/executor/pooler.h"
 #include "engine/executor/prompt_scorer.h"
 #include "engine/executor/step_inputs.h"
@@ -44,9 +45,11 @@ class Executor {
   Executor(Model& model, const ops::Context& ctx, const EngineOptions& options);
   ~Executor();  // waits for what is in flight
 
-  // Runs a decode step of every size once and records it, where options.cuda_graphs and the device allow.
-  // Before the first Launch; any thread.
+  // Runs a decode step of every size once and records it, where options.cuda_graphs and the device allow, and
+  // measures moving pages where there are host pages. Before the first Launch; any thread.
   Status Prepare();
+  // Measured by Prepare, or as the options say; 0: unknown.
+  const PageMoveMs& page_move_ms() const { return page_move_ms_; }
 
   // At most kSlots - 1 steps are in flight. Never throws: what went wrong is in the step's result. A plan
   // without sequences is nothing and has no result.
@@ -83,7 +86,6 @@ class Executor {
   TensorView Drawn() const;
   TensorView Logprobs() const;
   void Encode(const StepPlan& plan, Slot& slot);
-  void CopyPages(const StepPlan& plan);
   void PlaceMedia(const StepPlan& plan);
   const DecodeGraph* GraphFor(const StepPlan& plan) const;
   Status StatusOf(const char* doing, int64_t step, const std::exception& error);
@@ -92,8 +94,8 @@ class Executor {
   const ops::Context ctx_;
   const EngineOptions options_;
   const int64_t valid_vocab_;
-  const int64_t fault_step_;  // FASTDEPLOY_INJECT_DEVICE_ERROR: the device is lost in this step; 0: never
   KvStorage kv_;
+  PageMover page_mover_;
   StepInputs inputs_;
   std::optional<ControlledSampler> controls_;  // these two, or the pooler
   std::optional<PromptScorer> prompt_scorer_;
@@ -110,6 +112,7 @@ class Executor {
   std::vector<DecodeGraph> graphs_;  // by rows ascending
   int64_t workspace_overflows_ = 0;  // told so far
   bool device_lost_ = false;
+  PageMoveMs page_move_ms_;
 };
 
 }  // namespace fd

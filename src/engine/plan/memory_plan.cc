@@ -61,7 +61,8 @@ int64_t RequiredPages(const EngineOptions& options) {
 }
 
 int64_t FixedBytes(const MemoryNeeds& needs) {
-  return needs.weight_bytes + needs.executor_bytes + needs.encoder_bytes + needs.workspace_bytes;
+  return needs.weight_bytes + needs.executor_bytes + needs.encoder_bytes + needs.workspace_bytes +
+         (needs.device_is_host ? needs.swap_bytes : 0);
 }
 
 // Of the available memory, what may be used: all of it where the number of pages was asked for.
@@ -97,15 +98,40 @@ std::string EncoderPart(const MemoryNeeds& needs) {
   return needs.encoder_bytes == 0 ? "" : StrCat(" + encoder cache ", HumanBytes(needs.encoder_bytes));
 }
 
+// Where the host's pages lie in the same memory.
+std::string SwapPart(const MemoryNeeds& needs) {
+  return needs.swap_bytes == 0 || !needs.device_is_host
+             ? ""
+             : StrCat(" + swap space ", HumanBytes(needs.swap_bytes));
+}
+
+// --swap-space for so many pages, rounded down.
+std::string SwapSpace(int64_t pages, int64_t page_bytes) {
+  const double gib = static_cast<double>(pages) * static_cast<double>(page_bytes) / (int64_t{1} << 30);
+  return pages == 0 ? "0" : Fixed(std::floor(gib * 1000) / 1000, 3);
+}
+
+Status CheckHostPages(const MemoryNeeds& needs, const EngineOptions& options) {
+  const int64_t room = needs.host_available_bytes;
+  if (needs.device_is_host || room <= 0 || needs.swap_bytes <= room) return OkStatus();
+  return InvalidArgument(
+      StrCat("--swap-space: ", options.num_host_pages, " pages of ", HumanBytes(needs.page_bytes), " are ",
+             HumanBytes(needs.swap_bytes), " of host memory, but ", HumanBytes(room),
+             " are available: lower --swap-space to at most ",
+             SwapSpace(room / needs.page_bytes, needs.page_bytes)),
+      "--swap-space");
+}
+
 Status DoesNotFit(const NeedsOf& needs_of, const EngineOptions& options) {
   const MemoryNeeds needs = needs_of(options);
   const bool asked = options.num_kv_pages > 0;
   const double usable = static_cast<double>(UsableBytes(needs, options));
   const double pages = static_cast<double>(RequiredPages(options)) * static_cast<double>(needs.page_bytes);
   const double sum = static_cast<double>(FixedBytes(needs)) + pages;
-  std::string text = StrCat("not enough memory: weights ", HumanBytes(needs.weight_bytes), " + step buffers ",
-                            HumanBytes(needs.executor_bytes), EncoderPart(needs), " + workspace ",
-                            HumanBytes(needs.workspace_bytes), " + key/value pages ", HumanBytes(pages));
+  std::string text =
+      StrCat("not enough memory: weights ", HumanBytes(needs.weight_bytes), " + step buffers ",
+             HumanBytes(needs.executor_bytes), EncoderPart(needs), SwapPart(needs), " + workspace ",
+             HumanBytes(needs.workspace_bytes), " + key/value pages ", HumanBytes(pages));
   text += asked ? StrCat(" (--num-kv-pages ", options.num_kv_pages, " of ", HumanBytes(needs.page_bytes), ")")
                 : StrCat(" (one sequence of --max-model-len ", options.max_model_len, ")");
   text += StrCat(" = ", HumanBytes(sum), ", but ", HumanBytes(usable), " can be used (");
@@ -125,6 +151,14 @@ Status DoesNotFit(const NeedsOf& needs_of, const EngineOptions& options) {
   if (needs.encoder_bytes > 0) {
     lower("--encoder-cache-tokens", &EngineOptions::encoder_cache_tokens, kKvPageTokens);
     lower("--max-encoder-batch-tokens", &EngineOptions::max_encoder_batch_tokens, kKvPageTokens);
+  }
+  if (needs.swap_bytes > 0 && needs.device_is_host) {
+    EngineOptions without = options;
+    without.num_host_pages = 0;
+    if (Fits(needs_of(without), without)) {
+      const int64_t pages = LargestThatFits(needs_of, options, &EngineOptions::num_host_pages, 1);
+      help.push_back(StrCat("lower --swap-space to at most ", SwapSpace(pages, needs.page_bytes)));
+    }
   }
   if (!asked && sum <= static_cast<double>(needs.available_bytes)) {
     help.push_back(StrCat("raise --gpu-memory-utilization to ",
@@ -173,6 +207,7 @@ StatusOr<MemoryPlan> PlanMemory(const NeedsOf& needs_of, const EngineOptions& op
   plan.needs = needs_of(options);
   const MemoryNeeds& needs = plan.needs;
   FD_CHECK_GE(needs.page_bytes, 1);
+  FD_RETURN_IF_ERROR(CheckHostPages(needs, options));
   if (!Fits(needs, options)) return DoesNotFit(needs_of, options);
   if (options.num_kv_pages > kMaxKvPages) {
     return InvalidArgument(
@@ -201,12 +236,17 @@ int64_t LongestModelLen(const NeedsOf& needs_of, const EngineOptions& options) {
 }
 
 std::string MemoryPlan::Summary() const {
-  std::string text =
-      StrCat("memory: weights ", HumanBytes(needs.weight_bytes), " + key/value pages ", HumanBytes(kv_bytes),
-             " (", num_kv_pages, " pages, ", kv_tokens, " tokens, ", Fixed(full_sequences, 1),
-             " full sequences) + step buffers ", HumanBytes(needs.executor_bytes), EncoderPart(needs),
-             " + workspace ", HumanBytes(needs.workspace_bytes), " = ", HumanBytes(total_bytes()));
+  std::string text = StrCat(
+      "memory: weights ", HumanBytes(needs.weight_bytes), " + key/value pages ", HumanBytes(kv_bytes), " (",
+      num_kv_pages, " pages, ", kv_tokens, " tokens, ", Fixed(full_sequences, 1),
+      " full sequences) + step buffers ", HumanBytes(needs.executor_bytes), EncoderPart(needs),
+      SwapPart(needs), " + workspace ", HumanBytes(needs.workspace_bytes), " = ", HumanBytes(total_bytes()));
   if (needs.available_bytes > 0) text += StrCat(" of ", HumanBytes(needs.available_bytes), " available");
+  if (needs.swap_bytes > 0 && !needs.device_is_host) {
+    text += StrCat("; swap space ", HumanBytes(needs.swap_bytes));
+    if (needs.host_available_bytes > 0)
+      text += StrCat(" of ", HumanBytes(needs.host_available_bytes), " available on the host");
+  }
   return text;
 }
 

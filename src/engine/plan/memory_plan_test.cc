@@ -128,6 +128,58 @@ TEST(PlanMemory, NumKvPagesIsTakenAsItIs) {
   EXPECT_FALSE(PlanMemory(Needs(320 * kMb), o).ok());
 }
 
+NeedsOf SwapNeeds(int64_t available, bool device_is_host, int64_t host_available) {
+  return [=](const EngineOptions& o) {
+    MemoryNeeds n = Needs(available)(o);
+    n.swap_bytes = o.num_host_pages * n.page_bytes;
+    n.device_is_host = device_is_host;
+    n.host_available_bytes = host_available;
+    return n;
+  };
+}
+
+TEST(PlanMemory, SwapSpaceCountsWhereItLies) {
+  EngineOptions o;
+  o.max_model_len = 1000;  // 16 pages
+  o.max_num_seqs = 4;
+  o.num_host_pages = 20;
+  auto plan = PlanMemory(SwapNeeds(400 * kMb, true, 0), o);  // half is 200; 150 + 20
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  EXPECT_EQ(plan->num_kv_pages, 30);
+  EXPECT_EQ(plan->total_bytes(), 200 * kMb);
+  EXPECT_NE(plan->Summary().find(" + swap space 20.0 MB + workspace"), std::string::npos) << plan->Summary();
+
+  plan = PlanMemory(SwapNeeds(400 * kMb, false, 70 * kMb), o);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  EXPECT_EQ(plan->num_kv_pages, 50);
+  EXPECT_EQ(plan->total_bytes(), 200 * kMb);
+  EXPECT_NE(plan->Summary().find("; swap space 20.0 MB of 70.0 MB available on the host"), std::string::npos)
+      << plan->Summary();
+}
+
+TEST(PlanMemory, SwapSpaceThatDoesNotFitIsRefused) {
+  EngineOptions o;
+  o.max_model_len = 1000;
+  o.max_num_seqs = 4;
+  o.num_host_pages = 40;
+  auto plan = PlanMemory(SwapNeeds(400 * kMb, true, 0), o);  // 150 + 40 + 16 of 200
+  ASSERT_FALSE(plan.ok());
+  std::string m = plan.status().message();
+  EXPECT_NE(m.find("swap space 40.0 MB"), std::string::npos) << m;
+  EXPECT_NE(m.find("lower --swap-space to at most 0.031"), std::string::npos) << m;  // 34 MB
+  o.num_host_pages = 34;
+  EXPECT_TRUE(PlanMemory(SwapNeeds(400 * kMb, true, 0), o).ok());
+  o.num_host_pages = 71;
+  plan = PlanMemory(SwapNeeds(400 * kMb, false, 70 * kMb), o);
+  ASSERT_FALSE(plan.ok());
+  m = plan.status().message();
+  EXPECT_NE(m.find("71 pages of 1.0 MB are 71.0 MB of host memory, but 70.0 MB are available"),
+            std::string::npos)
+      << m;
+  EXPECT_NE(m.find("to at most 0.065"), std::string::npos) << m;
+  EXPECT_TRUE(PlanMemory(SwapNeeds(400 * kMb, false, 0), o).ok());  // unknown
+}
+
 // A token's place in the cache is an int32.
 TEST(PlanMemory, PagesThatAnInt32CanCount) {
   static_assert(kMaxKvPages * kKvPageTokens - 1 == INT32_MAX);

@@ -128,6 +128,7 @@ struct TokenEvent {
   bool stopped_by_end_token = false;          // the last id is an end or stop token: not part of the text
   Status error;                               // with kError
   int64_t cached_tokens = 0;                  // prompt tokens taken from a cache
+  int64_t cached_host_tokens = 0;             // of them, those whose pages lay on the host
   Clock::time_point scheduled_at{};           // first time in a step
 };
 using TokenSink = std::function<void(TokenEvent&&)>;

@@ -12,11 +12,30 @@
 
 namespace fd {
 
-// Before anything else of the step, page `to` becomes what page `from` is.
-struct PageCopy {
-  int32_t from = -1;
-  int32_t to = -1;
+// Where a page of keys and values lies: among the device's pages (EngineOptions::num_kv_pages) or among the
+// host's (num_host_pages).
+struct PagePlace {
+  int32_t page = -1;  // -1: nowhere
+  bool on_host = false;
+  bool operator==(const PagePlace&) const = default;
 };
+
+// The page at `to` becomes what the page at `from` is then; not both on the host.
+struct PageMove {
+  PagePlace from, to;
+};
+
+// How many of them stay on the device, leave it and come to it.
+struct PageMoveCounts {
+  int64_t copies = 0, out = 0, in = 0;
+};
+inline PageMoveCounts CountMoves(const std::vector<PageMove>& moves) {
+  PageMoveCounts counts;
+  for (const PageMove& move : moves) {
+    ++(move.to.on_host ? counts.out : move.from.on_host ? counts.in : counts.copies);
+  }
+  return counts;
+}
 
 // A picture to encode in this step: its output goes to rows [slab_row, slab_row + item->num_tokens) of the
 // encoder slab.
@@ -100,9 +119,9 @@ struct StepPlan {
   Clock::time_point begun_at{};         // planning began
   std::vector<SequenceStep> sequences;  // decodes first, then prefills
   int64_t num_tokens = 0;
-  int32_t num_outputs = 0;  // sequences that sample; row r of the output belongs to the r-th of them
-  int32_t num_decodes = 0;  // the first so many sequences
-  std::vector<PageCopy> page_copies;  // in this order
+  int32_t num_outputs = 0;           // sequences that sample; row r of the output belongs to the r-th of them
+  int32_t num_decodes = 0;           // the first so many sequences
+  std::vector<PageMove> page_moves;  // before anything else of the step, in this order
   // Before anything is read from the slab, all of them are encoded; no two share rows.
   std::vector<MediaEncode> encodes;
   int64_t encode_tokens = 0;  // output tokens of `encodes`
@@ -115,6 +134,7 @@ struct StepPlan {
   int64_t prefix_hits = 0;
   int64_t prefix_query_tokens = 0;
   int64_t prefix_hit_tokens = 0;
+  int64_t prefix_host_hit_tokens = 0;  // of them, those that lay on the host
 };
 
 struct StepResult {

@@ -64,12 +64,13 @@ class Machine {
  public:
   explicit Machine(const EngineOptions& options)
       : pages_(static_cast<size_t>(options.num_kv_pages)),
+        host_pages_(static_cast<size_t>(options.num_host_pages)),
         slab_(static_cast<size_t>(options.EncoderSlabTokens())),
         records_(static_cast<size_t>(options.MaxStepSequences())) {}
 
   // What the sequences that sample draw, in the order of the plan.
   std::vector<StepResult::Token> Run(const StepPlan& plan) {
-    for (const PageCopy& copy : plan.page_copies) pages_[At(copy.to)] = pages_[At(copy.from)];
+    for (const PageMove& move : plan.page_moves) PageAt(move.to) = PageAt(move.from);
     std::set<int64_t> encoded;
     for (const MediaEncode& encode : plan.encodes) {
       for (int64_t row = 0; row < encode.item->num_tokens; ++row) {
@@ -121,7 +122,9 @@ class Machine {
   }
   // What a failed step leaves: nothing that may be believed.
   void Scramble() {
-    for (Page& page : pages_) page.values.fill(666);
+    for (auto* pages : {&pages_, &host_pages_}) {
+      for (Page& page : *pages) page.values.fill(666);
+    }
   }
 
  private:
@@ -153,7 +156,12 @@ class Machine {
     FD_CHECK(page >= 0 && page < std::ssize(pages_));
     return static_cast<size_t>(page);
   }
-  std::vector<Page> pages_;
+  Page& PageAt(const PagePlace& place) {
+    if (!place.on_host) return pages_[At(place.page)];
+    FD_CHECK(place.page >= 0 && place.page < std::ssize(host_pages_));
+    return host_pages_[static_cast<size_t>(place.page)];
+  }
+  std::vector<Page> pages_, host_pages_;
   std::vector<uint64_t> slab_;
   std::vector<Record> records_;
   std::vector<int32_t> last_rows_;

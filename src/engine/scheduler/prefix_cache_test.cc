@@ -36,7 +36,9 @@ GenerateRequest Request(RequestId id, std::vector<int32_t> tokens, int64_t max_t
 struct Ran {
   int64_t computed = 0;  // tokens of all steps
   int64_t copies = 0;
+  PageMoveCounts moves;
   int64_t cached = 0;
+  int64_t cached_on_host = 0;
   int64_t first_chunk = 0;
 };
 
@@ -49,12 +51,16 @@ Ran RunToEnd(Scheduler& scheduler, RequestId id) {
     const StepPlan plan = scheduler.Schedule();
     if (ran.computed == 0) ran.first_chunk = plan.num_tokens;
     ran.computed += plan.num_tokens;
-    ran.copies += std::ssize(plan.page_copies);
+    const PageMoveCounts moves = CountMoves(plan.page_moves);
+    ran.copies += moves.copies;
+    ran.moves.out += moves.out;
+    ran.moves.in += moves.in;
     for (const SequenceStep& s : plan.sequences) {
       if (s.samples) scheduler.Append(*scheduler.Find(s.request_id), 9);
     }
   }
   ran.cached = scheduler.Find(id)->cached_tokens;
+  ran.cached_on_host = scheduler.Find(id)->cached_host_tokens;
   scheduler.Remove(id);
   return ran;
 }
@@ -166,6 +172,129 @@ TEST(PrefixCache, RunningRequestsComeFirst) {
   RunToEnd(scheduler, 2);
   EXPECT_EQ(scheduler.num_preemptions(), 0);
   EXPECT_LT(RunToEnd(scheduler, 3).cached, 189);
+  scheduler.CheckIdle();
+}
+
+EngineOptions HostOptions(int64_t pages, int64_t host_pages) {
+  EngineOptions options = Options(pages);
+  options.num_host_pages = host_pages;
+  return options;
+}
+
+TEST(PrefixCache, WhatLeavesTheDeviceIsFoundOnTheHost) {
+  Scheduler scheduler(HostOptions(8, 8), {kEnd});
+  const auto prompt = Count(100, 300);  // with its answer 303 tokens are computed: 5 pages
+  RunAlone(scheduler, Request(1, prompt));
+  Ran other = RunAlone(scheduler, Request(2, Count(5000, 500), 2));  // all 8 pages
+  EXPECT_EQ(other.moves.out, 5);
+  EXPECT_EQ(other.cached, 0);
+  EXPECT_EQ(scheduler.host_pages().used_pages(), 5);
+  Ran again = RunAlone(scheduler, Request(3, prompt));
+  EXPECT_EQ(again.cached, 299);
+  EXPECT_EQ(again.cached_on_host, 299);
+  EXPECT_EQ(again.moves.in, 5);   // the begun page too, as a copy
+  EXPECT_EQ(again.moves.out, 3);  // five pages of the other made room; the host had no more
+  EXPECT_EQ(scheduler.host_pages().free_pages(), 0);
+  EXPECT_EQ(again.computed, 4);
+  // Now on the device again.
+  again = RunAlone(scheduler, Request(4, prompt));
+  EXPECT_EQ(again.cached, 299);
+  EXPECT_EQ(again.cached_on_host, 0);
+  EXPECT_EQ(again.moves.in, 0);
+  scheduler.CheckIdle();
+}
+
+// A running request keeps the beginning on the device; only the rest has to come.
+TEST(PrefixCache, OneChainInBothPlaces) {
+  Scheduler scheduler(HostOptions(11, 20), {kEnd});
+  const auto prompt = Count(100, 320);
+  RunAlone(scheduler, Request(1, prompt));
+  const auto beginning = Count(100, 129);  // two whole pages
+  scheduler.Add(Request(2, beginning, 200));
+  scheduler.Schedule();
+  scheduler.Append(*scheduler.Find(2), 9);
+  RunAlone(scheduler, Request(3, Count(7000, 440), 2));  // seven pages: the rest of the first leaves
+  scheduler.Add(Request(4, prompt));
+  StepPlan plan;
+  while (scheduler.num_waiting() > 0) plan = scheduler.Schedule();
+  const Sequence& sequence = *scheduler.Find(4);
+  EXPECT_EQ(sequence.cached_tokens, 319);
+  EXPECT_EQ(sequence.cached_host_tokens, 127);
+  EXPECT_EQ(plan.prefix_host_hit_tokens, sequence.cached_host_tokens);
+  scheduler.Remove(4);
+  scheduler.Remove(2);
+  scheduler.CheckIdle();
+}
+
+// Of two prompts that part inside a page the common tokens are copied from the host's page, which stays.
+TEST(PrefixCache, AForkOfAPageOnTheHost) {
+  Scheduler scheduler(HostOptions(4, 8), {kEnd});
+  RunAlone(scheduler, Request(1, Count(100, 60), 2));
+  RunAlone(scheduler, Request(2, Count(5000, 250), 2));
+  auto fork = Count(100, 60);
+  fork[40] = 9;
+  const Ran ran = RunAlone(scheduler, Request(3, fork, 2));
+  EXPECT_EQ(ran.cached, 40);
+  EXPECT_EQ(ran.cached_on_host, 40);
+  EXPECT_EQ(ran.moves.in, 1);
+  EXPECT_EQ(RunAlone(scheduler, Request(4, Count(100, 60), 2)).cached, 59);
+  scheduler.CheckIdle();
+}
+
+TEST(PrefixCache, ComputingIsDoneWhereItIsCheaper) {
+  Scheduler scheduler(HostOptions(8, 8), {kEnd});
+  const auto prompt = Count(100, 300);
+  RunAlone(scheduler, Request(1, prompt));
+  RunAlone(scheduler, Request(2, Count(5000, 500), 2));
+  scheduler.SetMoveCosts({.page_in_ms = 65, .page_out_ms = 65, .token_ms = 1});
+  Ran again = RunAlone(scheduler, Request(3, prompt));
+  EXPECT_EQ(again.cached, 0);
+  EXPECT_EQ(again.moves.in + again.moves.out, 0);
+  RunAlone(scheduler, Request(4, Count(5000, 500), 2));
+  scheduler.SetMoveCosts({.page_in_ms = 63, .page_out_ms = 63, .token_ms = 1});
+  again = RunAlone(scheduler, Request(5, prompt));
+  EXPECT_EQ(again.cached, 256);  // whole pages; of the begun one 43 tokens are not worth it
+  EXPECT_EQ(again.cached_on_host, 256);
+  scheduler.CheckIdle();
+}
+
+// A preempted sequence's pages are as good as anybody's.
+TEST(PrefixCache, APreemptedSequenceComesBackFromTheHost) {
+  EngineOptions options = HostOptions(8, 16);
+  Scheduler scheduler(options, {kEnd});
+  scheduler.Add(Request(1, Count(100, 190), 300));
+  scheduler.Add(Request(2, Count(5000, 190), 100));
+  int64_t in = 0, out = 0, recomputed = 0;
+  while (scheduler.num_running() + scheduler.num_waiting() > 0) {
+    const StepPlan plan = scheduler.Schedule();
+    ASSERT_FALSE(plan.sequences.empty());
+    in += CountMoves(plan.page_moves).in;
+    out += CountMoves(plan.page_moves).out;
+    if (scheduler.num_preemptions() > 0 && plan.num_decodes < std::ssize(plan.sequences)) {
+      recomputed += plan.num_tokens - plan.num_decodes;
+    }
+    for (const SequenceStep& s : plan.sequences) {
+      if (!s.samples) continue;
+      Sequence& sequence = *scheduler.Find(s.request_id);
+      scheduler.Append(sequence, 9);
+      if (sequence.generated_tokens() == sequence.request.sampling.max_tokens) scheduler.Remove(s.request_id);
+    }
+  }
+  EXPECT_GT(scheduler.num_preemptions(), 0);
+  EXPECT_GT(in, 0);
+  EXPECT_GT(out, 0);
+  EXPECT_LE(recomputed, 2 * scheduler.num_preemptions());
+  scheduler.CheckIdle();
+}
+
+TEST(PrefixCache, AFailedStepForgetsTheHost) {
+  Scheduler scheduler(HostOptions(8, 8), {kEnd});
+  const auto prompt = Count(100, 300);
+  RunAlone(scheduler, Request(1, prompt));
+  RunAlone(scheduler, Request(2, Count(5000, 500), 2));
+  scheduler.ForgetComputed();
+  EXPECT_EQ(scheduler.host_pages().used_pages(), 0);
+  EXPECT_EQ(RunAlone(scheduler, Request(3, prompt)).cached, 0);
   scheduler.CheckIdle();
 }
 

@@ -11,6 +11,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <string>
 
 #include "engine/scheduler/machine_for_tests.h"
 #include "engine/scheduler/scheduler.h"
@@ -26,11 +27,12 @@ int64_t StepsWanted() {
 constexpr int32_t kVocab = kMachineVocab, kEnd = 3;
 
 struct Workload {
-  const char* name;
+  std::string name;
   EngineOptions options;
   bool pictures = false;
   bool penalties = false;
   bool failures = false;
+  bool costs = false;  // of moves and of computing: now one is the cheaper, now the other
   int64_t max_live = 12;
   int64_t max_tail = 150;  // tokens behind a shared beginning
   int64_t max_output = 90;
@@ -62,6 +64,7 @@ class RandomWorkload {
         running = {};
         continue;
       }
+      if (workload_.costs && Below(50) == 0) SetCosts();
       StepPlan next = scheduler_.Schedule();
       Check(next);
       std::vector<StepResult::Token> next_drawn = machine_.Run(next);
@@ -78,7 +81,8 @@ class RandomWorkload {
     Drain();
   }
 
-  int64_t finished = 0, hit_tokens = 0, copies = 0, preemptions = 0, entered = 0;
+  int64_t finished = 0, hit_tokens = 0, host_hit_tokens = 0, preemptions = 0, entered = 0;
+  PageMoveCounts moves;
 
  private:
   struct Live {
@@ -164,6 +168,11 @@ class RandomWorkload {
     scheduler_.CheckIdle();
   }
 
+  void SetCosts() {
+    const double token_ms = 0.01 * static_cast<double>(Below(3));
+    scheduler_.SetMoveCosts({.page_in_ms = 0.32, .page_out_ms = 0.3, .token_ms = token_ms});
+  }
+
   void Check(const StepPlan& plan) {
     ++step_;
     int64_t tokens = 0, found = 0;
@@ -196,7 +205,16 @@ class RandomWorkload {
       EXPECT_FALSE(plan.sequences.empty()) << "work waits and nothing runs";
     }
     hit_tokens += plan.prefix_hit_tokens;
-    copies += std::ssize(plan.page_copies);
+    host_hit_tokens += plan.prefix_host_hit_tokens;
+    EXPECT_LE(plan.prefix_host_hit_tokens, plan.prefix_hit_tokens);
+    const PageMoveCounts counts = CountMoves(plan.page_moves);
+    moves.copies += counts.copies;
+    moves.out += counts.out;
+    moves.in += counts.in;
+    if (counts.in == 0) {
+      EXPECT_EQ(plan.prefix_host_hit_tokens, 0);
+    }
+    EXPECT_LE(plan.prefix_host_hit_tokens, counts.in * kKvPageTokens);
     const auto& pages = scheduler_.pages();
     EXPECT_EQ(pages.free_pages() + pages.cached_pages() + pages.used_pages(), pages.total_pages());
     if (step_ % 1000 == 0) pages.CheckAccounting();
@@ -290,6 +308,18 @@ std::vector<Workload> Workloads() {
   penalties.options.overlap = true;
   penalties.options.max_model_len = 320;  // of found tokens, too
   out.push_back(penalties);
+  // The same with pages on the host: few, so that many are lost there too, and enough for most.
+  const size_t without = out.size();
+  for (const int64_t host_pages : {5, 40}) {
+    for (size_t i = 0; i < without; ++i) {
+      if (!out[i].options.prefix_caching) continue;
+      Workload swapped = out[i];
+      swapped.options.num_host_pages = host_pages;
+      swapped.name += host_pages == 5 ? "_few_host_pages" : "_host_pages";
+      swapped.costs = i == 0;
+      out.push_back(swapped);
+    }
+  }
   return out;
 }
 
@@ -301,21 +331,30 @@ TEST_P(RandomWorkloadTest, EveryRequestGetsWhatItGetsAlone) {
   EXPECT_GT(run.finished, StepsWanted() / 100);
   if (GetParam().options.prefix_caching) {
     EXPECT_GT(run.hit_tokens, 0);
-    EXPECT_GT(run.copies, 0);
+    EXPECT_GT(run.moves.copies, 0);
   } else {
     EXPECT_EQ(run.hit_tokens, 0);
+  }
+  if (GetParam().options.num_host_pages > 0) {
+    EXPECT_GT(run.moves.in, 0);
+    EXPECT_GT(run.moves.out, 0);
+    EXPECT_GT(run.host_hit_tokens, 0);
   }
   EXPECT_EQ(run.entered > 0, GetParam().penalties);
   if (GetParam().options.num_kv_pages == 11) {
     EXPECT_GT(run.preemptions, 0);
   }
-  std::printf("%s: %lld requests, %lld tokens found, %lld pages copied, %lld preemptions\n", GetParam().name,
-              static_cast<long long>(run.finished), static_cast<long long>(run.hit_tokens),
-              static_cast<long long>(run.copies), static_cast<long long>(run.preemptions));
+  std::printf("%s: %lld requests, %lld tokens found, %lld of them on the host, %lld preemptions\n",
+              GetParam().name.c_str(), static_cast<long long>(run.finished),
+              static_cast<long long>(run.hit_tokens), static_cast<long long>(run.host_hit_tokens),
+              static_cast<long long>(run.preemptions));
+  std::printf("  pages copied %lld, moved out %lld, moved in %lld\n",
+              static_cast<long long>(run.moves.copies), static_cast<long long>(run.moves.out),
+              static_cast<long long>(run.moves.in));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RandomWorkloadTest, testing::ValuesIn(Workloads()),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace fd

@@ -122,7 +122,7 @@ Scheduler::Scheduler(const EngineOptions& options, std::vector<int32_t> end_toke
     : options_(options),
       end_tokens_(std::move(end_tokens)),
       pages_(options.num_kv_pages),
-      prefix_tree_(pages_),
+      prefix_tree_(pages_, options.prefix_caching ? options.num_host_pages : 0),
       encoder_slots_(options.EncoderSlabTokens()) {
   FD_CHECK_GE(options.max_num_seqs, 1);
   FD_CHECK_GE(options.max_num_batched_tokens, 1);
@@ -199,6 +199,8 @@ StepPlan Scheduler::Schedule() {
   plan.encoder_kept_tokens = encoder_slots_.kept_tokens();
   // Not before: within a step nobody reads what another writes.
   for (const auto& sequence : running_) PublishPages(*sequence, /*with_tail=*/false);
+  // A plan without sequences is not carried out, so its moves go with the next one.
+  if (!plan.sequences.empty()) plan.page_moves = prefix_tree_.TakeMoves();
   return plan;
 }
 
@@ -377,14 +379,18 @@ PrefixMatch Scheduler::FindPrefix(Sequence& sequence) const {
   match.pages = prefix_tree_.FindPages(std::span(sequence.page_hashes).first(most / kKvPageTokens));
   const int64_t next = std::ssize(match.pages);
   if (const int64_t count = std::min(most - next * kKvPageTokens, kKvPageTokens); count > 0) {
-    std::tie(match.copy_page, match.copy_tokens) =
+    std::tie(match.copy, match.copy_tokens) =
         prefix_tree_.FindPartial(HashBefore(sequence, next), ContentOfPage(sequence, next, count));
   }
   return match;
 }
 
 void Scheduler::HoldPrefix(Sequence& sequence) {
-  for (const int32_t page : FindPrefix(sequence).pages) pages_.Share(page, sequence.block_table);
+  const PrefixMatch match = FindPrefix(sequence);
+  for (const PagePlace& place : match.pages) {
+    if (!place.on_host) pages_.Share(place.page, sequence.block_table);
+  }
+  prefix_tree_.Touch(match);
 }
 
 // Of the newest waiting sequence that holds something, `keep` excepted. False: none does.
@@ -397,30 +403,43 @@ bool Scheduler::ReleaseHold(const Sequence* keep) {
   return false;
 }
 
-// Pages for all that is known of a waiting sequence: those that the tree has, a copy of one that begins
-// alike, and new ones. False: it has to wait.
+// Pages for all that is known of a waiting sequence: those that the tree has on the device or, moved there,
+// on the host, a copy of one that begins alike, and new ones. False: it has to wait.
 bool Scheduler::AllocateFor(Sequence& sequence, StepPlan& plan, const StepBudget& budget) {
   const PrefixMatch match = FindPrefix(sequence);
   if (sequence.request.sampling.HasPenalties() && match.tokens() > budget.found_tokens) return false;
-  std::vector<int32_t> table, copied;
-  for (const int32_t page : match.pages) pages_.Share(page, table);
+  std::vector<int32_t> shared, copied, fresh;
+  for (const PagePlace& place : match.pages) {
+    if (!place.on_host) pages_.Share(place.page, shared);
+  }
   pages_.Free(sequence.block_table);  // what it held; now that the same are shared
-  sequence.block_table = std::move(table);
-  const int64_t needed = PagesForTokens(sequence.num_tokens()) - std::ssize(match.pages);
+  sequence.block_table = std::move(shared);
+  const int64_t needed = PagesForTokens(sequence.num_tokens()) - std::ssize(sequence.block_table);
   while (needed + num_running() > pages_.available_pages()) {
     if (!ReleaseHold(&sequence)) return false;
   }
   const bool copies = match.copy_tokens > 0;
-  if (copies) pages_.Share(match.copy_page, copied);
-  if (!pages_.Allocate(needed, sequence.block_table)) {
+  if (copies && !match.copy.on_host) pages_.Share(match.copy.page, copied);
+  prefix_tree_.Pin(match);  // else the pages that now leave the device could take their places
+  if (!pages_.Allocate(needed, fresh)) {
     // The page to copy from is the very one that is missing; its content is lost only after the copy.
     pages_.Free(copied);
-    FD_CHECK(pages_.Allocate(needed, sequence.block_table));
+    FD_CHECK(pages_.Allocate(needed, fresh));
   }
-  if (copies) {
-    const int32_t to = sequence.block_table[match.pages.size()];
-    if (to != match.copy_page) plan.page_copies.push_back({match.copy_page, to});
+  prefix_tree_.Unpin(match);
+  std::vector<int32_t> table;
+  auto next_shared = sequence.block_table.begin();
+  auto next_fresh = fresh.begin();
+  for (const PagePlace& place : match.pages) table.push_back(place.on_host ? *next_fresh++ : *next_shared++);
+  table.insert(table.end(), next_fresh, fresh.end());
+  // The copy comes first: its page may be among the fresh ones, whichever of them the pool gave for what.
+  if (copies && match.copy != PagePlace{table[match.pages.size()]}) {
+    prefix_tree_.PlanMove(match.copy, {table[match.pages.size()]});
   }
+  for (size_t i = 0; i < match.pages.size(); ++i) {
+    if (match.pages[i].on_host) prefix_tree_.BringIn(match.pages[i].page, table[i]);
+  }
+  sequence.block_table = std::move(table);
   pages_.Free(copied);
   const int64_t found = match.tokens();
   sequence.computed_tokens = found;
@@ -433,12 +452,16 @@ bool Scheduler::AllocateFor(Sequence& sequence, StepPlan& plan, const StepBudget
   }
   const int64_t prompt_found = std::min(found, sequence.prompt_tokens);
   sequence.counted_prompt_tokens = std::max(sequence.counted_prompt_tokens, prompt_found);
-  if (sequence.scheduled_at == Clock::time_point{}) sequence.cached_tokens = prompt_found;
+  if (sequence.scheduled_at == Clock::time_point{}) {
+    sequence.cached_tokens = prompt_found;
+    sequence.cached_host_tokens = match.host_tokens();
+  }
   if (UsesPrefixTree(sequence)) {
     ++plan.prefix_queries;
     plan.prefix_hits += found > 0 ? 1 : 0;
     plan.prefix_query_tokens += std::ssize(sequence.tokens);
     plan.prefix_hit_tokens += found;
+    plan.prefix_host_hit_tokens += match.host_tokens();
   }
   return true;
 }

@@ -15,9 +15,10 @@
 // Prefix tree: a page is published when the plan that fills it is made, so later steps may read it; what a
 // sequence leaves is published with it, the begun page included. Who waits holds the pages that he will find;
 // only when a running sequence or an older waiting one cannot go on otherwise, the newest waiting ones let
-// go. With penalties the found tokens are entered into the sequence's record by its first chunk,
-// max_model_len of them a step, which is enough for any sequence; who does not fit into the rest waits for
-// the next step.
+// go. A page that lies on the host is brought back when its sequence is admitted; the newcomer's own pages
+// may push others out to the host before. With penalties the found tokens are entered into the sequence's
+// record by its first chunk, max_model_len of them a step, which is enough for any sequence; who does not fit
+// into the rest waits for the next step.
 //
 // Pictures: a chunk takes up to max_encoder_batch_tokens of pictures that are not in the encoder slab,
 // together with the other chunks of the step; it ends before the first one that finds no budget or no room. A
@@ -73,6 +74,9 @@ class Scheduler {
   // used.
   void ForgetComputed();
 
+  // From now on pages come back from the host, and go there, only where that costs less than computing them.
+  void SetMoveCosts(const MoveCosts& costs) { prefix_tree_.SetMoveCosts(costs); }
+
   // Whose time is over: the request's own deadline, or max_waiting_s without a first step. They are still
   // there. Cheap while nobody's time is over.
   std::vector<RequestId> Expired(Clock::time_point now);
@@ -87,6 +91,7 @@ class Scheduler {
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int64_t num_preemptions() const { return num_preemptions_; }  // since start
   const PagePool& pages() const { return pages_; }
+  const HostPages& host_pages() const { return prefix_tree_.host_pages(); }
   const EncoderSlots& encoder_slots() const { return encoder_slots_; }
   // With no sequence left every page must be free or cached and no encoder output pinned.
   void CheckIdle() const;

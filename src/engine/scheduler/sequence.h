@@ -27,6 +27,7 @@ struct Sequence {
   std::vector<Hash128> page_hashes;  // chain hashes of its whole pages, as far as somebody asked
   int64_t published_pages = 0;       // whole pages of block_table that the prefix tree was told of
   int64_t cached_tokens = 0;         // prompt tokens that its first admission found in the prefix tree
+  int64_t cached_host_tokens = 0;    // of them, those that lay on the host
   int64_t next_media = 0;            // first media item not wholly computed
   int64_t media_row = -1;            // computed_tokens lies inside it: its pinned rows in the encoder slab
   // Where the engine pools by mean, while it runs: its sum on the device, of which there are as many.

@@ -1,6 +1,7 @@
 // What LoadModel says about a checkpoint that does not fit its configuration, and which liberties it allows.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -406,6 +407,28 @@ TEST(LoadModel, QuantizationThatCannotBe) {
   cuda.device.type = DeviceType::kCuda;
   EXPECT_TRUE(Contains(OpenModel(cuda, kModels + "ernie4_5", options).status().message(),
                        "--quantize-lm-head wint4 is for the CPU"));
+}
+
+TEST(LoadModel, FingerprintsTellModelsApart) {
+  Host host;
+  FolderForTest folder;
+  folder.CopyFrom(kModels + "ernie4_5");
+  std::vector<TensorForTest> tensors = ReadTensors("ernie4_5");
+  const auto fingerprint = [&](const LoadOptions& options) {
+    WriteFileForTest(folder.File("model.safetensors"), SafetensorsForTest(tensors));
+    auto opened = OpenModel(host.ctx, folder.path(), options);
+    FD_CHECK(opened.ok(), opened.status().message());
+    return opened->Fingerprint();
+  };
+  const auto original = OpenModel(host.ctx, kModels + "ernie4_5", {});
+  ASSERT_TRUE(original.ok());
+  EXPECT_EQ(original->Fingerprint().size(), 16u);
+  EXPECT_EQ(fingerprint({}), original->Fingerprint());
+  std::reverse(tensors.begin(), tensors.end());  // how the file is laid out does not matter
+  EXPECT_EQ(fingerprint({}), original->Fingerprint());
+  EXPECT_NE(fingerprint({.random_weights = true}), original->Fingerprint());
+  for (TensorForTest& t : tensors) t.bytes[t.bytes.size() / 2] ^= 1;  // as training would
+  EXPECT_NE(fingerprint({}), original->Fingerprint());
 }
 
 TEST(LoadModel, RandomWeights) {

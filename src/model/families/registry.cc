@@ -72,6 +72,7 @@ struct OpenedModel::Impl {
   std::unique_ptr<Checkpoint> checkpoint;  // null: random weights
   int64_t weight_bytes = 0;                // on the device
   int64_t total_bytes = 0;                 // in the files
+  std::string fingerprint;
   WeightLoader::PackedForm form = WeightLoader::PackedForm::kNone;
 };
 
@@ -79,6 +80,7 @@ OpenedModel::OpenedModel(std::shared_ptr<const Impl> impl) : impl_(std::move(imp
 const ModelConfig& OpenedModel::config() const { return impl_->config; }
 const Quantization& OpenedModel::quantization() const { return impl_->options.quantization; }
 int64_t OpenedModel::weight_bytes() const { return impl_->weight_bytes; }
+const std::string& OpenedModel::Fingerprint() const { return impl_->fingerprint; }
 
 StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& model_dir,
                                 const LoadOptions& options) {
@@ -131,6 +133,7 @@ StatusOr<OpenedModel> OpenModel(const ops::Context& ctx, const std::string& mode
   if (Status status = loader.Finish(IsIgnored); !status.ok()) return status.WithContext(model_dir);
   opened->weight_bytes = loader.device_bytes();
   opened->total_bytes = loader.total_bytes();
+  FD_ASSIGN_OR_RETURN(opened->fingerprint, FingerprintOf(model_dir, opened->checkpoint.get()));
   return OpenedModel(std::move(opened));
 }
 
@@ -147,10 +150,16 @@ std::unique_ptr<Model> OpenedModel::Load(const ops::Context& ctx, int64_t max_mo
   return model;
 }
 
+Status OpenedModel::CheckUnchanged() const {
+  return impl_->checkpoint == nullptr ? OkStatus() : impl_->checkpoint->CheckUnchanged();
+}
+
 StatusOr<std::unique_ptr<Model>> LoadModel(const ops::Context& ctx, const std::string& model_dir,
                                            const LoadOptions& options) {
   FD_ASSIGN_OR_RETURN(OpenedModel opened, OpenModel(ctx, model_dir, options));
-  return opened.Load(ctx);
+  std::unique_ptr<Model> model = opened.Load(ctx);
+  FD_RETURN_IF_ERROR(opened.CheckUnchanged());
+  return model;
 }
 
 Status PackModel(const ops::Context& ctx, const std::string& model_dir, const std::string& out_dir,

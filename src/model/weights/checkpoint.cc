@@ -1,11 +1,13 @@
 #include "model/weights/checkpoint.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <system_error>
 
 #include "base/files.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/strings.h"
 
@@ -112,6 +114,33 @@ StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& model_
 CheckpointTensor Checkpoint::Find(std::string_view name) const {
   auto it = tensors_.find(name);
   return it == tensors_.end() ? CheckpointTensor{nullptr, nullptr} : it->second;
+}
+
+StatusOr<std::string> FingerprintOf(const std::string& model_dir, const Checkpoint* checkpoint) {
+  // Each sampled tensor may be a read from a cold disk.
+  constexpr size_t kSampledTensors = 64;
+  constexpr int64_t kSampleBytes = 64;
+  FD_ASSIGN_OR_RETURN(std::string text, ReadFile(JoinPath(model_dir, "config.json")));
+  if (checkpoint != nullptr) {
+    std::map<std::string_view, CheckpointTensor> tensors;  // how they are spread over files does not matter
+    for (const auto& file : checkpoint->files()) {
+      for (const TensorInfo& info : file->header().tensors) tensors[info.name] = {file.get(), &info};
+    }
+    const size_t step = std::max<size_t>(1, tensors.size() / kSampledTensors);
+    size_t index = 0;
+    for (const auto& [name, tensor] : tensors) {
+      text += StrCat("\n", name, " ", tensor.info->dtype, " ", ShapeToString(tensor.info->shape), " ");
+      if (index++ % step != 0) continue;
+      const int64_t bytes = std::min(kSampleBytes, tensor.info->size_bytes);
+      const int64_t middle = (tensor.info->size_bytes - bytes) / 2;
+      text.append(reinterpret_cast<const char*>(tensor.file->Data(*tensor.info)) + middle,
+                  static_cast<size_t>(bytes));
+    }
+  }
+  char digits[17];
+  std::snprintf(digits, sizeof(digits), "%016llx",
+                static_cast<unsigned long long>(SipHash128(0, 0, text).low));
+  return std::string(digits);
 }
 
 }  // namespace fd

@@ -25,6 +25,11 @@ class Checkpoint {
   // files.
   static StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& model_dir);
   const std::vector<std::shared_ptr<SafetensorsFile>>& files() const { return files_; }
+  // Not ok: one of the files has been written to since (MappedFile).
+  Status CheckUnchanged() const {
+    for (const auto& file : files_) FD_RETURN_IF_ERROR(file->CheckUnchanged());
+    return OkStatus();
+  }
   size_t num_tensors() const { return tensors_.size(); }
   // file == nullptr when there is no such tensor.
   CheckpointTensor Find(std::string_view name) const;
@@ -33,5 +38,8 @@ class Checkpoint {
   std::vector<std::shared_ptr<SafetensorsFile>> files_;
   std::unordered_map<std::string_view, CheckpointTensor> tensors_;  // keys point into the headers
 };
+
+// As OpenedModel::Fingerprint. checkpoint: null: of config.json alone.
+StatusOr<std::string> FingerprintOf(const std::string& model_dir, const Checkpoint* checkpoint);
 
 }  // namespace fd

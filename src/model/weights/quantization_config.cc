@@ -168,7 +168,8 @@ StatusOr<Quantization> Read(const Json& json, bool checkpoint) {
   if (const Json* cache = find("kv_cache_quant_type"); cache != nullptr) {
     return Unimplemented(StrCat(
         "kv_cache_quant_type ", cache->is_string() ? cache->as_string().substr(0, 60) : cache->TypeName(),
-        " is still to come: keys and values are kept in the activation type; supported now: null; ",
+        " does not say here what keys and values are kept in: --kv-cache-dtype fp8 or int8 does, with scales "
+        "of its own; supported: null; ",
         kExample));
   }
   FD_RETURN_IF_ERROR(ReadLayers(json, &out));

@@ -17,7 +17,7 @@ namespace fd {
 //   dense_quant_type        mix_quant: wint8, wint4 or null (as stored), of attention, MLPs, shared experts
 //   moe_quant_type          mix_quant: the same of routed experts
 //   image_moe_quant_type    mix_quant: of vision experts; absent or null: moe_quant_type
-//   kv_cache_quant_type     null; others are still to come
+//   kv_cache_quant_type     null: EngineOptions::kv_dtype says it
 //   lm_head                 wint8, wint4 (in groups of 32 inputs, whatever group_size) or null, of the head
 //   layers                  {pattern: wint8, wint4 or null}: the first pattern that matches wins
 //   modules_to_not_convert  [pattern]: as stored

@@ -45,6 +45,7 @@ class SafetensorsFile {
   const TensorInfo* Find(std::string_view name) const;
   // Mapped; valid as long as the file is open. Not aligned to the element type in every file.
   const uint8_t* Data(const TensorInfo& tensor) const { return file_->data() + tensor.offset; }
+  Status CheckUnchanged() const { return file_->CheckUnchanged(); }
   // What keeps Data valid after the file is closed.
   std::shared_ptr<const void> memory() const { return file_; }
   // The tensor's bytes will not be read again soon.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/fault.h"
 #include "base/hash.h"
 #include "base/strings.h"
 #include "compute/ops/random.h"
@@ -277,6 +278,7 @@ void WeightLoader::Experts(ops::ExpertWeights* experts, int64_t count) {
 
 void WeightLoader::Done(int64_t read_bytes) {
   done_bytes_ += read_bytes;
+  if (pass_ == Pass::kLoad) FaultDelay(Fault::kSlowLoad);
   if (progress) progress(std::min(done_bytes_, total_bytes_), total_bytes_);
 }
 

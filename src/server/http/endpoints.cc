@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/log_sink.h"
 #include "base/strings.h"
 #include "server/http/openapi.h"
 #include "server/messages/messages_models.h"
@@ -17,14 +18,17 @@ namespace {
 HttpResponse Models(const Service& service, RouteKind kind, const HttpRequest& request) {
   const bool anthropic = ShapeOf(request.path, request.anthropic_client) == ApiShape::kAnthropic;
   const auto describe = [&](const std::string& name) {
-    return JsonObject{{"id", name},
-                      {"object", "model"},
-                      {"created", service.created_unix_s},
-                      {"owned_by", "FastDeploy"},
-                      {"root", service.model_names.front()},
-                      {"parent", Json()},
-                      {"max_model_len", service.max_model_len},
-                      {"permission", JsonArray{}}};
+    JsonObject model{{"id", name},
+                     {"object", "model"},
+                     {"created", service.created_unix_s},
+                     {"owned_by", "FastDeploy"},
+                     {"root", service.model_names.front()},
+                     {"parent", Json()},
+                     {"max_model_len", service.max_model_len},
+                     {"permission", JsonArray{}},
+                     {"deterministic", service.deterministic}};
+    if (!service.system_fingerprint.empty()) model.Set("system_fingerprint", service.system_fingerprint);
+    return model;
   };
   if (kind == RouteKind::kModel) {
     const std::string name = request.path.substr(std::string_view("/v1/models/").size());
@@ -84,8 +88,17 @@ HttpResponse MetricsText(const Service& service) {
                                          .media_jobs = loader ? loader->jobs_in_flight() : 0,
                                          .media_bytes = loader ? loader->bytes_in_flight() : 0,
                                          .preemptions = stats.preemptions,
+                                         .slow_steps = stats.slow_steps,
+                                         .lost_log_lines = LostLogLines(),
                                          .step_sizes = stats.step_sizes,
                                          .prefix_saved_seconds = stats.prefix_saved_ms / 1000,
+                                         .free_host_pages = stats.free_host_pages,
+                                         .total_host_pages = stats.total_host_pages,
+                                         .pages_moved_out = stats.pages_moved_out,
+                                         .pages_moved_in = stats.pages_moved_in,
+                                         .prefix_host_saved_seconds = stats.prefix_host_saved_ms / 1000,
+                                         .recording = stats.recording,
+                                         .recorded_bytes = stats.recorded_bytes,
                                          .encoded_items = stats.encoded_items,
                                          .encoded_tokens = stats.encoded_tokens,
                                          .encode_seconds = stats.encode_ms / 1000,

@@ -41,6 +41,9 @@ constexpr Route kRoutes[] = {
     {RouteKind::kDetokenize, "/v1/detokenize", kPost, Access::kKey, "Token ids to text"},
     {RouteKind::kHealth, "/health", kGet, Access::kPublic, "200 when the engine answers"},
     {RouteKind::kHealth, "/ping", "GET, HEAD, POST, OPTIONS", Access::kPublic, "The same as /health"},
+    {RouteKind::kHealth, "/readyz", kGet, Access::kPublic, "The same as /health"},
+    {RouteKind::kLive, "/livez", kGet, Access::kPublic,
+     "200 while starting the server again would not help: also while it drains or a step takes long"},
     {RouteKind::kLoad, "/load", kGet, Access::kKey, "Requests at work, and the routes"},
     {RouteKind::kVersion, "/version", kGet, Access::kKey, "The version of this server"},
     {RouteKind::kConfigInfo, "/config-info", kGet, Access::kKey, "The flags in effect, without keys"},
@@ -70,7 +73,7 @@ bool Matches(const Route& route, std::string_view path) {
 bool ServedBy(const Route& route, Listener listener, bool has_metrics) {
   if (route.kind == RouteKind::kMetrics) return has_metrics;
   // FastDeploy has /config-info beside /metrics.
-  return listener == Listener::kMain || route.kind == RouteKind::kHealth ||
+  return listener == Listener::kMain || route.kind == RouteKind::kHealth || route.kind == RouteKind::kLive ||
          route.kind == RouteKind::kConfigInfo;
 }
 

@@ -21,6 +21,7 @@ enum class RouteKind {
   kResponses,
   kStoredResponse,
   kHealth,
+  kLive,
   kLoad,
   kVersion,
   kConfigInfo,

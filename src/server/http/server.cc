@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "server/http/http_message.h"
@@ -129,6 +130,18 @@ void TellAndClose(int listening_fd, const std::string& reply) {
   ::close(fd);
 }
 
+// What is thrown here belongs to one connection, which ends with it; the others go on.
+void RunLoop(asio::io_context& context) {
+  while (true) {
+    try {
+      context.run();
+      return;
+    } catch (const std::exception& e) {
+      LogError("a connection failed: ", e.what());
+    }
+  }
+}
+
 }  // namespace
 
 Status CheckCanListen(const HttpOptions& options) {
@@ -187,11 +200,18 @@ asio::awaitable<void> HttpServer::Impl::Accept(tcp::acceptor& acceptor, Listener
     }
     const bool refused = state->connections >= state->options.max_connections;
     if (refused && state->refusing >= kMaxRefusing) continue;  // closes it
-    ++(refused ? state->refusing : state->connections);
-    asio::post(loop.context,
-               [s = state.get(), &loop, listener, refused, socket = std::move(socket)]() mutable {
-                 if (!s->stopping) StartSession(*s, loop, std::move(socket), listener, refused);
-               });
+    std::atomic<int64_t>& count = refused ? state->refusing : state->connections;
+    ++count;
+    try {
+      FaultBadAlloc(Fault::kAcceptAlloc);
+      asio::post(loop.context,
+                 [s = state.get(), &loop, listener, refused, socket = std::move(socket)]() mutable {
+                   if (!s->stopping) StartSession(*s, loop, std::move(socket), listener, refused);
+                 });
+    } catch (const std::bad_alloc&) {  // this connection closes, others are accepted
+      --count;
+      LogWarning("a connection could not be served: the server has no memory left");
+    }
   }
 }
 
@@ -227,7 +247,7 @@ StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(std::shared_ptr<const Se
   }
   for (auto& loop : impl->loops) {
     impl->threads.emplace_back([impl = impl.get(), l = loop.get()] {
-      l->context.run();
+      RunLoop(l->context);
       std::lock_guard lock(impl->threads_mutex);
       ++impl->threads_ended;
       impl->thread_ended.notify_all();

@@ -10,6 +10,7 @@
 #include <exception>
 #include <new>
 
+#include "base/fault.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/log_sink.h"
@@ -402,7 +403,7 @@ std::optional<HttpResponse> Session::CheckHead(const HttpRequest& request, const
   }
   const bool generates = Generates(route->kind);
   if (auto refusal = RefuseOtherRunner(*state_.service, *route)) return refusal;
-  if (generates && state_.draining) return ErrorResponse(Unavailable("the server is shutting down"));
+  if (generates && state_.draining) return ErrorResponse(Ending());
   if (generates && state_.paused) {
     return ErrorResponse(Unavailable("the server is paused by its admin (/v1/pause); try again later"));
   }
@@ -481,7 +482,8 @@ void Session::Account(const HttpRequest& request, const char* route, int status)
   const double seconds = SecondsSince(request.arrived_at);
   state_.service->metrics->HttpResponse(MethodLabel(request.method), route, status, seconds);
   const std::string_view path = route;
-  const bool is_probe = path == "/health" || path == "/ping" || path == "/metrics";
+  const bool is_probe =
+      path == "/health" || path == "/ping" || path == "/readyz" || path == "/livez" || path == "/metrics";
   const LogLevel level = is_probe && status < 400 ? LogLevel::kDebug : LogLevel::kInfo;
   if (!state_.options.access_log || !LogEnabled(level)) return;
   constexpr size_t kMaxLoggedPath = 200;
@@ -496,6 +498,7 @@ void Session::Account(const HttpRequest& request, const char* route, int status)
 }
 
 awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
+  if (ReadsJson(route.kind)) FaultBadAlloc(Fault::kReplyAlloc);
   switch (route.kind) {
     case RouteKind::kChat:
     case RouteKind::kRender:
@@ -511,6 +514,7 @@ awaitable<bool> Session::Handle(HttpRequest& request, const Route& route) {
     case RouteKind::kCountMessagesTokens:
       co_return co_await AnswerTokens(request, route);
     case RouteKind::kHealth:
+    case RouteKind::kLive:
       co_return co_await Health(request, route);
     default:
       break;
@@ -537,18 +541,20 @@ awaitable<bool> Session::HandleOrFail(HttpRequest& request, const Route& route) 
   co_return co_await Reply(request, route.path, response);
 }
 
-// A round trip through the engine: its loop must turn after the question was asked. A step may take longer
-// than the question waits; then the engine is alive as long as its last turn is not too old.
+// /livez only says whether starting the server again would help: it answers while the server drains or a step
+// takes long. /health and the like say whether to send requests, by a round trip through the engine: its loop
+// must turn after the question was asked. A step may take longer than the question waits; then the engine is
+// alive as long as its last turn is not too old.
 awaitable<bool> Session::Health(const HttpRequest& request, const Route& route) {
   constexpr milliseconds kFirstPause{1}, kLongestPause{20};
   const EngineDoor& engine = state_.service->engine;
   const Clock::time_point asked_at = Clock::now();
   const auto deadline = asked_at + state_.options.health_timeout;
   HttpResponse response;
-  if (state_.draining) {
-    response = ErrorResponse(Unavailable("the server is shutting down"));
-    co_return co_await Reply(request, route.path, response);
-  }
+  const Status lost = engine.lost();
+  const bool ready_is_asked = route.kind == RouteKind::kHealth;
+  if (!lost.ok() || (ready_is_asked && state_.draining)) response = ErrorResponse(Ending());
+  if (!ready_is_asked || response.error) co_return co_await Reply(request, route.path, response);
   engine.wake();
   milliseconds pause = kFirstPause;
   asio::steady_timer timer(loop_.context);

@@ -129,6 +129,11 @@ class Session : public std::enable_shared_from_this<Session> {
                                      const HttpResponse& response);
   boost::asio::awaitable<bool> Write(std::string_view bytes);
   std::optional<HttpResponse> CheckHead(const HttpRequest& request, const Route*& route) const;
+  // Why the server ends: it was told to, or its engine is lost.
+  Status Ending() const {
+    const Status lost = state_.service->engine.lost();
+    return lost.ok() ? Unavailable("the server is shutting down") : lost;
+  }
   boost::asio::awaitable<bool> Health(const HttpRequest& request, const Route& route);
   boost::asio::awaitable<bool> AnswerTokens(HttpRequest& request, const Route& route);
   using PromptAnswer = std::function<HttpResponse(const Generation&)>;

@@ -78,7 +78,7 @@ awaitable<bool> Session::Embed(HttpRequest& request, const Route& route) {
     co_await AwaitEvents();
     if (peer_gone_) break;
     if (state_.stopping) {
-      failure = Unavailable("the server is shutting down");
+      failure = Ending();
       break;
     }
     for (auto& [input, event] : inbox->Take()) embedding->Push(input, std::move(event));

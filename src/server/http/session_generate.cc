@@ -82,7 +82,7 @@ awaitable<std::optional<StatusOr<LoadedMedia>>> Session::LoadMedia(MediaRequest&
   if (media_load_) std::exchange(media_load_, nullptr)->Cancel();
   if (*result) co_return std::move(*result);
   if (!peer_gone_ && !state_.stopping) co_return std::nullopt;
-  co_return Unavailable("the server is shutting down");
+  co_return Ending();
 }
 
 awaitable<StatusOr<std::unique_ptr<Generation>>> Session::PrepareGeneration(const Service& service,
@@ -252,7 +252,7 @@ awaitable<bool> Session::Generate(HttpRequest& request, const Route& route) {
       break;
     }
     if (state_.stopping) {
-      failure = Unavailable("the server is shutting down");
+      failure = Ending();
       break;
     }
     if (inbox->overflowed()) {

@@ -3,7 +3,9 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <exception>
+#include <new>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "server/http/session.h"
 
@@ -16,7 +18,10 @@ boost::asio::awaitable<StatusOr<T>> Session::OnWorker(const std::function<Status
       state_.workers,
       [&]() -> boost::asio::awaitable<void> {
         try {
+          FaultBadAlloc(Fault::kParseAlloc);
           result = work();
+        } catch (const std::bad_alloc&) {
+          result = Unavailable("the server has no memory left for this request; try again later");
         } catch (const std::exception& e) {  // a library below, or memory
           LogError("preparing a request failed: ", e.what());
           result = Internal("the server failed while it read the request");

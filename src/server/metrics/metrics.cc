@@ -116,6 +116,11 @@ struct Metrics::Impl {
   prometheus::Counter& Counter(Series series) { return *values[static_cast<size_t>(series)].counter; }
   prometheus::Histogram& Histogram(Series series) { return *values[static_cast<size_t>(series)].histogram; }
   void Add(Series series, int64_t amount = 1) { Counter(series).Increment(static_cast<double>(amount)); }
+  void AddCached(int64_t tokens, int64_t host_tokens) {
+    Add(Series::kCachedTokens, tokens);
+    Add(Series::kCachedHostTokens, host_tokens);
+    Add(Series::kCachedDeviceTokens, tokens - host_tokens);
+  }
   template <typename Number>
   void Set(Series series, Number value) {
     values[static_cast<size_t>(series)].gauge->Set(static_cast<double>(value));
@@ -153,13 +158,14 @@ void Metrics::RequestReceived(int64_t choices) {
 
 void Metrics::RequestFinished(int64_t longest) { impl_->Observe(Series::kRequestMaxGeneration, longest); }
 
-void Metrics::FirstToken(double seconds_since_arrival, int64_t prompt_tokens, int64_t cached_tokens) {
+void Metrics::FirstToken(double seconds_since_arrival, int64_t prompt_tokens, int64_t cached_tokens,
+                         int64_t cached_host_tokens) {
   Impl& m = *impl_;
   m.Observe(Series::kFirstToken, seconds_since_arrival);
   m.Set(Series::kFirstTokenLatency, seconds_since_arrival);
   m.Add(Series::kGenerationTokens);
   m.Add(Series::kPromptTokens, prompt_tokens);
-  m.Add(Series::kCachedTokens, cached_tokens);
+  m.AddCached(cached_tokens, cached_host_tokens);
   m.Observe(Series::kRequestComputed, prompt_tokens - cached_tokens);
   ++m.begun_sequences;
   if (cached_tokens > 0) ++m.hit_sequences;
@@ -199,7 +205,7 @@ void Metrics::SequenceFinished(const SequenceTimes& t, SequenceOutcome outcome) 
   const bool done = outcome == SequenceOutcome::kSuccess || outcome == SequenceOutcome::kLength;
   if (done && t.generated_tokens == 0) {  // a request for its prompt alone
     m.Add(Series::kPromptTokens, t.prompt_tokens);
-    m.Add(Series::kCachedTokens, t.cached_tokens);
+    m.AddCached(t.cached_tokens, t.cached_host_tokens);
   }
   if (!Reached(t.first_token_at)) return;
   const double decode = Seconds(t.first_token_at, t.last_token_at);
@@ -250,7 +256,16 @@ void Metrics::Impl::TakeGauges(const MetricsGauges& g) {
   Set(kWaiting, g.waiting);
   Set(kPreempted, g.preempted);
   Raise(kPreemptions, g.preemptions);
+  Raise(kSlowSteps, g.slow_steps);
+  Raise(kLostLogLines, g.lost_log_lines);
   Raise(kPrefixSavedSeconds, g.prefix_saved_seconds);
+  Raise(kPrefixHostSavedSeconds, g.prefix_host_saved_seconds);
+  Raise(kPagesMovedOut, g.pages_moved_out);
+  Raise(kPagesMovedIn, g.pages_moved_in);
+  Set(kFreeHostPages, g.free_host_pages);
+  Set(kMaxHostPages, g.total_host_pages);
+  Set(kRecording, g.recording ? 1 : 0);
+  Raise(kRecordedBytes, g.recorded_bytes);
   if (g.step_sizes.num_steps > step_sizes.num_steps) step_sizes = g.step_sizes;
   Set(kMaxBatch, g.max_num_seqs);
   Set(kFreeBatch, g.max_num_seqs - g.running);
@@ -262,7 +277,12 @@ void Metrics::Impl::TakeGauges(const MetricsGauges& g) {
   Set(kMaxPages, total);
   Set(kAvailableShare, total > 0 ? available / total : 0);
   const double prompt_tokens = Counter(kPromptTokens).Value();
-  Set(kHitTokenRate, prompt_tokens > 0 ? Counter(kCachedTokens).Value() / prompt_tokens : 0);
+  const auto share = [&](Series tokens) {
+    return prompt_tokens > 0 ? Counter(tokens).Value() / prompt_tokens : 0;
+  };
+  Set(kHitTokenRate, share(kCachedTokens));
+  Set(kDeviceHitTokenRate, share(kCachedDeviceTokens));
+  Set(kHostHitTokenRate, share(kCachedHostTokens));
   const int64_t begun = begun_sequences;
   Set(kHitRequestRate, begun > 0 ? static_cast<double>(hit_sequences) / static_cast<double>(begun) : 0);
   Set(kCacheInfo, 1);
@@ -294,12 +314,12 @@ Labels Metrics::Impl::LabelsOf(const MetricRow& row, int64_t pages) const {
   labels.push_back({"enable_prefix_caching", info.prefix_caching ? "True" : "False"});
   if (vllm) {
     labels.push_back({"num_gpu_blocks", StrCat(pages)});
-    labels.push_back({"num_cpu_blocks", "0"});
+    labels.push_back({"num_cpu_blocks", StrCat(info.host_pages)});
     labels.push_back({"kv_cache_size_tokens", StrCat(pages * info.page_tokens)});
   } else {
     labels.push_back({"total_block_num", StrCat(pages)});
     labels.push_back({"enable_chunked_prefill", "True"});
-    labels.push_back({"swap_space", "0"});
+    labels.push_back({"swap_space", StrCat(info.swap_space_gib)});
     labels.push_back({"max_encoder_cache", StrCat(info.encoder_cache_tokens)});
     labels.push_back({"max_processor_cache", StrCat(info.processor_cache_bytes)});
   }

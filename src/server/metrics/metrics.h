@@ -25,8 +25,18 @@ struct MetricsGauges {
   int64_t media_jobs = 0;           // pictures and videos that are fetched or prepared, or wait for it
   int64_t media_bytes = 0;          // what they hold
   int64_t preemptions = 0;          // since start
+  int64_t slow_steps = 0;           // since start
+  int64_t lost_log_lines = 0;       // since start
   StepSizes step_sizes;             // since start
   double prefix_saved_seconds = 0;  // since start
+  // Pages on the host; the last three since start.
+  int64_t free_host_pages = 0;
+  int64_t total_host_pages = 0;
+  int64_t pages_moved_out = 0;
+  int64_t pages_moved_in = 0;
+  double prefix_host_saved_seconds = 0;  // of prefix_saved_seconds
+  bool recording = false;                // --record, and its file can be written
+  int64_t recorded_bytes = 0;            // since start
   // The encoder of pictures; the first five count since start.
   int64_t encoded_items = 0;
   int64_t encoded_tokens = 0;
@@ -48,6 +58,8 @@ struct MetricsInfo {
   int64_t page_tokens = 0;
   std::string cache_dtype;
   bool prefix_caching = false;
+  double swap_space_gib = 0;
+  int64_t host_pages = 0;
   double memory_share = 0;
   int64_t encoder_cache_tokens = 0;
   int64_t processor_cache_bytes = 0;
@@ -64,6 +76,7 @@ struct SequenceTimes {
   int64_t generated_tokens = 0;
   int64_t max_tokens = 0;  // the effective limit
   int64_t cached_tokens = 0;
+  int64_t cached_host_tokens = 0;  // of them
 };
 
 // kSuccess: by an end token or a stop text; kLength: max_tokens or the model's length.
@@ -80,8 +93,10 @@ class Metrics {
   void RequestReceived(int64_t choices = 1);
   // All its choices have ended; longest: the tokens of the longest.
   void RequestFinished(int64_t longest);
-  // cached_tokens: of the prompt's, those that were not computed.
-  void FirstToken(double seconds_since_arrival, int64_t prompt_tokens, int64_t cached_tokens);
+  // cached_tokens: of the prompt's, those that were not computed; cached_host_tokens: of these, those that
+  // lay on the host.
+  void FirstToken(double seconds_since_arrival, int64_t prompt_tokens, int64_t cached_tokens,
+                  int64_t cached_host_tokens = 0);
   // `tokens` arrived together, `seconds` after the ones before.
   void NextTokens(double seconds, int64_t tokens);
   void SequenceFinished(const SequenceTimes& times, SequenceOutcome outcome);

@@ -63,7 +63,7 @@ TEST(MetricsTest, OneSequence) {
   Metrics metrics;
   metrics.RequestReceived();
   const auto t0 = Clock::now() - milliseconds(1000);
-  metrics.FirstToken(0.3, 40, 10);
+  metrics.FirstToken(0.3, 40, 10, 4);
   metrics.NextTokens(0.2, 2);
   metrics.SequenceFinished({.arrived_at = t0,
                             .submitted_at = t0 + milliseconds(10),
@@ -82,7 +82,11 @@ TEST(MetricsTest, OneSequence) {
   EXPECT_NE(text.find("fastdeploy:prompt_tokens_total 40"), std::string::npos);
   EXPECT_NE(text.find("fastdeploy:hit_token_rate 0.25"), std::string::npos);
   EXPECT_NE(text.find("fastdeploy:hit_req_rate 1\n"), std::string::npos);
-  EXPECT_NE(text.find("fastdeploy:prefix_gpu_cache_token_num_total 10\n"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:prefix_cache_token_num_total 10\n"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:prefix_gpu_cache_token_num_total 6\n"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:prefix_cpu_cache_token_num_total 4\n"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:gpu_hit_token_rate 0.15\n"), std::string::npos);
+  EXPECT_NE(text.find("fastdeploy:cpu_hit_token_rate 0.1\n"), std::string::npos);
   EXPECT_NE(text.find("fastdeploy:request_token_ratio_sum 6.25\n"), std::string::npos);  // 3 in 0.48 s
   EXPECT_NE(text.find("fastdeploy:time_to_first_token_seconds_bucket{le=\"0.25\"} 0"), std::string::npos);
   EXPECT_NE(text.find("fastdeploy:time_to_first_token_seconds_bucket{le=\"0.5\"} 1"), std::string::npos);

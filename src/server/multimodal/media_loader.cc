@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/strings.h"
@@ -268,6 +269,7 @@ void MediaLoader::Impl::RunJob(const std::shared_ptr<Load>& load, size_t index, 
   Status status;
   bool again = false;
   try {
+    FaultBadAlloc(Fault::kMediaAlloc);
     if (preparing) {
       StatusOr<bool> made = Prepare(*load, item);
       status = made.ok() ? OkStatus() : made.status();

@@ -226,6 +226,7 @@ StatusOr<std::unique_ptr<Generation>> Generation::Finish(std::unique_ptr<Generat
   std::unique_ptr<Generation> g(new Generation(service, endpoint));
   g->reply_.id = ReplyId(d.id_prefix, fields);
   g->reply_.model = fields.model;
+  g->reply_.system_fingerprint = service.system_fingerprint;
   g->reply_.created_unix_s =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();
@@ -395,8 +396,9 @@ Delta Generation::Push(int index, TokenEvent&& event) {
     if (times.generated_tokens == 0) {
       times.first_token_at = now;
       times.cached_tokens = event.cached_tokens;
+      times.cached_host_tokens = event.cached_host_tokens;
       service_->metrics->FirstToken(std::chrono::duration<double>(now - times.arrived_at).count(),
-                                    times.prompt_tokens, times.cached_tokens);
+                                    times.prompt_tokens, times.cached_tokens, times.cached_host_tokens);
       service_->metrics->NextTokens(0, count - 1);
     } else {
       service_->metrics->NextTokens(std::chrono::duration<double>(now - times.last_token_at).count(), count);

@@ -58,6 +58,7 @@ struct ReplyOptions {
   ApiEndpoint endpoint = ApiEndpoint::kChat;
   std::string id;
   std::string model;
+  std::string system_fingerprint;  // Service's; empty: none
   int64_t created_unix_s = 0;
   bool stream = false;
   bool include_usage = false;     // of a stream: in a last chunk

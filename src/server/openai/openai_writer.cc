@@ -28,13 +28,17 @@ void AppendToolCall(std::string& out, const ToolCallDelta& delta, bool streamed)
   out += "}}";
 }
 
-// Up to and with "model"; text completions have one object name for both.
+// Up to and with "system_fingerprint"; text completions have one object name for both.
 std::string Head(const Generation& g, const char* chat_object) {
   std::string out = "{\"id\":";
   AppendJsonString(out, g.reply().id);
   out += StrCat(",\"object\":\"", IsChat(g) ? chat_object : "text_completion",
                 "\",\"created\":", g.reply().created_unix_s, ",\"model\":");
   AppendJsonString(out, g.reply().model);
+  if (!g.reply().system_fingerprint.empty()) {
+    out += ",\"system_fingerprint\":";
+    AppendJsonString(out, g.reply().system_fingerprint);
+  }
   return out;
 }
 

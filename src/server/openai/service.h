@@ -28,12 +28,16 @@ struct EngineDoor {
   std::function<EngineStats()> stats;
   std::function<Clock::time_point()> last_heartbeat;
   std::function<void()> wake;  // an idle loop turns at once, so that last_heartbeat says whether it lives
+  std::function<Status()> lost = [] { return OkStatus(); };  // not ok: why it can do nothing more
 };
 // The engine must outlive the door.
 inline EngineDoor DoorOf(Engine& engine) {
   return {[&engine](GenerateRequest r) { return engine.Submit(std::move(r)); },
-          [&engine](RequestId id) { engine.Abort(id); }, [&engine] { return engine.Stats(); },
-          [&engine] { return engine.last_heartbeat(); }, [&engine] { engine.Wake(); }};
+          [&engine](RequestId id) { engine.Abort(id); },
+          [&engine] { return engine.Stats(); },
+          [&engine] { return engine.last_heartbeat(); },
+          [&engine] { engine.Wake(); },
+          [&engine] { return engine.DeviceStatus(); }};
 }
 
 // What a request may ask for at most. Each refusal names its flag.
@@ -88,6 +92,10 @@ struct Service {
   std::vector<std::string> model_names;
   bool check_model_name = false;
   int64_t created_unix_s = 0;  // of /v1/models
+  // Of chats, completions and /v1/models: the same string, the same tokens of the same request with a seed,
+  // as far as `deterministic` says. Empty: replies have none.
+  std::string system_fingerprint;
+  bool deterministic = false;  // whatever runs besides
 
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;  // absent: /v1/chat/completions refuses

@@ -9,6 +9,8 @@
 //   bfloat16  keys [ceil(head_dim / 2)][64 tokens][2 neighbours of a token, 0 past an odd head_dim]
 //             values [32 pairs of tokens][columns][2 tokens]
 //   float32   keys [head_dim][64 tokens], values [64 tokens][columns]
+// A block of bytes (kFloat8E4M3, kInt8) holds one byte for each element in that same order, head_dim even and
+// values of head_dim columns, then 64 float32 scales, one a token (ops/attention.h has the rule).
 // Tokens that were not written may hold anything: nothing of them shows in a result.
 #pragma once
 
@@ -41,14 +43,15 @@ struct AttentionTile {
   int64_t head_dim;
   int64_t first_visible;  // keys that token 0 sees
   int64_t visible_step;   // 1: token i sees i more (causal); 0: all see the same
-  // Block b: (blocks == nullptr ? b : blocks[b]) strides after k and v.
+  // Block b: (blocks == nullptr ? b : blocks[b]) strides after k and v, of the block's elements.
   const void* k;
   const void* v;
   const int32_t* blocks;
   int64_t k_block_stride;
   int64_t v_block_stride;
-  int64_t value_columns;  // of a block of values
-  float scale;            // above 0
+  int64_t value_columns;                // of a block of values
+  float scale;                          // above 0
+  DType block_type = DType::kBFloat16;  // kFloat8E4M3 or kInt8; any other: elements of the activation type
 
   int64_t rows() const { return tokens * group; }
   int64_t max_visible() const { return first_visible + (tokens - 1) * visible_step; }
@@ -72,6 +75,11 @@ struct AttentionKernels {
                      int64_t head_dim);
   void (*write_values)(void* block, int64_t offset, const void* rows, int64_t stride, int64_t count,
                        int64_t head_dim, int64_t columns);
+  // The same for blocks of `bytes`, kFloat8E4M3 or kInt8.
+  void (*quantize_keys)(void* block, int64_t offset, const void* rows, int64_t stride, int64_t count,
+                        int64_t head_dim, DType bytes);
+  void (*quantize_values)(void* block, int64_t offset, const void* rows, int64_t stride, int64_t count,
+                          int64_t head_dim, DType bytes);
 };
 
 // The table of the current instruction set for float32 or bfloat16.

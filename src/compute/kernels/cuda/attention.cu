@@ -1,5 +1,6 @@
 // The attention kernel for any head_dim: a warp for each row, 32 keys at a time.
 #include "compute/kernels/cuda/attention_tile.cuh"
+#include "compute/kernels/cuda/bytes.cuh"
 #include "compute/kernels/cuda/cuda_check.cuh"
 
 namespace fd::cuda {
@@ -14,7 +15,17 @@ __device__ inline void Store(__nv_bfloat16* p, float v) { *p = __float2bfloat16_
 
 constexpr int kWarps = 4;
 
-template <typename T, int kParts>  // head_dim <= 32 * kParts
+// Element i of a row of T, or of pages of bytes B.
+template <typename T, DType B>
+__device__ inline float Element(const void* row, int i) {
+  if constexpr (HoldsBytes(B)) {
+    return ByteValue<B>(static_cast<const uint8_t*>(row)[i]);
+  } else {
+    return Load(static_cast<const T*>(row) + i);
+  }
+}
+
+template <typename T, DType B, int kParts>  // head_dim <= 32 * kParts
 __global__ void __launch_bounds__(32 * kWarps) SimtKernel(AttentionArgs a) {
   __shared__ float q_rows[kWarps][32 * kParts];
   const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, d = static_cast<int>(a.head_dim);
@@ -32,20 +43,30 @@ __global__ void __launch_bounds__(32 * kWarps) SimtKernel(AttentionArgs a) {
   const bool paged = a.block_tables != nullptr;
   const int32_t* table = paged ? a.block_tables + a.table_offsets[tile.seq] : nullptr;
   // The addresses of key `i`'s vectors.
-  auto address = [&](const void* base, int64_t stride, int i) {
+  auto address = [&](const void* base, int64_t stride, int i) -> const void* {
+    if constexpr (HoldsBytes(B)) {
+      return static_cast<const uint8_t*>(base) +
+             (table[i / kKvPageTokens] * a.kv_heads + kv) * ByteHeadSize(d) + i % kKvPageTokens * d;
+    }
     const T* p = static_cast<const T*>(base);
     if (paged)
       return p + ((table[i / kKvPageTokens] * a.kv_heads + kv) * kKvPageTokens + i % kKvPageTokens) * d;
     return p + (tile.first_token + i) * stride + kv * d;
+  };
+  auto token_scale = [&](const void* base, int i) {
+    const auto* head = static_cast<const uint8_t*>(base) +
+                       (table[i / kKvPageTokens] * a.kv_heads + kv) * ByteHeadSize(d) + kKvPageTokens * d;
+    return reinterpret_cast<const float*>(head)[i % kKvPageTokens];
   };
   float top = -INFINITY, sum = 0, o[kParts] = {};
   for (int begin = 0; begin < visible; begin += 32) {
     const int key = begin + lane;
     float score = -INFINITY;
     if (key < visible) {
-      const T* k = address(a.k, a.k_stride, key);
+      const void* k = address(a.k, a.k_stride, key);
       float dot = 0;
-      for (int i = 0; i < d; ++i) dot = fmaf(q_rows[warp][i], Load(k + i), dot);
+      for (int i = 0; i < d; ++i) dot = fmaf(q_rows[warp][i], Element<T, B>(k, i), dot);
+      if constexpr (HoldsBytes(B)) dot *= token_scale(a.k, key);
       score = dot * a.scale;
     }
     float new_top = fmaxf(top, score);
@@ -61,11 +82,12 @@ __global__ void __launch_bounds__(32 * kWarps) SimtKernel(AttentionArgs a) {
     for (int i = 0; i < kParts; ++i) o[i] *= old;
     const int keys = min(32, visible - begin);
     for (int j = 0; j < keys; ++j) {
-      const float weight = __shfl_sync(~0u, p, j);
-      const T* v = address(a.v, a.v_stride, begin + j);
+      float weight = __shfl_sync(~0u, p, j);
+      const void* v = address(a.v, a.v_stride, begin + j);
+      if constexpr (HoldsBytes(B)) weight *= token_scale(a.v, begin + j);
 #pragma unroll
       for (int i = 0; i < kParts; ++i) {
-        if (lane + 32 * i < d) o[i] = fmaf(weight, Load(v + lane + 32 * i), o[i]);
+        if (lane + 32 * i < d) o[i] = fmaf(weight, Element<T, B>(v, lane + 32 * i), o[i]);
       }
     }
   }
@@ -76,10 +98,10 @@ __global__ void __launch_bounds__(32 * kWarps) SimtKernel(AttentionArgs a) {
   }
 }
 
-template <typename T>
+template <typename T, DType B>
 void LaunchSimt(const AttentionArgs& a, cudaStream_t stream) {
   const int64_t blocks = attention::MaxTiles(a, kWarps) * a.kv_heads;
-  auto* kernel = a.head_dim <= 128 ? SimtKernel<T, 4> : SimtKernel<T, kMaxHeadDim / 32>;
+  auto* kernel = a.head_dim <= 128 ? SimtKernel<T, B, 4> : SimtKernel<T, B, kMaxHeadDim / 32>;
   kernel<<<static_cast<unsigned>(blocks), 32 * kWarps, 0, stream>>>(a);
   FD_CUDA_CHECK(cudaGetLastError());
 }
@@ -91,11 +113,15 @@ namespace attention {
 void Simt(const AttentionArgs& a, void* stream) {
   FD_CHECK_LE(a.head_dim, int64_t{kMaxHeadDim});
   auto* s = static_cast<cudaStream_t>(stream);
-  if (a.dtype == DType::kFloat32) {
-    LaunchSimt<float>(a, s);
-  } else {
-    LaunchSimt<__nv_bfloat16>(a, s);
-  }
+  const auto of_act = [&]<DType B>(ByteType<B>) {
+    if (a.dtype == DType::kFloat32) {
+      LaunchSimt<float, B>(a, s);
+    } else {
+      LaunchSimt<__nv_bfloat16, B>(a, s);
+    }
+  };
+  if (HoldsBytes(a.page_type)) return ForBytes(a.page_type, of_act);
+  of_act(ByteType<DType::kBFloat16>{});  // elements of the activation type
 }
 
 }  // namespace attention

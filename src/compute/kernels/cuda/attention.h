@@ -16,7 +16,9 @@ inline constexpr int kKvPageTokens = 64;
 struct AttentionArgs {
   void* out = nullptr;  // [tokens, heads, head_dim]
   const void* q = nullptr;
-  const void* k = nullptr;  // pages [pages, kv_heads, 64, head_dim], or rows [tokens, kv_heads, head_dim]
+  // Pages [pages, kv_heads, 64, head_dim], or rows [tokens, kv_heads, head_dim]. Pages of bytes: of a head 64
+  // * head_dim bytes and 64 float32 scales.
+  const void* k = nullptr;
   const void* v = nullptr;
   const int32_t* query_offsets = nullptr;   // [seqs + 1]
   const int32_t* context_tokens = nullptr;  // [seqs], paged only
@@ -36,7 +38,10 @@ struct AttentionArgs {
   int64_t max_context_tokens = 0;  // of a segment: its longest
   float scale = 0;
   DType dtype = DType::kBFloat16;
-  float* scratch = nullptr;  // AttentionScratchFloats, may be null where that is 0
+  // A row's bits may not depend on how many rows of its sequence come with it: no kernel for few rows.
+  bool invariant = false;
+  DType page_type = DType::kBFloat16;  // kFloat8E4M3 or kInt8; any other: pages of dtype
+  float* scratch = nullptr;            // AttentionScratchFloats, may be null where that is 0
 };
 
 // Floats of scratch a call needs: partial results of the splits of long contexts.

@@ -1,7 +1,10 @@
 // Flash attention for bfloat16 on any GPU from sm_80 on: 64 packed rows a block, 16 a warp; blocks of 64 keys
 // come through shared memory by cp.async, double-buffered. Keys are visited from the first on, so that a
 // row's result depends neither on the batch nor on how its prompt was cut.
+#include <type_traits>
+
 #include "compute/kernels/cuda/attention_tile.cuh"
+#include "compute/kernels/cuda/bytes.cuh"
 #include "compute/kernels/cuda/cuda_check.cuh"
 
 namespace fd::cuda::attention {
@@ -35,11 +38,56 @@ __device__ inline void LoadMatrix4Transposed(uint32_t* r, const void* p) {
                : "r"(SharedAddress(p)));
 }
 
-template <int D, bool kPaged>
+// A block of keys or values in bytes on its way to shared memory: read into registers before the block ahead
+// of it is computed, widened and stored after that.
+template <int D, DType B>
+struct ByteTile {
+  static constexpr int kUnits = kKeys * D / 16;  // of 16 bytes
+  static constexpr int kEach = (kUnits + 32 * kWarps - 1) / (32 * kWarps);
+  uint4 units[kEach];
+  float scale;
+
+  // keys: of the block, those of the context; the scales of the others are 0, their bytes whatever lies
+  // there.
+  __device__ void Read(const void* base, int64_t head, int keys) {
+    const auto* from = static_cast<const char*>(base) + head * ByteHeadSize(D);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int unit = threadIdx.x + i * 32 * kWarps;
+      if (unit < kUnits) units[i] = *reinterpret_cast<const uint4*>(from + 16 * unit);
+    }
+    const int key = static_cast<int>(threadIdx.x);
+    scale = key < min(keys, kKeys) ? reinterpret_cast<const float*>(from + kKeys * D)[key] : 0.0f;
+  }
+  __device__ void Write(__nv_bfloat16* tile, float* scales) const {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int unit = threadIdx.x + i * 32 * kWarps;
+      if (unit >= kUnits) continue;
+      auto* to = tile + unit / (D / 16) * kPitch<D> + unit % (D / 16) * 16;
+      const uint32_t x[4] = {units[i].x, units[i].y, units[i].z, units[i].w};
+      uint32_t wide[8];
+#pragma unroll
+      for (int j = 0; j < 8; ++j) wide[j] = WidenPair<B>(x[j / 2], j % 2);
+      *reinterpret_cast<uint4*>(to) = make_uint4(wide[0], wide[1], wide[2], wide[3]);
+      *reinterpret_cast<uint4*>(to + 8) = make_uint4(wide[4], wide[5], wide[6], wide[7]);
+    }
+    if (threadIdx.x < kKeys) scales[threadIdx.x] = scale;
+  }
+};
+struct NoTile {
+  __device__ void Read(const void*, int64_t, int) {}
+  __device__ void Write(__nv_bfloat16*, float*) const {}
+};
+
+// B: what pages hold; kBFloat16: elements as they are.
+template <int D, bool kPaged, DType B>
 __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionArgs a, bool skip_decode) {
+  constexpr bool kBytes = HoldsBytes(B);
   extern __shared__ __align__(128) __nv_bfloat16 shared[];
   __nv_bfloat16* k_tiles = shared;  // two of each
   __nv_bfloat16* v_tiles = shared + 2 * kTileElements<D>;
+  auto* scales = reinterpret_cast<float*>(shared + 4 * kTileElements<D>);  // [2 tiles][keys, values][64]
   const int lane = threadIdx.x & 31, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
   const int group = static_cast<int>(a.heads / a.kv_heads), kv = static_cast<int>(blockIdx.x % a.kv_heads);
   Tile tile;
@@ -75,10 +123,27 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionArgs a, bool s
                 true);
   }
   commit();
-  copy_tile(k_tiles, a.k, a.k_stride, 0);
-  copy_tile(v_tiles, a.v, a.v_stride, 0);
-  commit();
-  asm volatile("cp.async.wait_group 1;\n");
+  [[maybe_unused]] std::conditional_t<kBytes, ByteTile<D, kBytes ? B : DType::kInt8>, NoTile> k_ahead,
+      v_ahead;
+  [[maybe_unused]] auto read_bytes = [&](int block) {
+    const int64_t head = table[block] * a.kv_heads + kv;
+    k_ahead.Read(a.k, head, tile.context - block * kKeys);
+    v_ahead.Read(a.v, head, tile.context - block * kKeys);
+  };
+  [[maybe_unused]] auto write_bytes = [&](int slot) {
+    k_ahead.Write(k_tiles + slot * kTileElements<D>, scales + slot * 2 * kKeys);
+    v_ahead.Write(v_tiles + slot * kTileElements<D>, scales + slot * 2 * kKeys + kKeys);
+  };
+  if constexpr (kBytes) {
+    read_bytes(0);
+    write_bytes(0);
+    asm volatile("cp.async.wait_group 0;\n");
+  } else {
+    copy_tile(k_tiles, a.k, a.k_stride, 0);
+    copy_tile(v_tiles, a.v, a.v_stride, 0);
+    commit();
+    asm volatile("cp.async.wait_group 1;\n");
+  }
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < D / 16; ++i) {
@@ -93,7 +158,9 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionArgs a, bool s
   float o[D / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
   for (int block = 0; block < blocks; ++block) {
     const int now = block & 1, next = now ^ 1;
-    if (block + 1 < blocks) {
+    if constexpr (kBytes) {
+      if (block + 1 < blocks) read_bytes(block + 1);
+    } else if (block + 1 < blocks) {
       copy_tile(k_tiles + next * kTileElements<D>, a.k, a.k_stride, block + 1);
       copy_tile(v_tiles + next * kTileElements<D>, a.v, a.v_stride, block + 1);
       commit();
@@ -114,6 +181,15 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionArgs a, bool s
         LoadMatrix4(b, k + (16 * n + lane % 8 + lane / 16 * 8) * kPitch<D> + 16 * i + lane / 8 % 2 * 8);
         Mma16816(s[2 * n], q[i], b[0], b[1]);
         Mma16816(s[2 * n + 1], q[i], b[2], b[3]);
+      }
+    }
+    [[maybe_unused]] const float* key_scales = scales + now * 2 * kKeys;
+    if constexpr (kBytes) {
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+        const float2 by = *reinterpret_cast<const float2*>(key_scales + 8 * n + 2 * c);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) s[n][e] *= e & 1 ? by.y : by.x;
       }
     }
     const int base = block * kKeys;
@@ -149,6 +225,14 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionArgs a, bool s
         o[n][2 * h + 1] *= old;
       }
     }
+    if constexpr (kBytes) {
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+        const float2 by = *reinterpret_cast<const float2*>(key_scales + kKeys + 8 * n + 2 * c);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) s[n][e] *= e & 1 ? by.y : by.x;
+      }
+    }
 #pragma unroll
     for (int i = 0; i < kKeys / 16; ++i) {
       const uint32_t p[4] = {PackBf16(s[2 * i][0], s[2 * i][1]), PackBf16(s[2 * i][2], s[2 * i][3]),
@@ -161,6 +245,10 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionArgs a, bool s
         Mma16816(o[2 * n], p, b[0], b[1]);
         Mma16816(o[2 * n + 1], p, b[2], b[3]);
       }
+    }
+    if constexpr (kBytes) {
+      // Nobody reads the other buffer: the barrier of this round came after the last one's products.
+      if (block + 1 < blocks) write_bytes(next);
     }
     __syncthreads();
   }
@@ -180,32 +268,39 @@ __global__ void __launch_bounds__(32 * kWarps) MmaKernel(AttentionArgs a, bool s
   }
 }
 
-template <int D, bool kPaged>
+template <int D, bool kPaged, DType B>
 void Launch(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
-  constexpr int kBytes = 4 * kTileElements<D> * static_cast<int>(sizeof(__nv_bfloat16));
+  constexpr int kBytes = 4 * kTileElements<D> * static_cast<int>(sizeof(__nv_bfloat16)) +
+                         (HoldsBytes(B) ? 4 * kKeys * static_cast<int>(sizeof(float)) : 0);
   static const bool raised = [] {
     FD_CUDA_CHECK(
-        cudaFuncSetAttribute(MmaKernel<D, kPaged>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+        cudaFuncSetAttribute(MmaKernel<D, kPaged, B>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
     return true;
   }();
   (void)raised;
   const auto blocks = static_cast<unsigned>(MaxTiles(a, kRows) * a.kv_heads);
-  MmaKernel<D, kPaged><<<blocks, 32 * kWarps, kBytes, stream>>>(a, skip_decode);
+  MmaKernel<D, kPaged, B><<<blocks, 32 * kWarps, kBytes, stream>>>(a, skip_decode);
   FD_CUDA_CHECK(cudaGetLastError());
+}
+
+template <int D>
+void LaunchFor(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
+  if (a.block_tables == nullptr) return Launch<D, false, DType::kBFloat16>(a, skip_decode, stream);
+  if (!HoldsBytes(a.page_type)) return Launch<D, true, DType::kBFloat16>(a, skip_decode, stream);
+  ForBytes(a.page_type, [&]<DType B>(ByteType<B>) { Launch<D, true, B>(a, skip_decode, stream); });
 }
 
 }  // namespace
 
 void Mma(const AttentionArgs& a, bool skip_decode, void* stream) {
   auto* s = static_cast<cudaStream_t>(stream);
-  const bool paged = a.block_tables != nullptr;
   switch (a.head_dim) {
     case 64:
-      return paged ? Launch<64, true>(a, skip_decode, s) : Launch<64, false>(a, skip_decode, s);
+      return LaunchFor<64>(a, skip_decode, s);
     case 80:
-      return paged ? Launch<80, true>(a, skip_decode, s) : Launch<80, false>(a, skip_decode, s);
+      return LaunchFor<80>(a, skip_decode, s);
     case 128:
-      return paged ? Launch<128, true>(a, skip_decode, s) : Launch<128, false>(a, skip_decode, s);
+      return LaunchFor<128>(a, skip_decode, s);
     default:
       FD_CHECK(false, "head_dim ", a.head_dim);
   }

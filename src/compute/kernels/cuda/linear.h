@@ -1,5 +1,6 @@
 // out = in W^T (+ bias) with float32 accumulation; W row-major [n, k]. A row has the same bits in every batch
-// of up to 16 rows; beyond that the sum's order depends on the shape, unlike on the CPU. Weights and biases
+// of up to 16 rows; beyond that the sum's order depends on the shape, unlike on the CPU, unless
+// LinearArgs::invariant asks for the same bits in every batch. Weights and biases
 // must be complete before the first product is given to the stream (synchronise after loading): kernels may
 // begin to read weights while the work before them still runs.
 #pragma once
@@ -19,6 +20,7 @@ struct LinearArgs {
         bias_type = DType::kFloat32;
   int64_t m = 0, n = 0, k = 0;
   int64_t out_stride = 0, in_stride = 0;  // elements
+  bool invariant = false;                 // a row's bits may not depend on the other rows or their number
 };
 
 // One of those below.
@@ -30,11 +32,14 @@ bool LinearFew(const LinearArgs& args, void* stream);
 // The same of gate rows over up rows, n / 2 each: out [m, n / 2] bfloat16 = silu(gate) * up, to the bit what
 // LinearFew and SwiGlu give one after the other. Without bias.
 bool LinearFewSwiGlu(const LinearArgs& args, void* stream);
+// Any number of rows, each to the bit as LinearFew gives it; the same conditions.
+bool LinearInvariant(const LinearArgs& args, void* stream);
 // cuBLASLt where it multiplies without loss: in and weight of one type, bias of out's type, rows of bfloat16
 // on 16 bytes. Its algorithm is chosen once for a class of shapes and kept. False: it cannot, nothing was
 // launched. The first call of a stream allocates 32 MiB that stay with it (see PrepareLinear).
 bool LinearLt(const LinearArgs& args, void* stream);
-// Our own kernel: any mix of float32 and bfloat16, products of the values as they are.
+// Our own kernels: any mix of float32 and bfloat16, products of the values as they are. With args.invariant
+// the choice among them goes by n and the types alone.
 void LinearSimple(const LinearArgs& args, void* stream);
 // parts [3, n, k] bfloat16 whose sum over the first dimension is weight [n, k] float32, to its last bit:
 // bfloat16 rows times float32 weights become three products on the tensor cores.

@@ -27,7 +27,7 @@ struct QuantLinear {
 };
 
 // Any rows. Up to 16 rows without experts, a row's bits do not depend on the other rows or their number; so
-// too with experts, and among the row counts beyond 16.
+// too with experts, and among the row counts beyond 16; with LinearArgs::invariant among all of them.
 void LinearQuant(const QuantLinear& args, void* stream);
 // gate rows over up rows, n / 2 each: out [m, n / 2] = silu(gate) * up, to the bit what LinearQuant and
 // SwiGlu give one after the other. Without bias. False: it does not take this, nothing was launched.

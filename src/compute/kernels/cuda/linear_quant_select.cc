@@ -5,8 +5,8 @@ namespace fd::cuda {
 
 void LinearQuant(const QuantLinear& args, void* stream) {
   if (args.linear.m == 0 || args.linear.n == 0) return;
-  if (!LinearQuantFew(args, false, stream) && !LinearQuantTiled(args, false, stream))
-    LinearQuantSimple(args, stream);
+  const bool few = !args.linear.invariant && LinearQuantFew(args, false, stream);
+  if (!few && !LinearQuantTiled(args, false, stream)) LinearQuantSimple(args, stream);
 }
 
 bool QuantSwiGluUsable(DType act, int64_t n, int64_t k) {
@@ -15,7 +15,8 @@ bool QuantSwiGluUsable(DType act, int64_t n, int64_t k) {
 
 bool LinearQuantSwiGlu(const QuantLinear& args, void* stream) {
   return args.linear.out_type == DType::kBFloat16 && args.linear.bias == nullptr &&
-         (LinearQuantFew(args, true, stream) || LinearQuantTiled(args, true, stream));
+         ((!args.linear.invariant && LinearQuantFew(args, true, stream)) ||
+          LinearQuantTiled(args, true, stream));
 }
 
 }  // namespace fd::cuda

@@ -138,7 +138,8 @@ void Launch(const LinearArgs& a, void* stream) {
   const In* in = static_cast<const In*>(a.in);
   const W* weight = static_cast<const W*>(a.weight);
   // Few outputs cannot fill the chip with tiles.
-  if (a.m <= kFewRows || (a.m <= 256 && a.n <= 256)) {
+  const bool few = a.invariant ? a.n <= 256 : a.m <= kFewRows || (a.m <= 256 && a.n <= 256);
+  if (few && a.m <= 65535 * int64_t{kFewRows}) {
     const dim3 grid(static_cast<unsigned>(a.n), static_cast<unsigned>((a.m + kFewRows - 1) / kFewRows));
     if (a.k % 8 == 0 && Aligned16<In>(in, a.in_stride) && Aligned16<W>(weight, a.k)) {
       LaunchOverlapped(FewRows<In, W, 8>, grid, kWarps * 32, 0, AsStream(stream), finish, in, a.in_stride,

@@ -7,6 +7,7 @@ namespace fd::cuda {
 void Linear(const LinearArgs&, void*) { NotBuilt(__func__); }
 bool LinearFew(const LinearArgs&, void*) { NotBuilt(__func__); }
 bool LinearFewSwiGlu(const LinearArgs&, void*) { NotBuilt(__func__); }
+bool LinearInvariant(const LinearArgs&, void*) { NotBuilt(__func__); }
 bool LinearLt(const LinearArgs&, void*) { NotBuilt(__func__); }
 void LinearSimple(const LinearArgs&, void*) { NotBuilt(__func__); }
 void SplitFloat32(void*, const void*, int64_t, int64_t, void*) { NotBuilt(__func__); }

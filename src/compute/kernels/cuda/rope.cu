@@ -3,7 +3,9 @@
 #include <cstdint>
 
 #include "compute/kernels/cuda/attention.h"
+#include "compute/kernels/cuda/bytes.cuh"
 #include "compute/kernels/cuda/launch.cuh"
+#include "compute/kernels/cuda/rope_bytes.h"
 #include "compute/kernels/cuda/rows.h"
 #include "compute/kernels/cuda/values.cuh"
 
@@ -185,6 +187,7 @@ void RopeCosSin(float* cos_sin, const int32_t* positions, int64_t positions_stri
 
 void Rope(DType act, const RopeArgs& args, void* stream) {
   if (args.tokens == 0 || args.heads + args.kv_heads == 0 || args.head_dim == 0) return;
+  if (args.kv_heads > 0 && HoldsBytes(args.page_type)) return RopeToBytes(act, args, stream);
   ForAct(act, [&]<typename T>(T) {
     if (args.interleaved) {
       LaunchRotate<T, true>(args, AsStream(stream));

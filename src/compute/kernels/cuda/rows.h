@@ -53,7 +53,7 @@ struct RopeArgs {
   void* q = nullptr;        // [tokens, heads, head_dim], rotated in place
   const void* k = nullptr;  // [tokens, kv_heads, head_dim]
   const void* v = nullptr;
-  void* k_pages = nullptr;  // [*, kv_heads, 64, head_dim]
+  void* k_pages = nullptr;  // [*, kv_heads, 64, head_dim], or of bytes as in AttentionArgs
   void* v_pages = nullptr;
   const float* cos_sin = nullptr;  // [tokens][2][head_dim / 2]
   const int32_t* slots = nullptr;  // [tokens]; below 0 the token's key and value go nowhere
@@ -65,6 +65,7 @@ struct RopeArgs {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   bool interleaved = false;
+  DType page_type = DType::kBFloat16;  // kFloat8E4M3 or kInt8; any other: pages of the activation type
 };
 void Rope(DType act, const RopeArgs& args, void* stream);
 
