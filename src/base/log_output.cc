@@ -38,7 +38,8 @@ int64_t PatientStream::WriteNow(std::string_view bytes) const {
   // The descriptor is shared with whoever started the program, so it must not become O_NONBLOCK.
   const iovec piece = {const_cast<char*>(bytes.data()), std::min<size_t>(bytes.size(), PIPE_BUF)};
   const ssize_t n = ::pwritev2(fd_, &piece, 1, -1, RWF_NOWAIT);
-  if (n >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS && errno != ESPIPE)) return n;
+  if (n >= 0 || errno == EPIPE || errno == EBADF || errno == EINTR) return n;
+  // Full, or one that does not know the flag.
   pollfd entry = {fd_, POLLOUT, 0};
   if (::poll(&entry, 1, 0) == 0) {
     errno = EAGAIN;
