@@ -119,7 +119,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
                 "Width and height of a picture");
   if (!scheduling) return;
   flags.Group("Scheduling");
-  flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 256, 16}, "Sequences that run at once");
+  flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 4096, 16}, "Sequences that run at once");
   flags.Integer("max-num-batched-tokens", &values->max_num_batched_tokens, {1, 1 << 20, 384},
                 "Tokens of one step, a strict limit");
 }
