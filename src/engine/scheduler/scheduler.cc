@@ -263,7 +263,7 @@ void Scheduler::PlanPrefills(StepPlan& plan, StepBudget& budget) {
     if (sequence->InPrefill() && IsLong(*sequence, budget)) budget.long_share = LongShare(budget);
   }
   // Else those that are not long could begin pictures step after step before the long one asks for room.
-  if (long_awaits_room_) return PlanUnplanned(plan, budget);
+  if (long_awaits_room_) return PlanUnplanned(plan, budget, /*with_long=*/true);
   for (const auto& sequence : running_) {
     const int64_t most = budget.tokens - budget.long_share;
     if (most <= 0) return;
@@ -347,16 +347,15 @@ void Scheduler::PlanLongPrefills(StepPlan& plan, StepBudget& budget) {
     most -= before - budget.tokens;
   }
   long_awaits_room_ = budget.awaits_room && !awaited_room;
-  if (plan.sequences.empty()) PlanUnplanned(plan, budget);  // the long ones wait for the encoder
+  PlanUnplanned(plan, budget, /*with_long=*/false);  // what long ones left that wait for the encoder
 }
 
 // By rank alone.
-void Scheduler::PlanUnplanned(StepPlan& plan, StepBudget& budget) {
+void Scheduler::PlanUnplanned(StepPlan& plan, StepBudget& budget, bool with_long) {
   for (const auto& sequence : running_) {
     if (budget.tokens == 0) return;
-    if (sequence->InPrefill() && sequence->planned_step != step_) {
-      PlanPrefill(*sequence, budget.tokens, plan, budget);
-    }
+    if (!sequence->InPrefill() || sequence->planned_step == step_) continue;
+    if (with_long || !IsLong(*sequence, budget)) PlanPrefill(*sequence, budget.tokens, plan, budget);
   }
 }
 

@@ -130,7 +130,7 @@ class Scheduler {
   void PlanPrefills(StepPlan& plan, StepBudget& budget);
   void AdmitWaiting(StepPlan& plan, StepBudget& budget);
   void PlanLongPrefills(StepPlan& plan, StepBudget& budget);
-  void PlanUnplanned(StepPlan& plan, StepBudget& budget);
+  void PlanUnplanned(StepPlan& plan, StepBudget& budget, bool with_long);
   void PlanPrefill(Sequence& sequence, int64_t most_tokens, StepPlan& plan, StepBudget& budget);
   bool IsLong(const Sequence& sequence, const StepBudget& budget) const;
   int64_t LongShare(const StepBudget& budget) const;
