@@ -31,18 +31,18 @@ struct EngineOptions {
   int64_t max_model_len = 2048;           // prompt and output of a sequence, in tokens
   int64_t max_num_seqs = 8;               // sequences that run at once
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
-  // Prompts of which a step leaves a part for later ones, at once; 0: as many as run. And of these, long ones:
-  // those of which more is missing than long_prefill_token_threshold and than the step has room for.
+  // Prompts of which a step leaves a part for later ones, at once; 0: as many as run. And of these, long
+  // ones: those of which more is missing than long_prefill_token_threshold and than the step has room for.
   int64_t max_num_partial_prefills = 0;
   int64_t max_long_partial_prefills = 1;
   int64_t long_prefill_token_threshold = 0;  // 0: 4 % of max_model_len
   // Steps get so many tokens of prompts that they take about this long, as far as the engine can tell from
   // those before; never more than max_num_batched_tokens. 0: steps are as large as they may be.
   double target_step_ms = 0;
-  int64_t num_kv_pages = 0;               // of 64 tokens; at least 1
-  bool prefix_caching = true;             // pages of earlier requests are used again
-  int64_t max_waiting_requests = 1024;    // beyond max_num_seqs and these Submit refuses
-  double max_waiting_s = -1;     // without a first step in this time a request ends; below 0: no limit
+  int64_t num_kv_pages = 0;             // of 64 tokens; at least 1
+  bool prefix_caching = true;           // pages of earlier requests are used again
+  int64_t max_waiting_requests = 1024;  // beyond max_num_seqs and these Submit refuses
+  double max_waiting_s = -1;            // without a first step in this time a request ends; below 0: no limit
   int64_t max_media_tokens = 0;  // encoder output tokens of the largest picture; Submit refuses larger ones
   // Encoder outputs kept for whoever sends the same picture again, in tokens; raised to what steps need.
   // 0: an output is dropped as soon as no sequence is in the middle of it.

@@ -113,10 +113,10 @@ TEST(Priority, AnUrgentRequestTakesPagesOnlyWhereTheySuffice) {
 
 TEST(Priority, ADecodeTakesThePagesOfTheLeastUrgentWhoeverCameFirst) {
   Server s(Options(4, 64, 4));
-  s.Submit(1, 9, 30, 90);
+  s.Submit(1, 9, 30, 200);
   s.Step();
-  s.Submit(2, 0, 30, 150);
-  while (s.scheduler.num_preemptions() == 0) s.Step();
+  s.Submit(2, 0, 40, 150);
+  while (s.scheduler.num_preemptions() == 0 && !s.scheduler.idle()) s.Step();
   EXPECT_EQ(s.scheduler.RunningIds(), std::vector<RequestId>{2});
   s.Finish();
   EXPECT_LT(s.ended[2], s.ended[1]);
@@ -194,7 +194,8 @@ TEST(LongPrompts, SoManyUnfinishedPromptsAtOnce) {
     EXPECT_EQ(s.Step(), (std::map<RequestId, int64_t>{{2, 50}, {3, 40}, {4, 10}}));
     s.Finish();
   }
-  // A picture-less prompt never waits for the encoder, so two unfinished ones need a share: a long one beside.
+  // A picture-less prompt never waits for the encoder, so two unfinished ones need a share: a long one
+  // beside.
   options.long_prefill_token_threshold = 200;
   options.max_num_partial_prefills = 1;
   Server s(options);

@@ -254,7 +254,8 @@ bool Scheduler::IsLong(const Sequence& sequence, const StepBudget& budget) const
 }
 
 int64_t Scheduler::LongShare(const StepBudget& budget) const {
-  const int64_t share = budget.prefill_tokens > 1 ? std::max<int64_t>(budget.prefill_tokens / 4, 1) : step_ % 2;
+  const int64_t share =
+      budget.prefill_tokens > 1 ? std::max<int64_t>(budget.prefill_tokens / 4, 1) : step_ % 2;
   return std::min(share, long_prefill_limit_);
 }
 
@@ -291,7 +292,8 @@ void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
          num_running() < options_.MaxStepSequences()) {
     Sequence& waiting = *waiting_[index];
     if (waiting.preempted_step == step_) return;  // its token may still be on its way
-    if (IsLong(waiting, budget) && num_before(long_priorities, waiting) >= options_.max_long_partial_prefills) {
+    if (IsLong(waiting, budget) &&
+        num_before(long_priorities, waiting) >= options_.max_long_partial_prefills) {
       ++index;
       continue;
     }
@@ -576,7 +578,8 @@ void Scheduler::GivePagesBack(Sequence& sequence) {
 }
 
 // The first of the queue takes place and pages of running ones with higher priority numbers, the last ones
-// first, and only if it then has what it needs. Before anything is planned, so nobody who leaves is in the step.
+// first, and only if it then has what it needs. Before anything is planned, so nobody who leaves is in the
+// step.
 void Scheduler::MakeRoomForUrgent() {
   if (waiting_.empty() || running_.empty()) return;
   Sequence& urgent = *waiting_.front();

@@ -14,10 +14,10 @@
 // count): a newcomer that would be one more waits. Neither limit counts less urgent ones against a newcomer.
 //
 // Preemption: when a decode finds no page, the last running sequence goes back into the queue, to its rank.
-// When the first of the queue has a lower priority number than the last running sequence and finds no place or
-// no pages, that one goes, if the pages of all such suffice. It goes before anything is planned. A sequence is
-// preempted at most kMaxUrgentPreemptions times for those of lower priority numbers: when it runs again after
-// that, it counts as the most urgent, by arrival among others of the kind.
+// When the first of the queue has a lower priority number than the last running sequence and finds no place
+// or no pages, that one goes, if the pages of all such suffice. It goes before anything is planned. A
+// sequence is preempted at most kMaxUrgentPreemptions times for those of lower priority numbers: when it runs
+// again after that, it counts as the most urgent, by arrival among others of the kind.
 //
 // Nobody starves.
 // (1) The first running sequence is never preempted. In each step it gets its token or a part of its prompt,
@@ -166,7 +166,7 @@ class Scheduler {
   Clock::time_point next_end_ = Clock::time_point::max();
   int64_t step_ = 0;
   int64_t arrivals_ = 0;
-  bool long_awaits_room_ = false;  // in the encoder slab, in the step before
+  bool long_awaits_room_ = false;               // in the encoder slab, in the step before
   int64_t prefill_limit_, long_prefill_limit_;  // SetPrefillLimits
   int64_t num_preemptions_ = 0;
   int64_t num_preempted_ = 0;  // waiting ones that have been in a step
