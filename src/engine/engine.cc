@@ -32,8 +32,8 @@ struct Engine::Impl {
         options(options_in),
         scheduler(options, model->config().eos_token_ids),
         executor(*model, ctx, options),
-        pacer(options.target_step_ms, options.max_num_batched_tokens),
         threads(ctx.threads),
+        pacer(options.target_step_ms, options.max_num_batched_tokens),
         heartbeat(Clock::now()) {
     UpdateStats(0);
   }

@@ -18,8 +18,7 @@ class StepPacer {
   static constexpr double kLongShareOfOthers = 1.5;
 
   // target_ms 0: everything is unlimited.
-  StepPacer(double target_ms, int64_t max_tokens)
-      : target_ms_(target_ms), max_tokens_(max_tokens) {}
+  StepPacer(double target_ms, int64_t max_tokens) : target_ms_(target_ms), max_tokens_(max_tokens) {}
 
   // Measured at start: a step of one token, and one of `tokens`.
   void Start(double one_token_ms, int64_t tokens, double ms) {
@@ -44,7 +43,8 @@ class StepPacer {
     if (plan.num_tokens == unfinished) {
       long_credit_ = 0;
     } else if (token_ms_ > 0) {
-      long_credit_ += std::max(kLongShareOfOthers * base_ms_ / token_ms_, 1.0) - static_cast<double>(unfinished);
+      long_credit_ +=
+          std::max(kLongShareOfOthers * base_ms_ / token_ms_, 1.0) - static_cast<double>(unfinished);
       long_credit_ = std::clamp(long_credit_, 0.0, static_cast<double>(max_tokens_));
     }
   }
@@ -54,8 +54,8 @@ class StepPacer {
     if (target_ms_ <= 0 || token_ms_ <= 0) return max_tokens_;
     return Chunk((target_ms_ - base_ms_) / token_ms_);
   }
-  // Tokens of long prompts where others are in the step; 0: none is due. At least kChunkTokens (or max_tokens)
-  // in as many steps.
+  // Tokens of long prompts where others are in the step; 0: none is due. At least kChunkTokens (or
+  // max_tokens) in as many steps.
   int64_t long_tokens() const {
     if (target_ms_ <= 0 || token_ms_ <= 0) return max_tokens_;
     return long_credit_ < static_cast<double>(std::min(kChunkTokens, max_tokens_)) ? 0 : Chunk(long_credit_);
@@ -69,8 +69,8 @@ class StepPacer {
 
   double target_ms_;
   int64_t max_tokens_;
-  double base_ms_ = 0;   // of a step without prompts
-  double token_ms_ = 0;  // of a prompt's token beside it
+  double base_ms_ = 0;      // of a step without prompts
+  double token_ms_ = 0;     // of a prompt's token beside it
   double long_credit_ = 0;  // tokens
 };
 
