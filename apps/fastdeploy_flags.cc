@@ -37,8 +37,6 @@ constexpr const char* kScheduler = "a scheduler shared over Redis is still to co
 constexpr const char* kExpertParallel = "expert parallelism is still to come";
 constexpr const char* kReinforcement = "exchanging weights at run time is not offered";
 constexpr const char* kLogprobs = "this kind of log-probabilities is still to come";
-constexpr const char* kPrefills =
-    "the scheduler packs as many prefills into a step as --max-num-batched-tokens allows";
 constexpr const char* kRouter = "the router is still to come";
 constexpr const char* kGraphs =
     "decode steps are recorded on CUDA unless --no-cuda-graphs says otherwise; prefills are not";
@@ -107,9 +105,6 @@ constexpr KnownFlag kFlags[] = {
     {"disable-custom-all-reduce", Kind::kNoteSwitch, "", "one process needs no all-reduce"},
     {"enable-chunked-prefill", Kind::kNoteSwitch, "", "prompts are always computed in chunks"},
     {"disable-chunked-mm-input", Kind::kRefuseSwitch, "", "a chunk may always end inside a picture"},
-    {"max-num-partial-prefills", Kind::kRefuseValue, "", kPrefills},
-    {"max-long-partial-prefills", Kind::kRefuseValue, "", kPrefills},
-    {"long-prefill-token-threshold", Kind::kRefuseValue, "", kPrefills},
     {"kv-cache-ratio", Kind::kRefuseValue, "", "prefill and decode share one pool of pages"},
     {"prealloc-dec-block-slot-num-threshold", Kind::kRefuseValue, "", "pages are given when they are needed"},
     {"static-decode-blocks", Kind::kRefuseValue, "", "pages are given when they are needed"},

@@ -183,6 +183,16 @@ int64_t EncoderBatchTokens(const EngineOptions& options) {
                            std::max<int64_t>(4096, options.max_media_tokens));
 }
 
+// Without --max-num-batched-tokens.
+constexpr int64_t kStepTokens = 2048;
+constexpr double kCudaStepMs = 100, kCpuStepMs = 250;
+// A sequence alone delays nobody.
+double TargetStepMs(const ModelFlags& flags, bool cuda) {
+  if (flags.target_step_ms) return *flags.target_step_ms;
+  if (flags.max_num_batched_tokens > 0 || flags.max_num_seqs == 1) return 0;
+  return cuda ? kCudaStepMs : kCpuStepMs;
+}
+
 int64_t AvailableBytes(Device device, const EngineOptions& options) {
   if (device.type == DeviceType::kCpu) return AvailableMemoryBytes();
   const int64_t graphs =
@@ -289,8 +299,12 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   options.prefix_caching = flags.prefix_caching && !flags.no_prefix_caching;
   options.cuda_graphs = cuda && !flags.no_cuda_graphs && options.pooling == PoolingType::kNone;
   options.max_num_seqs = flags.max_num_seqs;
-  options.max_num_batched_tokens =
-      std::min(flags.max_num_batched_tokens, options.max_model_len * flags.max_num_seqs);
+  const int64_t step_tokens = flags.max_num_batched_tokens > 0 ? flags.max_num_batched_tokens : kStepTokens;
+  options.max_num_batched_tokens = std::min(step_tokens, options.max_model_len * flags.max_num_seqs);
+  options.target_step_ms = TargetStepMs(flags, cuda);
+  options.max_num_partial_prefills = flags.max_num_partial_prefills;
+  options.max_long_partial_prefills = flags.max_long_partial_prefills;
+  options.long_prefill_token_threshold = flags.long_prefill_token_threshold;
   options.num_kv_pages = flags.num_kv_pages;
   FD_ASSIGN_OR_RETURN(options.kv_dtype, KvCacheDtype(flags));
   if (media && config.vision) options.max_media_tokens = MaxItemPatches(*media) / 4;
@@ -373,6 +387,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadEngine(const ModelFlags& flags, const
   FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
   EngineOptions options;
   FD_ASSIGN_OR_RETURN(options.max_model_len, MaxModelLen(flags, config));
+  FD_RETURN_IF_ERROR(CheckPartialPrefills(flags, options.max_model_len));
   FD_RETURN_IF_ERROR(StartEngine(*loaded, flags, options, std::nullopt, progress));
   loaded->engine->Start();
   return loaded;
@@ -396,6 +411,7 @@ StatusOr<std::unique_ptr<LoadedModel>> LoadService(const ModelFlags& flags, cons
   FD_ASSIGN_OR_RETURN(loaded->device, ParseDevice(flags.device));
   EngineOptions options;
   FD_ASSIGN_OR_RETURN(options.max_model_len, MaxModelLen(flags, config));
+  FD_RETURN_IF_ERROR(CheckPartialPrefills(flags, options.max_model_len));
   // What is small and may be wrong comes before the weights.
   std::unique_ptr<StepLog> step_log;
   if (!service_flags.step_log.empty()) {

@@ -149,9 +149,40 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
                 "Width and height of a picture");
   if (!scheduling) return;
   flags.Group("Scheduling");
-  flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 256, 16}, "Sequences that run at once");
+  flags.Integer("max-num-seqs", &values->max_num_seqs, {1, 4096, 16}, "Sequences that run at once");
   flags.Integer("max-num-batched-tokens", &values->max_num_batched_tokens, {1, 1 << 20, 384},
-                "Tokens of one step, a strict limit");
+                "Tokens of one step, a strict limit",
+                "2048, of which prompts get what --target-step-ms allows");
+  flags.Real(
+      "target-step-ms", &values->target_step_ms, {0.0, 60000.0, 100.0},
+      "Steps get so many tokens of prompts that they take about this long, measured at start and while "
+      "serving; 0: as many as --max-num-batched-tokens allows",
+      "250 on the CPU, 100 on CUDA; 0 with --max-num-batched-tokens");
+  flags.Integer("max-num-partial-prefills", &values->max_num_partial_prefills, {1, 4096, 4},
+                "Prompts that a step may leave unfinished", "as many as run");
+  flags.Integer("max-long-partial-prefills", &values->max_long_partial_prefills, {1, 4096, 2},
+                "Long ones of these; others overtake those beyond, and leave a quarter of a step to them");
+  flags.Integer("long-prefill-token-threshold", &values->long_prefill_token_threshold,
+                {0, int64_t{1} << 24, 2048},
+                "A prompt is long when more tokens of it are missing than this and than a step has room for",
+                "0: 4 % of --max-model-len");
+}
+
+Status CheckPartialPrefills(const ModelFlags& values, int64_t max_model_len) {
+  const int64_t partial = values.max_num_partial_prefills;
+  if (partial > 0 && values.max_long_partial_prefills > partial) {
+    return InvalidArgument(StrCat("--max-long-partial-prefills ", values.max_long_partial_prefills,
+                                  " is more than --max-num-partial-prefills ", partial,
+                                  ", which counts them too: set it to at most ", partial, ", for example 1"),
+                           "--max-long-partial-prefills");
+  }
+  if (values.long_prefill_token_threshold >= max_model_len) {
+    return InvalidArgument(
+        StrCat("--long-prefill-token-threshold ", values.long_prefill_token_threshold,
+               " must be less than --max-model-len ", max_model_len, ", for example ", max_model_len / 25),
+        "--long-prefill-token-threshold");
+  }
+  return OkStatus();
 }
 
 StatusOr<std::optional<DType>> KvCacheDtype(const ModelFlags& flags) {

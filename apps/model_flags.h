@@ -23,11 +23,15 @@ struct ModelFlags {
   int64_t max_model_len = 0;  // 0: what config.json allows
   RopeOverrides rope;
   int64_t max_num_seqs = 8;
-  int64_t max_num_batched_tokens = 2048;
-  int64_t num_kv_pages = 0;              // 0: a share of memory
-  int64_t encoder_cache_tokens = -1;     // negative: by device
-  int64_t max_encoder_batch_tokens = 0;  // 0: by max_num_batched_tokens
-  double gpu_memory_utilization = 0.9;   // FastDeploy's name; without a GPU: of the memory that is available
+  int64_t max_num_batched_tokens = 0;    // 0: 2048
+  std::optional<double> target_step_ms;  // none: by device, unless max_num_batched_tokens is given
+  int64_t max_num_partial_prefills = 0;  // 0: as many as run
+  int64_t max_long_partial_prefills = 1;
+  int64_t long_prefill_token_threshold = 0;  // 0: by max_model_len
+  int64_t num_kv_pages = 0;                  // 0: a share of memory
+  int64_t encoder_cache_tokens = -1;         // negative: by device
+  int64_t max_encoder_batch_tokens = 0;      // 0: by max_num_batched_tokens
+  double gpu_memory_utilization = 0.9;  // FastDeploy's name; without a GPU: of the memory that is available
   bool no_overlap = false;
   bool no_cuda_graphs = false;
   bool deterministic = false;
@@ -51,6 +55,8 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling);
 
 // --kv-cache-dtype: EngineOptions::kv_dtype. Error: bf16 pages with float32 activations.
 StatusOr<std::optional<DType>> KvCacheDtype(const ModelFlags& flags);
+// Whether the flags of partial prefills go together.
+Status CheckPartialPrefills(const ModelFlags& values, int64_t max_model_len);
 
 // The model's folder: --model, or else the first word, which is taken out of `words`. Usage error without
 // either.

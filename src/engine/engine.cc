@@ -19,6 +19,7 @@
 #include "engine/request_check.h"
 #include "engine/scheduler/controls.h"
 #include "engine/scheduler/scheduler.h"
+#include "engine/step_pacer.h"
 #include "engine/step_watchdog.h"
 
 namespace fd {
@@ -36,11 +37,13 @@ struct Engine::Impl {
         scheduler(options, model->config().eos_token_ids),
         executor(*model, ctx, options),
         threads(ctx.threads),
+        pacer(options.target_step_ms, options.max_num_batched_tokens),
         heartbeat(Clock::now()) {
     UpdateStats(0);
   }
 
   // Engine thread.
+  Status MeasureSteps();  // before Start
   void Loop();
   void NormalLoop();
   void OverlapLoop();
@@ -74,6 +77,7 @@ struct Engine::Impl {
   std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
   EngineStats working_stats;
   PrefillMeter prefill_meter;
+  StepPacer pacer;
   std::unique_ptr<StepLog> step_log;   // null: nobody asked for one
   std::unique_ptr<Recorder> recorder;  // the same
 
@@ -98,6 +102,49 @@ struct Engine::Impl {
   std::optional<StepWatchdog> watchdog;  // from Start on, where options want one
   std::thread thread;
 };
+
+// Two kinds of steps on pages that nobody has yet: of one token, and of some. A slow device gets a smaller
+// step, so that the start does not wait for it.
+Status Engine::Impl::MeasureSteps() {
+  if (options.target_step_ms <= 0 || options.pooling != PoolingType::kNone) return OkStatus();
+  const auto measure = [&](int64_t tokens, double& ms) -> Status {
+    StepPlan plan;
+    plan.step = -2;  // so that nothing takes it for the one before the first
+    plan.sequences.emplace_back();
+    SequenceStep& step = plan.sequences.back();
+    step.token_ids.assign(static_cast<size_t>(tokens), 0);
+    for (int axis = 0; axis < 3; ++axis) {
+      for (int64_t n = 0; n < tokens; ++n) step.positions.push_back(static_cast<int32_t>(n));
+    }
+    step.context_tokens = tokens;
+    for (int64_t page = 0; page < PagesForTokens(tokens); ++page) {
+      step.block_table.push_back(static_cast<int32_t>(page));
+    }
+    step.samples = true;
+    step.sample_position = tokens;
+    plan.num_tokens = tokens;
+    plan.num_outputs = 1;
+    const Clock::time_point begin = Clock::now();
+    executor.Launch(plan);
+    const StepResult result = executor.Wait();
+    const double wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+    ms = result.device_ms > 0 ? result.device_ms : wall_ms;
+    return result.status;
+  };
+  double one_ms = 0, chunk_ms = 0;
+  FD_RETURN_IF_ERROR(measure(1, one_ms));  // weights that were not read yet count here
+  if (one_ms < 100) FD_RETURN_IF_ERROR(measure(1, one_ms));
+  const int64_t wanted = one_ms < 10 ? 256 : one_ms < 40 ? 64 : 16;
+  const int64_t tokens = std::min({wanted, options.max_num_batched_tokens, options.MaxSequenceTokens()});
+  FD_RETURN_IF_ERROR(measure(tokens, chunk_ms));
+  if (chunk_ms < 50) FD_RETURN_IF_ERROR(measure(tokens, chunk_ms));  // what is loaded at first use is loaded
+  pacer.Start(one_ms, tokens, chunk_ms);
+  const auto rounded = [](double ms) { return std::round(ms * 100) / 100; };
+  LogInfo("steps: one token took ", rounded(one_ms), " ms, ", tokens, " took ", rounded(chunk_ms),
+          " ms; for steps of ", options.target_step_ms, " ms (--target-step-ms) prompts get ",
+          pacer.prefill_tokens(), " of at most ", options.max_num_batched_tokens, " tokens a step at first");
+  return OkStatus();
+}
 
 void Engine::Impl::Loop() {
   if (threads != nullptr) threads->PlaceCaller();
@@ -180,6 +227,7 @@ void Engine::Impl::Watch() {
 void Engine::Impl::NormalLoop() {
   bool rested = true;  // the last turn had nothing to do
   while (Receive(rested)) {
+    scheduler.SetPrefillLimits(pacer.prefill_tokens(), pacer.long_tokens());
     const StepPlan plan = scheduler.Schedule();
     Launch(plan);
     rested = plan.sequences.empty();
@@ -198,6 +246,7 @@ void Engine::Impl::OverlapLoop() {
   StepPlan running;  // without sequences: nothing is in flight
   bool rested = true;
   while (Receive(rested)) {
+    scheduler.SetPrefillLimits(pacer.prefill_tokens(), pacer.long_tokens());
     StepPlan next = scheduler.Schedule();
     Launch(next);
     rested = running.sequences.empty() && next.sequences.empty();
@@ -336,8 +385,10 @@ void Engine::Impl::Publish(const StepPlan& plan, const StepResult& result) {
     const double in_ms = static_cast<double>(moves.in) * page_ms.in;
     const double out_ms = static_cast<double>(moves.out) * page_ms.out;
     const double wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - plan.begun_at).count();
-    prefill_meter.Add(plan.num_tokens - plan.num_decodes, plan.num_decodes,
-                      result.device_ms > 0 ? result.device_ms : wall_ms, result.encode_ms + in_ms + out_ms);
+    const double step_ms = result.device_ms > 0 ? result.device_ms : wall_ms;
+    prefill_meter.Add(plan.num_tokens - plan.num_decodes, plan.num_decodes, step_ms,
+                      result.encode_ms + in_ms + out_ms);
+    pacer.Add(plan, std::max(step_ms - result.encode_ms - in_ms - out_ms, 0.0));
     working_stats.prefix_saved_ms += std::max(prefill_meter.MsOf(plan.prefix_hit_tokens) - in_ms, 0.0);
     working_stats.prefix_host_saved_ms +=
         std::max(prefill_meter.MsOf(plan.prefix_host_hit_tokens) - in_ms, 0.0);
@@ -522,7 +573,10 @@ Engine::~Engine() {
   }
 }
 
-Status Engine::Prepare() { return impl_->executor.Prepare(); }
+Status Engine::Prepare() {
+  FD_RETURN_IF_ERROR(impl_->executor.Prepare());
+  return impl_->MeasureSteps();
+}
 
 void Engine::LogSteps(std::unique_ptr<StepLog> log) {
   FD_CHECK(!impl_->thread.joinable(), "started already");

@@ -59,8 +59,14 @@ def test_launch_command_of_the_guide(start_server):
     (["--port", "-1"], ["--port -1", "65535"]),
     (["--port", "http"], ["--port http", "65535"]),
     (["--port"], ["--port", "needs a value"]),
-    (["--max-num-seqs", "0"], ["--max-num-seqs 0", "from 1 to 256", "--max-num-seqs 16"]),
-    (["--max-num-seqs", "257"], ["--max-num-seqs 257", "from 1 to 256"]),
+    (["--max-num-seqs", "0"], ["--max-num-seqs 0", "from 1 to 4096", "--max-num-seqs 16"]),
+    (["--max-num-seqs", "4097"], ["--max-num-seqs 4097", "from 1 to 4096"]),
+    (["--target-step-ms", "-1"], ["--target-step-ms -1", "at least 0"]),
+    (["--max-num-partial-prefills", "0"], ["--max-num-partial-prefills 0", "from 1"]),
+    (["--max-num-partial-prefills", "2", "--max-long-partial-prefills", "3"],
+     ["--max-long-partial-prefills 3", "--max-num-partial-prefills 2", "at most 2"]),
+    (["--max-model-len", "2048", "--long-prefill-token-threshold", "2048"],
+     ["--long-prefill-token-threshold 2048", "less than --max-model-len 2048", "for example 81"]),
     (["--max-model-len", "8"], ["--max-model-len 8", "from 16"]),
     (["--max-num-batched-tokens", "0"], ["--max-num-batched-tokens 0", "from 1"]),
     (["--encoder-cache-tokens", "-2"], ["--encoder-cache-tokens -2", "from -1"]),
@@ -251,3 +257,18 @@ def test_threads_are_pinned_to_the_list(start_server):
     masks = [os.sched_getaffinity(int(task)) for task in os.listdir(f"/proc/{server.process.pid}/task")]
     assert {cpu} in masks  # the engine's thread
     assert os.sched_getaffinity(server.process.pid) == os.sched_getaffinity(0)  # the sockets' is left alone
+
+
+def test_a_step_is_measured_at_start(start_server):
+    server = start_server("--max-num-seqs", "512", "--max-model-len", "2048", "--target-step-ms", "1",
+                          "--max-num-partial-prefills", "4", "--max-long-partial-prefills", "2",
+                          "--long-prefill-token-threshold", "100")
+    reply = server.client.chat.completions.create(model="default", messages=ask("Compute 45 + 11."), temperature=0,
+                                                  extra_body=thinking(False))
+    assert reply.choices[0].message.content == "56"
+    assert "for steps of 1 ms (--target-step-ms) prompts get" in server.log_text()
+
+
+def test_an_explicit_budget_is_not_lowered(start_server):
+    server = start_server("--max-num-batched-tokens", "512")
+    assert "--target-step-ms" not in server.log_text()

@@ -37,6 +37,14 @@ struct EngineOptions {
   int64_t max_model_len = 2048;           // prompt and output of a sequence, in tokens
   int64_t max_num_seqs = 8;               // sequences that run at once
   int64_t max_num_batched_tokens = 2048;  // strict, in every step
+  // Prompts of which a step leaves a part for later ones, at once; 0: as many as run. And of these, long
+  // ones: those of which more is missing than long_prefill_token_threshold and than the step has room for.
+  int64_t max_num_partial_prefills = 0;
+  int64_t max_long_partial_prefills = 1;
+  int64_t long_prefill_token_threshold = 0;  // 0: 4 % of max_model_len
+  // Steps get so many tokens of prompts that they take about this long, as far as the engine can tell from
+  // those before; never more than max_num_batched_tokens. 0: steps are as large as they may be.
+  double target_step_ms = 0;
   int64_t num_kv_pages = 0;               // of 64 tokens; 1 to kMaxKvPages
   // What pages hold (ops/attention.h): the activation type, kFloat8E4M3 or kInt8. None: the activation type.
   std::optional<DType> kv_dtype;
@@ -80,6 +88,9 @@ struct EngineOptions {
   int64_t MaxEncodePatches() const { return 4 * std::max(max_encoder_batch_tokens, max_media_tokens); }
   // Sequences that can be in one step: each has at least one token of it.
   int64_t MaxStepSequences() const { return std::min(max_num_seqs, max_num_batched_tokens); }
+  int64_t LongPrefillTokens() const {
+    return long_prefill_token_threshold > 0 ? long_prefill_token_threshold : max_model_len / 25;
+  }
   // Rows of a step for which the model gives logits, or last hidden states.
   int64_t MaxStepOutputs() const {
     return pooling == PoolingType::kMean ? max_num_batched_tokens : MaxStepSequences();

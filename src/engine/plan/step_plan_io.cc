@@ -140,15 +140,17 @@ void Fields(Io& io, T& value) {
 template <typename Io, typename T>
   requires std::same_as<std::remove_const_t<T>, EngineOptions>
 void Fields(Io& io, T& value) {
-  auto& [max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, kv_dtype, prefix_caching,
-         num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, step_timeout_s, min_step_timeout_s,
-         max_media_tokens, encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs,
-         max_logit_bias, max_banned_tokens, max_allowed_token_ids, max_logprobs, sampled_vocab_size,
-         logprobs_mode, pooling] = value;
-  io(max_model_len, max_num_seqs, max_num_batched_tokens, num_kv_pages, kv_dtype, prefix_caching,
-     num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, step_timeout_s, min_step_timeout_s,
-     max_media_tokens, encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias,
-     max_banned_tokens, max_allowed_token_ids, max_logprobs, sampled_vocab_size, logprobs_mode, pooling);
+  auto& [max_model_len, max_num_seqs, max_num_batched_tokens, max_num_partial_prefills,
+         max_long_partial_prefills, long_prefill_token_threshold, target_step_ms, num_kv_pages, kv_dtype,
+         prefix_caching, num_host_pages, page_in_ms, max_waiting_requests, max_waiting_s, step_timeout_s,
+         min_step_timeout_s, max_media_tokens, encoder_cache_tokens, max_encoder_batch_tokens, overlap,
+         cuda_graphs, max_logit_bias, max_banned_tokens, max_allowed_token_ids, max_logprobs,
+         sampled_vocab_size, logprobs_mode, pooling] = value;
+  io(max_model_len, max_num_seqs, max_num_batched_tokens, max_num_partial_prefills, max_long_partial_prefills,
+     long_prefill_token_threshold, target_step_ms, num_kv_pages, kv_dtype, prefix_caching, num_host_pages,
+     page_in_ms, max_waiting_requests, max_waiting_s, step_timeout_s, min_step_timeout_s, max_media_tokens,
+     encoder_cache_tokens, max_encoder_batch_tokens, overlap, cuda_graphs, max_logit_bias, max_banned_tokens,
+     max_allowed_token_ids, max_logprobs, sampled_vocab_size, logprobs_mode, pooling);
 }
 
 class Writer {

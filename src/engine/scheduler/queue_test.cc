@@ -75,7 +75,7 @@ TEST(Queue, AStableSortOfWhatWaitsWheneverItArrives) {
   }
 }
 
-// Whoever is preempted comes back before its own kind, and behind what is more urgent.
+// Whoever is preempted comes back before its own kind, and behind what is more urgent; that takes its place.
 TEST(Queue, APreemptedSequenceGoesToTheFrontOfItsPriority) {
   EngineOptions options = Options(2, 3);
   Scheduler scheduler(options);
@@ -88,15 +88,16 @@ TEST(Queue, APreemptedSequenceGoesToTheFrontOfItsPriority) {
     if (steps == 1) {
       scheduler.Add(Request(3, 3));
       scheduler.Add(Request(4, 4));
-      scheduler.Add(Request(5, 2));
     }
     for (const SequenceStep& s : plan.sequences) {
       if (s.samples) scheduler.Append(*scheduler.Find(s.request_id), 7);
     }
   }
   EXPECT_EQ(scheduler.RunningIds(), std::vector<RequestId>{1});
+  scheduler.Add(Request(5, 2, 3, 90));
+  scheduler.Add(Request(6, 2, 3, 90));
   // Running ones come first in AllIds, then the queue in its order.
-  EXPECT_EQ(scheduler.AllIds(), (std::vector<RequestId>{1, 5, 2, 3, 4}));
+  EXPECT_EQ(scheduler.AllIds(), (std::vector<RequestId>{1, 5, 6, 2, 3, 4}));
 }
 
 TEST(Queue, TimeIsOverAtTheDeadlineOrForWhoWaitsTooLong) {

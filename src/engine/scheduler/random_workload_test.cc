@@ -3,7 +3,7 @@
 // lost token or a wrong order changes what is drawn; what every request gets is compared with what it gets
 // alone.
 //
-// FASTDEPLOY_RANDOM_STEPS: steps of each workload (default 200,000).
+// FASTDEPLOY_RANDOM_STEPS: steps of each workload (by default ten million of all together).
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -19,12 +19,8 @@
 namespace fd {
 namespace {
 
-int64_t StepsWanted() {
-  const char* text = std::getenv("FASTDEPLOY_RANDOM_STEPS");
-  return text == nullptr ? 200'000 : std::atoll(text);
-}
-
 constexpr int32_t kVocab = kMachineVocab, kEnd = 3;
+const Clock::time_point kBegin = Clock::now();  // a step takes a millisecond
 
 struct Workload {
   std::string name;
@@ -33,6 +29,8 @@ struct Workload {
   bool penalties = false;
   bool failures = false;
   bool costs = false;  // of moves and of computing: now one is the cheaper, now the other
+  int64_t priorities = 1;
+  bool paced = false;  // limits of each step are drawn
   int64_t max_live = 12;
   int64_t max_tail = 150;  // tokens behind a shared beginning
   int64_t max_output = 90;
@@ -59,12 +57,20 @@ class RandomWorkload {
     for (int64_t i = 0; i < steps && !testing::Test::HasFailure(); ++i) {
       while (std::ssize(live_) < workload_.max_live && Below(3) == 0) Submit();
       if (!live_.empty() && Below(40) == 0) Abort();
+      for (RequestId id : scheduler_.Expired(kBegin + std::chrono::milliseconds(step_))) {
+        EXPECT_LE(scheduler_.Find(id)->request.deadline, kBegin + std::chrono::milliseconds(step_));
+        Leave(id);
+        ++expired;
+      }
       if (workload_.failures && Below(2000) == 0) {
         Fail();
         running = {};
         continue;
       }
       if (workload_.costs && Below(50) == 0) SetCosts();
+      if (workload_.paced) {
+        scheduler_.SetPrefillLimits(1 + Below(60), Below(4) == 0 ? Below(40) : 0);
+      }
       StepPlan next = scheduler_.Schedule();
       Check(next);
       std::vector<StepResult::Token> next_drawn = machine_.Run(next);
@@ -83,6 +89,8 @@ class RandomWorkload {
 
   int64_t finished = 0, hit_tokens = 0, host_hit_tokens = 0, preemptions = 0, entered = 0;
   PageMoveCounts moves;
+  int64_t longest_wait = 0, most_urgent_preemptions = 0;  // the former of the most urgent priority, in steps
+  int64_t expired = 0;
 
  private:
   struct Live {
@@ -115,6 +123,8 @@ class RandomWorkload {
         std::min(1 + Below(workload_.max_output), longest - std::ssize(request.token_ids));
     request.sampling.seed = static_cast<uint64_t>(Below(3));
     if (workload_.penalties && Below(3) > 0) request.sampling.presence_penalty = 1;
+    request.priority = Below(workload_.priorities);
+    if (Below(30) == 0) request.deadline = kBegin + std::chrono::milliseconds(step_ + Below(400));
     if (Below(4) == 0) request.cache_salt = Below(2) == 0 ? "a" : "b";
     live_.emplace(request.id, Live{Alone(request, kEnd), {}, step_});
     prompts_[request.id] = request.token_ids;
@@ -154,9 +164,13 @@ class RandomWorkload {
   void Abort() {
     auto it = live_.begin();
     std::advance(it, Below(std::ssize(live_)));
-    scheduler_.Remove(it->first);
-    prompts_.erase(it->first);
-    live_.erase(it);
+    Leave(it->first);
+  }
+
+  void Leave(RequestId id) {
+    scheduler_.Remove(id);
+    prompts_.erase(id);
+    live_.erase(id);
   }
 
   void Fail() {
@@ -235,6 +249,10 @@ class RandomWorkload {
         answered_.push_back(std::move(tokens));
         if (answered_.size() > 20) answered_.pop_front();
       }
+      if (sequence->request.priority == 0) {
+        longest_wait = std::max(longest_wait, step_ - live.submitted_step);
+      }
+      most_urgent_preemptions = std::max(most_urgent_preemptions, sequence->urgent_preemptions);
       prompts_.erase(token.request_id);
       live_.erase(token.request_id);
       scheduler_.Remove(token.request_id);
@@ -320,7 +338,36 @@ std::vector<Workload> Workloads() {
       out.push_back(swapped);
     }
   }
+  for (const bool overlap : {false, true}) {
+    Workload urgent{.name = overlap ? "priorities_overlapped" : "priorities", .options = crowded.options};
+    urgent.options.overlap = overlap;
+    urgent.options.max_num_seqs = 4;
+    urgent.priorities = 4;
+    urgent.max_output = 150;
+    out.push_back(urgent);
+  }
+  Workload limits{.name = "partial_prefills", .options = base};
+  limits.options.max_num_batched_tokens = 40;
+  limits.options.max_num_partial_prefills = 2;
+  limits.options.long_prefill_token_threshold = 50;
+  limits.priorities = 2;
+  out.push_back(limits);
+  limits.name = "partial_prefills_paced";
+  limits.options.overlap = true;
+  limits.options.max_long_partial_prefills = 2;
+  limits.options.max_num_partial_prefills = 0;
+  limits.options.max_media_tokens = 40;
+  limits.pictures = limits.penalties = limits.paced = true;
+  out.push_back(limits);
   return out;
+}
+
+int64_t StepsWanted() {
+  static const int64_t steps = [] {
+    const char* text = std::getenv("FASTDEPLOY_RANDOM_STEPS");
+    return text != nullptr ? std::atoll(text) : 10'000'000 / std::ssize(Workloads()) + 1;
+  }();
+  return steps;
 }
 
 class RandomWorkloadTest : public testing::TestWithParam<Workload> {};
@@ -341,6 +388,11 @@ TEST_P(RandomWorkloadTest, EveryRequestGetsWhatItGetsAlone) {
     EXPECT_GT(run.host_hit_tokens, 0);
   }
   EXPECT_EQ(run.entered > 0, GetParam().penalties);
+  // Twelve live requests of at most 512 tokens each, one token a step in the worst case.
+  EXPECT_LT(run.longest_wait, 12 * 512);
+  EXPECT_GT(run.expired, 0);
+  EXPECT_LE(run.most_urgent_preemptions, kMaxUrgentPreemptions);
+  EXPECT_EQ(run.most_urgent_preemptions > 0, GetParam().priorities > 1);
   if (GetParam().options.num_kv_pages == 11) {
     EXPECT_GT(run.preemptions, 0);
   }

@@ -81,6 +81,8 @@ PageContent ContentOfPage(const Sequence& sequence, int64_t page, int64_t count 
   return ContentOf(sequence.request, sequence.tokens, sequence.prompt_tokens, page * kKvPageTokens, count);
 }
 
+bool Ranks(const std::unique_ptr<Sequence>& a, const Sequence& b) { return a->Before(b); }
+
 }  // namespace
 
 Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options) {
@@ -123,13 +125,21 @@ Scheduler::Scheduler(const EngineOptions& options, std::vector<int32_t> end_toke
       end_tokens_(std::move(end_tokens)),
       pages_(options.num_kv_pages),
       prefix_tree_(pages_, options.prefix_caching ? options.num_host_pages : 0),
-      encoder_slots_(options.EncoderSlabTokens()) {
+      encoder_slots_(options.EncoderSlabTokens()),
+      prefill_limit_(options.max_num_batched_tokens),
+      long_prefill_limit_(options.max_num_batched_tokens) {
   FD_CHECK_GE(options.max_num_seqs, 1);
   FD_CHECK_GE(options.max_num_batched_tokens, 1);
+  FD_CHECK_GE(options.max_long_partial_prefills, 1);
   running_.reserve(options.max_num_seqs);
   for (int64_t slot = options.MaxStepSequences(); slot-- > 0;) {
     free_seen_slots_.push_back(static_cast<int32_t>(slot));
   }
+}
+
+void Scheduler::SetPrefillLimits(int64_t tokens, int64_t long_tokens) {
+  prefill_limit_ = std::max<int64_t>(tokens, 1);
+  long_prefill_limit_ = std::max<int64_t>(long_tokens, 0);
 }
 
 void Scheduler::Add(GenerateRequest request) {
@@ -137,6 +147,8 @@ void Scheduler::Add(GenerateRequest request) {
   sequence->prompt_tokens = static_cast<int64_t>(request.token_ids.size());
   sequence->tokens = std::move(request.token_ids);
   sequence->request = std::move(request);
+  sequence->rank_priority = sequence->request.priority;
+  sequence->arrival = ++arrivals_;
   if (options_.pooling != PoolingType::kNone) {  // one output, then it ends
     sequence->request.sampling = {};
     sequence->request.sampling.max_tokens = 1;
@@ -145,11 +157,7 @@ void Scheduler::Add(GenerateRequest request) {
   FD_CHECK(by_id_.emplace(sequence->request.id, sequence.get()).second, "request id in use twice");
   HoldPrefix(*sequence);
   next_end_ = std::min(next_end_, EndOf(*sequence));
-  // Behind all that wait with its priority or a lower number.
-  const auto place = std::upper_bound(
-      waiting_.begin(), waiting_.end(), sequence->request.priority,
-      [](int64_t priority, const auto& other) { return priority < other->request.priority; });
-  waiting_.insert(place, std::move(sequence));
+  waiting_.insert(std::lower_bound(waiting_.begin(), waiting_.end(), *sequence, Ranks), std::move(sequence));
 }
 
 Sequence* Scheduler::Find(RequestId id) {
@@ -164,8 +172,16 @@ void Scheduler::Remove(RequestId id) {
   UnpinMedia(*sequence);
   FreeSeenSlot(*sequence);
   GivePagesBack(*sequence);
-  auto is_it = [sequence](const std::unique_ptr<Sequence>& s) { return s.get() == sequence; };
-  if (std::erase_if(running_, is_it) == 0) std::erase_if(waiting_, is_it);
+  const auto erase_from = [sequence](auto& list) {
+    const auto it = std::lower_bound(list.begin(), list.end(), *sequence, Ranks);
+    if (it == list.end() || it->get() != sequence) return false;
+    list.erase(it);
+    return true;
+  };
+  const bool had_run = sequence->scheduled_at != Clock::time_point{};
+  if (erase_from(running_)) return;
+  FD_CHECK(erase_from(waiting_), "a sequence that neither runs nor waits");
+  if (had_run) --num_preempted_;
 }
 
 void Scheduler::Discard(RequestId id) {
@@ -190,10 +206,16 @@ StepPlan Scheduler::Schedule() {
   budget.tokens = options_.max_num_batched_tokens;
   budget.encode_tokens = options_.max_encoder_batch_tokens;
   budget.found_tokens = options_.max_model_len;
-  bool preempted = PlanDecodes(plan, budget);
+  MakeRoomForUrgent();
+  const bool preempted = PlanDecodes(plan, budget);
+  const int64_t held_back = std::max<int64_t>(budget.tokens - prefill_limit_, 0);
+  budget.tokens -= held_back;
+  budget.prefill_tokens = budget.tokens;
   PlanPrefills(plan, budget);
   // After a preemption the newcomer would take the very pages that were just missing.
   if (!preempted) AdmitWaiting(plan, budget);
+  PlanLongPrefills(plan, budget);
+  budget.tokens += held_back;
   plan.num_tokens = options_.max_num_batched_tokens - budget.tokens;
   if (options_.encoder_cache_tokens == 0) encoder_slots_.DropUnpinned();
   plan.encoder_kept_tokens = encoder_slots_.kept_tokens();
@@ -211,54 +233,143 @@ bool Scheduler::PlanDecodes(StepPlan& plan, StepBudget& budget) {
     if (!sequence.IsDecode() || sequence.AwaitsLastToken()) continue;
     const int64_t missing =
         PagesForTokens(sequence.num_tokens()) - static_cast<int64_t>(sequence.block_table.size());
-    // Whoever is preempted is not older than this sequence, so it is not in the plan yet.
+    // Whoever is preempted ranks not before this sequence, so it is not in the plan yet.
     while (i < running_.size() && !pages_.Allocate(missing, sequence.block_table)) {
       if (ReleaseHold(nullptr)) continue;
-      PreemptNewest();
+      PreemptLast(sequence.rank_priority);
       preempted = true;
     }
-    if (i >= running_.size()) break;  // it was the newest itself
+    if (i >= running_.size()) break;  // it was the last itself
     PlanChunk(sequence, MakeSequenceStep(sequence, sequence.computed_tokens, 1), plan, budget);
     ++plan.num_decodes;
   }
   return preempted;
 }
 
+// So that which prompt is long does not change while the step is planned, it is compared with all tokens that
+// the step has for prompts. Of a waiting one it is not known yet how much it finds; at least what it holds.
+bool Scheduler::IsLong(const Sequence& sequence, const StepBudget& budget) const {
+  if (options_.pooling == PoolingType::kCls) return false;  // of which one token is computed
+  const int64_t held = sequence.running ? 0 : std::ssize(sequence.block_table) * kKvPageTokens;
+  const int64_t missing = sequence.remaining_tokens() - held;
+  return missing > std::max(options_.LongPrefillTokens(), budget.prefill_tokens);
+}
+
+int64_t Scheduler::LongShare(const StepBudget& budget) const {
+  const int64_t share =
+      budget.prefill_tokens > 1 ? std::max<int64_t>(budget.prefill_tokens / 4, 1) : step_ % 2;
+  return std::min(share, long_prefill_limit_);
+}
+
 void Scheduler::PlanPrefills(StepPlan& plan, StepBudget& budget) {
   for (const auto& sequence : running_) {
-    if (budget.tokens == 0) return;
-    if (!sequence->IsDecode() && !sequence->AwaitsLastToken()) PlanPrefill(*sequence, plan, budget);
+    if (sequence->InPrefill() && IsLong(*sequence, budget)) budget.long_share = LongShare(budget);
+  }
+  // Else those that are not long could begin pictures step after step before the long one asks for room.
+  if (long_awaits_room_) return PlanUnplanned(plan, budget, /*with_long=*/true);
+  for (const auto& sequence : running_) {
+    const int64_t most = budget.tokens - budget.long_share;
+    if (most <= 0) return;
+    if (sequence->InPrefill() && !IsLong(*sequence, budget)) PlanPrefill(*sequence, most, plan, budget);
   }
 }
 
 void Scheduler::AdmitWaiting(StepPlan& plan, StepBudget& budget) {
-  while (!waiting_.empty() && budget.tokens > 0 && num_running() < options_.MaxStepSequences()) {
-    Sequence& sequence = *waiting_.front();
+  // Of those whose prompts are begun. Who is less urgent than a newcomer does not count against it.
+  std::vector<int64_t> partial_priorities, long_priorities;
+  const auto count = [&](const Sequence& sequence) {
+    if (!sequence.InPrefill()) return;
+    partial_priorities.push_back(sequence.rank_priority);
+    if (IsLong(sequence, budget)) long_priorities.push_back(sequence.rank_priority);
+  };
+  for (const auto& sequence : running_) count(*sequence);
+  const auto num_before = [](const std::vector<int64_t>& priorities, const Sequence& newcomer) {
+    return std::count_if(priorities.begin(), priorities.end(),
+                         [&](int64_t priority) { return priority <= newcomer.rank_priority; });
+  };
+  const int64_t most_partial =
+      options_.max_num_partial_prefills > 0 ? options_.max_num_partial_prefills : options_.max_num_seqs;
+  size_t index = 0;
+  while (index < waiting_.size() && budget.tokens > budget.long_share &&
+         num_running() < options_.MaxStepSequences()) {
+    Sequence& waiting = *waiting_[index];
+    if (waiting.preempted_step == step_) return;  // its token may still be on its way
+    if (IsLong(waiting, budget) &&
+        num_before(long_priorities, waiting) >= options_.max_long_partial_prefills) {
+      ++index;
+      continue;
+    }
+    const int64_t missing = waiting.num_tokens() - std::ssize(waiting.block_table) * kKvPageTokens;
+    if (missing > budget.tokens - budget.long_share &&
+        num_before(partial_priorities, waiting) >= most_partial) {
+      return;
+    }
     // Pages for all that is known, so that a prefill never runs out half-way, and one for each running
     // sequence, so that admitting it does not soon cause a preemption. Alone it always fits (CheckFits).
     // First come, first served: who does not fit holds up those behind it. Who only waits for the encoder
     // does not.
-    FD_CHECK(sequence.pending_tokens == 0, "a waiting sequence whose token is still being drawn");
-    if (!AllocateFor(sequence, plan, budget)) return;
-    if (sequence.request.sampling.HasPenalties() || options_.pooling == PoolingType::kMean) {
-      FD_CHECK(!free_seen_slots_.empty(), "more sequences run than can");
-      sequence.seen_slot = free_seen_slots_.back();
-      free_seen_slots_.pop_back();
-      sequence.seen_tokens = 0;
+    FD_CHECK(waiting.pending_tokens == 0, "a waiting sequence whose token is still being drawn");
+    if (!AllocateFor(waiting, plan, budget)) return;
+    Sequence& sequence = Admit(index);
+    if (IsLong(sequence, budget)) {  // it gets what the others leave
+      budget.long_share = std::min(LongShare(budget), budget.tokens);
+    } else {
+      PlanPrefill(sequence, budget.tokens - budget.long_share, plan, budget);
     }
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
-    PlanPrefill(sequence, plan, budget);
+    count(sequence);
+  }
+}
+
+// That of waiting_[index], which has its pages, becomes a running one.
+Sequence& Scheduler::Admit(size_t index) {
+  const auto place = waiting_.begin() + static_cast<std::ptrdiff_t>(index);
+  std::unique_ptr<Sequence> admitted = std::move(*place);
+  waiting_.erase(place);
+  Sequence& sequence = *admitted;
+  sequence.running = true;
+  if (sequence.urgent_preemptions >= kMaxUrgentPreemptions) sequence.rank_priority = kMostUrgent;
+  if (sequence.scheduled_at != Clock::time_point{}) --num_preempted_;
+  if (sequence.request.sampling.HasPenalties() || options_.pooling == PoolingType::kMean) {
+    FD_CHECK(!free_seen_slots_.empty(), "more sequences run than can");
+    sequence.seen_slot = free_seen_slots_.back();
+    free_seen_slots_.pop_back();
+    sequence.seen_tokens = 0;
+  }
+  running_.insert(std::lower_bound(running_.begin(), running_.end(), sequence, Ranks), std::move(admitted));
+  return sequence;
+}
+
+void Scheduler::PlanLongPrefills(StepPlan& plan, StepBudget& budget) {
+  int64_t most = budget.tokens;
+  if (!plan.sequences.empty()) most = std::min(most, long_prefill_limit_);
+  const bool awaited_room = budget.awaits_room;
+  for (const auto& sequence : running_) {
+    if (most <= 0) break;
+    if (!sequence->InPrefill() || sequence->planned_step == step_ || !IsLong(*sequence, budget)) continue;
+    const int64_t before = budget.tokens;
+    PlanPrefill(*sequence, most, plan, budget);
+    most -= before - budget.tokens;
+  }
+  long_awaits_room_ = budget.awaits_room && !awaited_room;
+  PlanUnplanned(plan, budget, /*with_long=*/false);  // what long ones left that wait for the encoder
+}
+
+// By rank alone.
+void Scheduler::PlanUnplanned(StepPlan& plan, StepBudget& budget, bool with_long) {
+  for (const auto& sequence : running_) {
+    if (budget.tokens == 0) return;
+    if (!sequence->InPrefill() || sequence->planned_step == step_) continue;
+    if (with_long || !IsLong(*sequence, budget)) PlanPrefill(*sequence, budget.tokens, plan, budget);
   }
 }
 
 // As much of the rest as there is budget for; nothing when it waits for the encoder or for room for the
 // tokens that it found.
-void Scheduler::PlanPrefill(Sequence& sequence, StepPlan& plan, StepBudget& budget) {
+void Scheduler::PlanPrefill(Sequence& sequence, int64_t most_tokens, StepPlan& plan, StepBudget& budget) {
   const int64_t begin = sequence.computed_tokens;
   if (sequence.request.sampling.HasPenalties() && begin - sequence.seen_tokens > budget.found_tokens) return;
   std::vector<MediaSlice> slices;
-  int64_t most = std::min(sequence.remaining_tokens(), budget.tokens);
+  int64_t most = std::min(sequence.remaining_tokens(), most_tokens);
   if (options_.pooling == PoolingType::kCls) most = std::min<int64_t>(most, 1);  // no other token sees more
   const int64_t end = PlanMedia(sequence, begin + most, plan, budget, slices);
   if (end == begin) return;
@@ -283,6 +394,7 @@ void Scheduler::PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan,
     if (options_.pooling == PoolingType::kCls) step.samples = true;
   }
   plan.sequences.push_back(std::move(step));
+  sequence.planned_step = step_;
   sequence.computed_tokens += count;
   if (!plan.sequences.back().samples) return;
   ++sequence.pending_tokens;
@@ -345,12 +457,6 @@ int32_t Scheduler::Append(Sequence& sequence, int32_t token_id) {
   sequence.tokens.push_back(forced >= 0 ? forced : token_id);
   --sequence.pending_tokens;
   return sequence.tokens.back();
-}
-
-int64_t Scheduler::num_preempted() const {
-  return std::count_if(waiting_.begin(), waiting_.end(), [](const std::unique_ptr<Sequence>& sequence) {
-    return sequence->scheduled_at != Clock::time_point{};
-  });
 }
 
 // Log-probabilities of a prompt are taken and vectors of all or the first token are made as tokens pass
@@ -494,18 +600,56 @@ void Scheduler::GivePagesBack(Sequence& sequence) {
   sequence.published_pages = 0;
 }
 
-void Scheduler::PreemptNewest() {
+// The first of the queue takes place and pages of running ones with higher priority numbers, the last ones
+// first, and only if it then has what it needs. Before anything is planned, so nobody who leaves is in the
+// step.
+void Scheduler::MakeRoomForUrgent() {
+  if (waiting_.empty() || running_.empty()) return;
+  Sequence& urgent = *waiting_.front();
+  const int64_t priority = urgent.request.priority;
+  if (priority >= running_.back()->rank_priority || urgent.preempted_step == step_) return;
+  if (urgent.block_table.empty()) HoldPrefix(urgent);
+  const int64_t needed = PagesForTokens(urgent.num_tokens()) - std::ssize(urgent.block_table);
+  const auto missing = [&] { return needed + num_running() - pages_.available_pages(); };
+  while (missing() > 0 && ReleaseHold(&urgent)) {
+  }
+  if (missing() > 0 && !VictimsSuffice(urgent, missing())) return;
+  while (!running_.empty() && priority < running_.back()->rank_priority) {
+    if (missing() <= 0 && num_running() < options_.MaxStepSequences()) return;
+    PreemptLast(priority);
+    while (missing() > 0 && ReleaseHold(&urgent)) {
+    }
+  }
+}
+
+// Whether all who may be preempted for it own so many pages together that nobody else needs.
+bool Scheduler::VictimsSuffice(const Sequence& urgent, int64_t missing_pages) const {
+  std::unordered_map<int32_t, int64_t> owned;
+  for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
+    if (urgent.request.priority >= (*it)->rank_priority) return false;
+    --missing_pages;  // nothing is kept for it any more
+    for (const int32_t page : (*it)->block_table) {
+      if (++owned[page] == pages_.owners(page)) --missing_pages;
+    }
+    if (missing_pages <= 0) return true;
+  }
+  return false;
+}
+
+// for_priority: of the sequence that gains by it.
+void Scheduler::PreemptLast(int64_t for_priority) {
   std::unique_ptr<Sequence> sequence = std::move(running_.back());
   running_.pop_back();
   UnpinMedia(*sequence);
   FreeSeenSlot(*sequence);
   GivePagesBack(*sequence);
   sequence->next_media = 0;  // it needs all its pictures again
+  sequence->running = false;
+  sequence->preempted_step = step_;
   HoldPrefix(*sequence);
-  // Before all that wait with its priority or a higher number.
-  const auto place = std::lower_bound(
-      waiting_.begin(), waiting_.end(), sequence->request.priority,
-      [](const auto& other, int64_t priority) { return other->request.priority < priority; });
+  if (for_priority < sequence->rank_priority) ++sequence->urgent_preemptions;
+  if (sequence->scheduled_at != Clock::time_point{}) ++num_preempted_;
+  const auto place = std::lower_bound(waiting_.begin(), waiting_.end(), *sequence, Ranks);
   waiting_.insert(place, std::move(sequence));
   ++num_preemptions_;
 }

@@ -1,16 +1,35 @@
 // Queues and policy: which sequences compute how many tokens in the next step. No tensors, no devices.
 // Engine thread.
 //
-// Order of a step: decodes, then running prefills, then waiting requests, each oldest first, until
-// max_num_batched_tokens is used up. Prompts are always cut into chunks by what is left of it.
+// Rank: all sequences stand in one order, by priority (lower numbers first), then by arrival. Running and
+// waiting ones keep it; "first" and "last" below mean it.
 //
-// Nobody starves: a request is admitted only when every running sequence has got all it could use in this
-// step, at least one token is left, and there are not yet as many sequences as a step has tokens. So each
-// decode gets its token in every step, and where there are prefills the oldest of those that do not wait for
-// the encoder gets at least one. A preempted sequence goes to the front of the queue, and the oldest one is
-// never preempted for another, so it always finishes. Priorities order the queue alone: who runs is never
-// preempted for one, and the front is that of the sequence's own priority. Who waits behind a stream of more
-// urgent requests waits as long as it lasts.
+// Order of a step: decodes; then prompts that are not long, running ones first, then waiting ones, each by
+// rank; then long prompts by rank, until the step has max_num_batched_tokens, or as many tokens of prompts as
+// SetPrefillLimits says. A prompt is long in a step when more of it is missing than
+// long_prefill_token_threshold and than the whole step has room for. Where a long one runs, a quarter of the
+// tokens is its share, which the others leave (of a single token: every second step). At most
+// max_long_partial_prefills long ones run; waiting ones beyond are overtaken by those that are not long. At
+// most max_num_partial_prefills prompts are left unfinished by a step (who waits for the encoder does not
+// count): a newcomer that would be one more waits. Neither limit counts less urgent ones against a newcomer.
+//
+// Preemption: when a decode finds no page, the last running sequence goes back into the queue, to its rank.
+// When the first of the queue has a lower priority number than the last running sequence and finds no place
+// or no pages, that one goes, if the pages of all such suffice. It goes before anything is planned. A
+// sequence is preempted at most kMaxUrgentPreemptions times for those of lower priority numbers: when it runs
+// again after that, it counts as the most urgent, by arrival among others of the kind.
+//
+// Nobody starves.
+// (1) The first running sequence is never preempted. In each step it gets its token or a part of its prompt,
+// unless it waits for the encoder (which has its own rule below) or its prompt is long and not due by
+// SetPrefillLimits, which brings it a chunk after a bounded number of steps. So it ends.
+// (2) A running sequence is preempted only for those that rank before it. Of its own priority these arrived
+// before it, so they are finitely many and end by (1). Those of lower priority numbers may come without end,
+// but only kMaxUrgentPreemptions times; afterwards nobody who arrives later ranks before it.
+// (3) Whoever is first in the queue holds up those behind it, but for a long prompt while as many of its
+// priority or more urgent ones run as may, which end by (1). So a waiting request waits only for those that
+// rank before it and for a finite number of others: behind a stream of more urgent requests it waits as long
+// as that lasts, never for later ones of its own priority but those that overtake it while it is long.
 //
 // Prefix tree: a page is published when the plan that fills it is made, so later steps may read it; what a
 // sequence leaves is published with it, the begun page included. Who waits holds the pages that he will find;
@@ -44,6 +63,9 @@
 
 namespace fd {
 
+// How often a sequence may be preempted for more urgent ones.
+inline constexpr int64_t kMaxUrgentPreemptions = 4;
+
 // Whether a request can ever run under these limits; the message has both numbers. Pure, any thread. Where
 // the engine pools max_tokens is not looked at, and a prompt may have all of max_model_len.
 Status CheckFits(int64_t prompt_tokens, int64_t max_tokens, const EngineOptions& options);
@@ -53,6 +75,9 @@ class Scheduler {
   // end_tokens: the model's, which min_tokens keeps away.
   explicit Scheduler(const EngineOptions& options, std::vector<int32_t> end_tokens = {});
 
+  // At most so many tokens of prompts in the steps to come, and of long prompts where others are in the same
+  // step; at least 1 and 0. What the sequences get does not depend on it, only when.
+  void SetPrefillLimits(int64_t tokens, int64_t long_tokens);
   // Behind those of its priority in the queue. CheckFits holds; the id is not in use.
   void Add(GenerateRequest request);
   // Null when there is no such sequence. Valid until Remove.
@@ -87,7 +112,7 @@ class Scheduler {
   std::vector<RequestId> AllIds() const;
   int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
   int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
-  int64_t num_preempted() const;  // of the waiting ones
+  int64_t num_preempted() const { return num_preempted_; }  // of the waiting ones
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int64_t num_preemptions() const { return num_preemptions_; }  // since start
   const PagePool& pages() const { return pages_; }
@@ -100,6 +125,8 @@ class Scheduler {
   // What is left for the step in hand.
   struct StepBudget {
     int64_t tokens = 0;
+    int64_t prefill_tokens = 0;  // that there were for prompts, and of these the share of long ones
+    int64_t long_share = 0;
     int64_t encode_tokens = 0;
     int64_t found_tokens = 0;  // that may be entered into records of seen tokens without being computed
     bool awaits_room = false;  // somebody found no room in the encoder slab
@@ -107,7 +134,12 @@ class Scheduler {
   bool PlanDecodes(StepPlan& plan, StepBudget& budget);
   void PlanPrefills(StepPlan& plan, StepBudget& budget);
   void AdmitWaiting(StepPlan& plan, StepBudget& budget);
-  void PlanPrefill(Sequence& sequence, StepPlan& plan, StepBudget& budget);
+  void PlanLongPrefills(StepPlan& plan, StepBudget& budget);
+  void PlanUnplanned(StepPlan& plan, StepBudget& budget, bool with_long);
+  void PlanPrefill(Sequence& sequence, int64_t most_tokens, StepPlan& plan, StepBudget& budget);
+  bool IsLong(const Sequence& sequence, const StepBudget& budget) const;
+  int64_t LongShare(const StepBudget& budget) const;
+  Sequence& Admit(size_t index);
   void PlanChunk(Sequence& sequence, SequenceStep step, StepPlan& plan, StepBudget& budget);
   int64_t PlanMedia(Sequence& sequence, int64_t end, StepPlan& plan, StepBudget& budget,
                     std::vector<MediaSlice>& slices);
@@ -120,7 +152,9 @@ class Scheduler {
   bool AllocateFor(Sequence& sequence, StepPlan& plan, const StepBudget& budget);
   void PublishPages(Sequence& sequence, bool with_tail);
   void GivePagesBack(Sequence& sequence);
-  void PreemptNewest();
+  void MakeRoomForUrgent();
+  bool VictimsSuffice(const Sequence& urgent, int64_t missing_pages) const;
+  void PreemptLast(int64_t for_priority);
   Clock::time_point EndOf(const Sequence& sequence) const;
   void FreeSeenSlot(Sequence& sequence);
   void UnpinMedia(Sequence& sequence);
@@ -131,12 +165,16 @@ class Scheduler {
   PagePool pages_;
   PrefixTree prefix_tree_;
   EncoderSlots encoder_slots_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;   // by priority, oldest first within one
-  std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
+  std::deque<std::unique_ptr<Sequence>> waiting_;   // by rank
+  std::vector<std::unique_ptr<Sequence>> running_;  // by rank
   std::unordered_map<RequestId, Sequence*> by_id_;
   Clock::time_point next_end_ = Clock::time_point::max();
   int64_t step_ = 0;
+  int64_t arrivals_ = 0;
+  bool long_awaits_room_ = false;               // in the encoder slab, in the step before
+  int64_t prefill_limit_, long_prefill_limit_;  // SetPrefillLimits
   int64_t num_preemptions_ = 0;
+  int64_t num_preempted_ = 0;  // waiting ones that have been in a step
 };
 
 }  // namespace fd

@@ -408,6 +408,9 @@ TEST(Scheduler, RandomWorkloads) {
         options.max_num_batched_tokens = std::min<int64_t>(options.max_num_batched_tokens, 89);
     }
     options.max_encoder_batch_tokens = 1 + rng() % (rng() % 2 == 0 ? 40 : 300);
+    options.max_num_partial_prefills = seed / 2 % 4;
+    options.max_long_partial_prefills = std::max<int64_t>(1, seed / 8 % 4);
+    options.long_prefill_token_threshold = seed / 32 % 3 * 100;
     std::vector<GenerateRequest> requests;
     for (RequestId id = 1; id <= 25; ++id) requests.push_back(RandomRequest(rng, id, 300, 220));
     RunResult result = RunAll(options, requests, &rng, seed % 2 == 1);
@@ -432,6 +435,8 @@ TEST(Scheduler, RandomPicturesInATightSlab) {
     options.max_media_tokens = 1;
     options.encoder_cache_tokens = 90 + rng() % 40;
     options.max_encoder_batch_tokens = 1 + rng() % 200;
+    options.long_prefill_token_threshold = seed % 3 == 0 ? 40 : options.max_model_len;
+    options.max_long_partial_prefills = 1 + seed % 4;
     std::vector<GenerateRequest> requests;
     for (RequestId id = 1; id <= 15; ++id) {
       GenerateRequest r = PictureRequest(id, 50 + rng() % 400, {});

@@ -4,16 +4,28 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <limits>
+#include <tuple>
 #include <vector>
 
 #include "engine/plan/request.h"
 
 namespace fd {
 
+inline constexpr int64_t kMostUrgent = std::numeric_limits<int64_t>::min();
+
 struct Sequence {
   GenerateRequest request;      // as submitted; its token_ids moved into `tokens`
   std::vector<int32_t> tokens;  // prompt, then what was generated: all that is known
   int64_t prompt_tokens = 0;
+  // Its place among all: by priority, then by arrival; lower comes first. kMostUrgent: it runs, and was
+  // preempted for more urgent ones as often as anybody may be.
+  int64_t rank_priority = 0;
+  int64_t arrival = 0;
+  int64_t urgent_preemptions = 0;  // preemptions for a more urgent one
+  int64_t preempted_step = 0;      // the step in which it was preempted last
+  int64_t planned_step = 0;        // the last step that computes something of it
+  bool running = false;
   // Tokens whose keys and values lie in the cache once the planned steps have run. A preemption sets it to 0;
   // what the next admission does not find in the prefix tree is then computed again in chunks, generated
   // tokens like a prompt's.
@@ -40,6 +52,9 @@ struct Sequence {
   int64_t counted_prompt_tokens = 0;  // prompt tokens computed at least once, for the statistics
   Clock::time_point scheduled_at{};   // first time in a step
 
+  bool Before(const Sequence& other) const {
+    return std::tie(rank_priority, arrival) < std::tie(other.rank_priority, other.arrival);
+  }
   // Pending ones included.
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()) + pending_tokens; }
   int64_t generated_tokens() const { return static_cast<int64_t>(tokens.size()) - prompt_tokens; }
@@ -50,6 +65,8 @@ struct Sequence {
     return computed_tokens > 0 && remaining_tokens() == 1 && request.sampling.max_tokens > 0 &&
            next_media == static_cast<int64_t>(request.media.size());
   }
+  // A part of what is known is still to be computed before anything can be drawn.
+  bool InPrefill() const { return remaining_tokens() > 0 && !IsDecode() && !AwaitsLastToken(); }
   // The token that the thinking budget puts at this index of the generated ones in place of the drawn one;
   // -1: none. All generated tokens before `index` must be known. So a token that is still being drawn is
   // known here already when it is a forced one: whether it is follows from those before it.
