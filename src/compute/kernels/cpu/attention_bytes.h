@@ -14,11 +14,9 @@ namespace {
 // Rows whose largest value is smaller are zeros: their scale would have no inverse.
 constexpr float kSmallestRow = 1e-30f;
 
-// The largest byte's value, and what WidenBytes' result is to be multiplied with.
+// The largest byte's value.
 template <DType B>
 constexpr float kMostOfBytes = B == DType::kInt8 ? 127.0f : 448.0f;
-template <DType B>
-constexpr float kWidenedTimes = B == DType::kInt8 ? 1.0f : 256.0f;
 
 #if defined(__AVX512F__)
 // kWidth bytes. An fp8 value has the bits of a float16 of 2^-8 times its size.
@@ -33,6 +31,19 @@ inline Vec WidenBytes(const uint8_t* p) {
     const __m256i rest = _mm256_slli_epi16(_mm256_and_si256(wide, _mm256_set1_epi16(0x7f)), 7);
     return _mm512_cvtph_ps(_mm256_or_si256(sign, rest));
   }
+}
+// 2 * kWidth bytes of fp8 as bfloat16, by their bits: the exponent's bias grows by 120, and what is below
+// the normal values, multiples of 2^-9, comes from a table.
+inline Vec WidenFloat8Pairs(const uint8_t* p) {
+  const __m512i table =
+      _mm512_zextsi128_si512(_mm_setr_epi16(0, 0x3b00, 0x3b80, 0x3bc0, 0x3c00, 0x3c20, 0x3c40, 0x3c60));
+  const __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  const __m512i rest = _mm512_and_si512(_mm512_slli_epi16(wide, 4), _mm512_set1_epi16(0x7f0));
+  const __m512i normal = _mm512_add_epi16(rest, _mm512_set1_epi16(120 << 7));
+  const __mmask32 small = _mm512_testn_epi16_mask(wide, _mm512_set1_epi16(0x78));
+  const __m512i bits = _mm512_mask_permutexvar_epi16(normal, small, wide, table);
+  const __m512i sign = _mm512_and_si512(wide, _mm512_set1_epi16(static_cast<int16_t>(0x8000)));
+  return _mm512_castsi512_ps(_mm512_or_si512(bits, sign));
 }
 // The upper halves of all lanes, in order: bfloat16 where the lower halves are 0.
 inline Vec UpperHalves(Vec first, Vec second) {
@@ -104,11 +115,23 @@ inline void RoundToBytes(uint8_t* out, Vec v) {
 }
 #endif
 
-// kWidth words of a block of E's elements from as many bytes as they have elements.
+// kWidth words of a block of E's elements from as many bytes as they have elements; they stand for
+// kWidenedTimes as much.
+#if defined(__AVX512F__)
+template <typename E, DType B>
+constexpr float kWidenedTimes = B == DType::kInt8 || E::kPerWord == 2 ? 1.0f : 256.0f;
+#else
+template <typename E, DType B>
+constexpr float kWidenedTimes = B == DType::kInt8 ? 1.0f : 256.0f;
+#endif
 template <typename E, DType B>
 inline Vec WidenWords(const uint8_t* from) {
   if constexpr (E::kPerWord == 1) {
     return WidenBytes<B>(from);
+#if defined(__AVX512F__)
+  } else if constexpr (B == DType::kFloat8E4M3) {
+    return WidenFloat8Pairs(from);
+#endif
   } else {
     return UpperHalves(WidenBytes<B>(from), WidenBytes<B>(from + kWidth));
   }
@@ -134,13 +157,13 @@ void WidenValues(typename E::Word* to, const uint8_t* from, int64_t rows, int64_
 inline float* BlockScales(void* block, int64_t head_dim) {
   return reinterpret_cast<float*>(static_cast<uint8_t*>(block) + kBlockTokens * head_dim);
 }
-// The scales of a block's first `valid` tokens, as WidenBytes needs them; 0 for the others, which may be
+// The scales of a block's first `valid` tokens, as WidenWords needs them; 0 for the others, which may be
 // anything.
-template <DType B>
+template <typename E, DType B>
 inline void LoadScales(float* to, const uint8_t* block, int64_t head_dim, int64_t valid) {
   const auto* scales = reinterpret_cast<const float*>(block + kBlockTokens * head_dim);
   for (int64_t t = 0; t < kBlockTokens; t += kWidth) {
-    const Vec v = MulV(Load(scales + t), Set1(kWidenedTimes<B>));
+    const Vec v = MulV(Load(scales + t), Set1(kWidenedTimes<E, B>));
     Store(to + t, FirstN(v, Zero(), static_cast<int>(valid - t)));
   }
 }
