@@ -61,7 +61,7 @@ def test_launch_command_of_the_guide(start_server):
     (["--port"], ["--port", "needs a value"]),
     (["--max-num-seqs", "0"], ["--max-num-seqs 0", "from 1 to 4096", "--max-num-seqs 16"]),
     (["--max-num-seqs", "4097"], ["--max-num-seqs 4097", "from 1 to 4096"]),
-    (["--target-step-ms", "-1"], ["--target-step-ms -1", "at least 0"]),
+    (["--target-step-ms", "-1"], ["--target-step-ms -1", "from 0 to 60000"]),
     (["--max-num-partial-prefills", "0"], ["--max-num-partial-prefills 0", "from 1"]),
     (["--max-num-partial-prefills", "2", "--max-long-partial-prefills", "3"],
      ["--max-long-partial-prefills 3", "--max-num-partial-prefills 2", "at most 2"]),

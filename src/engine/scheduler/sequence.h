@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <iterator>
 #include <limits>
+#include <memory>
 #include <tuple>
 #include <vector>
 
@@ -85,5 +86,8 @@ struct Sequence {
     return most > 0 && generated_tokens() + pending_tokens >= most;
   }
 };
+
+// For searches in lists that are ordered by rank.
+inline bool RanksBefore(const std::unique_ptr<Sequence>& a, const Sequence& b) { return a->Before(b); }
 
 }  // namespace fd
