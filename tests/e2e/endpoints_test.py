@@ -166,7 +166,7 @@ def test_nothing_is_open_without_a_key(start_server):
     server = start_server("--api-key", "right-key", "--admin-key", "boss-key")
     headers = {"Authorization": "Bearer right-key"}
     routes = server.http.get("/load", headers=headers).json()["routes"]
-    public = {"/health", "/ping", "/metrics"}
+    public = {"/health", "/ping", "/readyz", "/livez", "/metrics"}
     wrong = ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"Authorization": "right-key"},
              {"Api-Key": "right-key"}, {"Authorization": "Basic right-key"}, {"Cookie": "right-key"})
     for route in routes:
