@@ -112,7 +112,7 @@ def main():
 
             short()  # first touch of buffers
             alone = statistics.median(short() for _ in range(3))
-            before = len(read_steps(step_log))
+            sent_at = time.time()
             prompt, took, failed = some(args.prompt_tokens), [], []
 
             def send_long():
@@ -137,7 +137,7 @@ def main():
             peak = peak_bytes(server.process.pid)
             plan, plan_line = planned(server.log_tail(10_000))
             limit = int(re.search(r"(\d+) tokens a step", server.log_tail(10_000))[1])
-        steps = read_steps(step_log)[before:]
+        steps = [s for s in read_steps(step_log) if s["time"] >= sent_at]  # complete once the server has ended
 
     # The long prompt's own steps: from its first chunk until its tokens are through.
     shorts = len(meanwhile)

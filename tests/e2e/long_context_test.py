@@ -126,10 +126,12 @@ def test_131072_tokens(start_server, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(SANITIZED, reason="its memory and its speed say nothing")
 def test_a_long_prompt_flows_within_the_planned_memory():
-    """bench/long_context.py with fewer layers and tokens: memory is the plan's, chunks keep to the budget."""
+    """bench/long_context.py with fewer layers and tokens: memory is the plan's, chunks keep to the budget, others are answered meanwhile."""
+    # Where steps are paced by time. The bar of 3 is for a machine of one's own; tests share theirs.
+    paced = "--target-step-ms" in subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
     result = subprocess.run([sys.executable, str(ROOT / "bench/long_context.py"), "--binary", BINARY, "--layers", "2", "--prompt-tokens", "16384",
-                             "--every", "1", "--bar", "0", "--json", "--", "--max-num-batched-tokens", "256"],
-                            capture_output=True, text=True, timeout=600)
+                             "--every", "0.5", "--short-output-tokens", "64", "--bar", "4" if paced else "0", "--json", "--",
+                             *(["--target-step-ms", "100"] if paced else ["--max-num-batched-tokens", "256"])], capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr
     seen = json.loads(result.stdout)
-    assert seen["problems"] == [] and seen["largest_step_tokens"] == 256 and seen["steps"] >= 64, seen
+    assert seen["problems"] == [] and seen["largest_step_tokens"] <= (2048 if paced else 256) and seen["steps"] >= 16, seen
