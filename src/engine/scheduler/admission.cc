@@ -98,7 +98,8 @@ Sequence& Scheduler::Admit(size_t index) {
     free_seen_slots_.pop_back();
     sequence.seen_tokens = 0;
   }
-  running_.insert(std::lower_bound(running_.begin(), running_.end(), sequence, RanksBefore), std::move(admitted));
+  running_.insert(std::lower_bound(running_.begin(), running_.end(), sequence, RanksBefore),
+                  std::move(admitted));
   return sequence;
 }
 

@@ -297,7 +297,7 @@ int64_t Scheduler::PlanMedia(Sequence& sequence, int64_t end, StepPlan& plan, St
     if (row >= 0) {  // its pin may end with this chunk, but not before the step has read it
       FD_CHECK(encoder_slots_.Use(item->content_hash) == row, "a pinned encoder output has moved");
     } else if (row = RowsFor(item, plan, budget); row < 0) {
-      return item->first_token;
+      return std::max(begin, item->first_token);  // what was found may end inside the picture
     }
     const int64_t from = std::max(begin, item->first_token), to = std::min(end, item_end);
     slices.push_back({row, from - item->first_token, from - begin, to - from});
