@@ -61,12 +61,12 @@ std::string ErrorOf(const std::vector<std::string>& args) {
 
 TEST(FlagSet, ErrorsNameValueLimitFlagAndExample) {
   EXPECT_EQ(ErrorOf({"--max-num-seqs", "0"}),
-            "--max-num-seqs 0: must be a whole number from 1 to 256, for example --max-num-seqs 16");
+            "--max-num-seqs 0: must be a whole number from 1 to 4096, for example --max-num-seqs 16");
   EXPECT_EQ(ErrorOf({"--max-num-seqs", "99999999999999999999"}),
-            "--max-num-seqs 99999999999999999999: must be a whole number from 1 to 256, for example "
+            "--max-num-seqs 99999999999999999999: must be a whole number from 1 to 4096, for example "
             "--max-num-seqs 16");
   EXPECT_EQ(ErrorOf({"--max-num-seqs", "3x"}),
-            "--max-num-seqs 3x: must be a whole number from 1 to 256, for example --max-num-seqs 16");
+            "--max-num-seqs 3x: must be a whole number from 1 to 4096, for example --max-num-seqs 16");
   EXPECT_EQ(ErrorOf({"--gpu-memory-utilization", "nan"}),
             "--gpu-memory-utilization nan: must be a number above 0 and at most 1, for example "
             "--gpu-memory-utilization 0.85");
@@ -235,7 +235,7 @@ TEST(FlagSet, HelpHasEveryFlagOnceWithItsDefault) {
   std::string help = flags.Help();
   EXPECT_NE(help.find("Usage: fastdeploy serve [MODEL] [FLAGS]"), std::string::npos);
   EXPECT_NE(help.find("--max-num-seqs N"), std::string::npos);
-  EXPECT_NE(help.find("[2048]"), std::string::npos);
+  EXPECT_NE(help.find("[2048, of which prompts get"), std::string::npos);
 }
 
 TEST(ModelFlags, ModelIsTheFlagOrTheFirstWord) {

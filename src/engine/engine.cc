@@ -255,6 +255,7 @@ void Engine::Impl::OverlapLoop() {
     if (!running.sequences.empty()) Publish(running, Wait());
     running = std::move(next);
   }
+  if (!running.sequences.empty()) Publish(running, Wait());  // so that a record is whole
 }
 
 // Recorded before it runs: should it end the program, its plan is there.

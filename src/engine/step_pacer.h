@@ -13,9 +13,11 @@ class StepPacer {
  public:
   // Chunks are multiples of it, and no smaller (max_tokens permitting): a chunk costs at least the reading of
   // the weights and, deep in a prompt, of the cache.
-  static constexpr int64_t kChunkTokens = 16;
-  // While others decode, long prompts take so much time as these at most, on average.
-  static constexpr double kLongShareOfOthers = 1.5;
+  static constexpr int64_t kChunkTokens = 8;
+  // While others decode, long prompts take so much time as these, on average.
+  static constexpr double kLongShareOfOthers = 1.0;
+  // But no fewer tokens a step, on average, however dear.
+  static constexpr double kLeastLongTokens = 0.125;
 
   // target_ms 0: everything is unlimited.
   StepPacer(double target_ms, int64_t max_tokens) : target_ms_(target_ms), max_tokens_(max_tokens) {}
@@ -43,8 +45,8 @@ class StepPacer {
     if (plan.num_tokens == unfinished) {
       long_credit_ = 0;
     } else if (token_ms_ > 0) {
-      long_credit_ +=
-          std::max(kLongShareOfOthers * base_ms_ / token_ms_, 1.0) - static_cast<double>(unfinished);
+      long_credit_ += std::max(kLongShareOfOthers * base_ms_ / token_ms_, kLeastLongTokens) -
+                      static_cast<double>(unfinished);
       long_credit_ = std::clamp(long_credit_, 0.0, static_cast<double>(max_tokens_));
     }
   }
@@ -54,8 +56,7 @@ class StepPacer {
     if (target_ms_ <= 0 || token_ms_ <= 0) return max_tokens_;
     return Chunk((target_ms_ - base_ms_) / token_ms_);
   }
-  // Tokens of long prompts where others are in the step; 0: none is due. At least kChunkTokens (or
-  // max_tokens) in as many steps.
+  // Tokens of long prompts where others are in the step; 0: none is due.
   int64_t long_tokens() const {
     if (target_ms_ <= 0 || token_ms_ <= 0) return max_tokens_;
     return long_credit_ < static_cast<double>(std::min(kChunkTokens, max_tokens_)) ? 0 : Chunk(long_credit_);

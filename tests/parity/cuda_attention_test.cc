@@ -250,16 +250,16 @@ TEST(CudaPagedAttention, BatchInvariantRowsDoNotDependOnTheLengthOfChunks) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;
   gpu.ctx.batch_invariant = true;
-  for (DType act : kActs) {
+  for (const Kind& kind : kKinds) {
     for (const Shapes& s : {Shapes{20, 4, 128}, Shapes{4, 2, 64}, Shapes{4, 4, 80}, Shapes{2, 2, 24}}) {
-      SCOPED_TRACE(testing::Message() << DTypeName(act) << " head_dim " << s.head_dim);
-      const Data data(22, act, s, {700, 300});
-      const Tensor whole = Step(gpu, act, s, data, {0}, {{0, 700}}, 0.1f);
+      SCOPED_TRACE(testing::Message() << kind.Name() << " head_dim " << s.head_dim);
+      const Data data(22, kind, s, {700, 300});
+      const Tensor whole = Step(gpu, kind, s, data, {0}, {{0, 700}}, 0.1f);
       int64_t begin = 0;
       for (int64_t count : {100, 1, 3, 64, 1, 1, 130, 2, 397, 1}) {
-        const Tensor chunk = Step(gpu, act, s, data, {0}, {{begin, count}}, 0.1f);
+        const Tensor chunk = Step(gpu, kind, s, data, {0}, {{begin, count}}, 0.1f);
         ExpectSameBits(chunk, whole.view().Rows(begin, count));
-        const Tensor among = Step(gpu, act, s, data, {1, 0, 1}, {{0, 65}, {begin, count}, {299, 1}}, 0.1f);
+        const Tensor among = Step(gpu, kind, s, data, {1, 0, 1}, {{0, 65}, {begin, count}, {299, 1}}, 0.1f);
         ExpectSameBits(among.view().Rows(65, count), whole.view().Rows(begin, count));
         begin += count;
       }

@@ -45,7 +45,7 @@ struct EngineOptions {
   // Steps get so many tokens of prompts that they take about this long, as far as the engine can tell from
   // those before; never more than max_num_batched_tokens. 0: steps are as large as they may be.
   double target_step_ms = 0;
-  int64_t num_kv_pages = 0;               // of 64 tokens; 1 to kMaxKvPages
+  int64_t num_kv_pages = 0;  // of 64 tokens; 1 to kMaxKvPages
   // What pages hold (ops/attention.h): the activation type, kFloat8E4M3 or kInt8. None: the activation type.
   std::optional<DType> kv_dtype;
   bool prefix_caching = true;  // pages of earlier requests are used again

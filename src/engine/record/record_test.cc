@@ -147,7 +147,9 @@ TEST_P(RecordLoop, AReplayDrawsTheSame) {
   EXPECT_TRUE(report.damage.ok()) << report.damage.message();
   EXPECT_EQ(report.first_difference, "");
   EXPECT_EQ(report.differences, 0);
-  EXPECT_EQ(report.steps, stats.steps);
+  // Overlapped, one may have been in flight when the last request ended.
+  EXPECT_GE(report.steps, stats.steps);
+  EXPECT_LE(report.steps, stats.steps + (GetParam() ? 1 : 0));
   EXPECT_GE(report.tokens, stats.generated_tokens);
   EXPECT_GT(report.failed, 0);
   EXPECT_FALSE(report.truncated);
