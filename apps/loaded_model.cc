@@ -185,12 +185,11 @@ int64_t EncoderBatchTokens(const EngineOptions& options) {
 
 // Without --max-num-batched-tokens.
 constexpr int64_t kStepTokens = 2048;
-constexpr double kCudaStepMs = 100, kCpuStepMs = 250;
 // A sequence alone delays nobody.
-double TargetStepMs(const ModelFlags& flags, bool cuda) {
+double TargetStepMs(const ModelFlags& flags) {
   if (flags.target_step_ms) return *flags.target_step_ms;
   if (flags.max_num_batched_tokens > 0 || flags.max_num_seqs == 1) return 0;
-  return cuda ? kCudaStepMs : kCpuStepMs;
+  return -1;
 }
 
 int64_t AvailableBytes(Device device, const EngineOptions& options) {
@@ -301,7 +300,7 @@ Status StartEngine(LoadedModel& loaded, const ModelFlags& flags, EngineOptions o
   options.max_num_seqs = flags.max_num_seqs;
   const int64_t step_tokens = flags.max_num_batched_tokens > 0 ? flags.max_num_batched_tokens : kStepTokens;
   options.max_num_batched_tokens = std::min(step_tokens, options.max_model_len * flags.max_num_seqs);
-  options.target_step_ms = TargetStepMs(flags, cuda);
+  options.target_step_ms = TargetStepMs(flags);
   options.max_num_partial_prefills = flags.max_num_partial_prefills;
   options.max_long_partial_prefills = flags.max_long_partial_prefills;
   options.long_prefill_token_threshold = flags.long_prefill_token_threshold;

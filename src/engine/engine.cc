@@ -106,7 +106,7 @@ struct Engine::Impl {
 // Two kinds of steps on pages that nobody has yet: of one token, and of some. A slow device gets a smaller
 // step, so that the start does not wait for it.
 Status Engine::Impl::MeasureSteps() {
-  if (options.target_step_ms <= 0 || options.pooling != PoolingType::kNone) return OkStatus();
+  if (options.target_step_ms == 0 || options.pooling != PoolingType::kNone) return OkStatus();
   const auto measure = [&](int64_t tokens, double& ms) -> Status {
     StepPlan plan;
     plan.step = -2;  // so that nothing takes it for the one before the first
@@ -141,7 +141,7 @@ Status Engine::Impl::MeasureSteps() {
   pacer.Start(one_ms, tokens, chunk_ms);
   const auto rounded = [](double ms) { return std::round(ms * 100) / 100; };
   LogInfo("steps: one token took ", rounded(one_ms), " ms, ", tokens, " took ", rounded(chunk_ms),
-          " ms; for steps of ", options.target_step_ms, " ms (--target-step-ms) prompts get ",
+          " ms; for steps of ", rounded(pacer.target_ms()), " ms (--target-step-ms) prompts get ",
           pacer.prefill_tokens(), " of at most ", options.max_num_batched_tokens, " tokens a step at first");
   return OkStatus();
 }

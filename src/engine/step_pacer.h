@@ -19,11 +19,16 @@ class StepPacer {
   // But no fewer tokens a step, on average, however dear.
   static constexpr double kLeastLongTokens = 0.125;
 
-  // target_ms 0: everything is unlimited.
+  // A newcomer waits for the step that runs. Where nobody says how long that may be, it is this many steps of
+  // one token, so that a short request takes a few times as long as alone, whatever the device and model.
+  static constexpr double kTargetSteps = 8, kLeastTargetMs = 50, kMostTargetMs = 250;
+
+  // target_ms 0: everything is unlimited; below 0: from Start on, kTargetSteps.
   StepPacer(double target_ms, int64_t max_tokens) : target_ms_(target_ms), max_tokens_(max_tokens) {}
 
   // Measured at start: a step of one token, and one of `tokens`.
   void Start(double one_token_ms, int64_t tokens, double ms) {
+    if (target_ms_ < 0) target_ms_ = std::clamp(kTargetSteps * one_token_ms, kLeastTargetMs, kMostTargetMs);
     base_ms_ = one_token_ms;
     token_ms_ = std::max(ms - one_token_ms, ms / 20) / static_cast<double>(tokens);
   }
@@ -51,6 +56,7 @@ class StepPacer {
     }
   }
 
+  double target_ms() const { return target_ms_; }
   // Tokens of prompts in the next step.
   int64_t prefill_tokens() const {
     if (target_ms_ <= 0 || token_ms_ <= 0) return max_tokens_;

@@ -45,6 +45,21 @@ TEST(StepPacer, WhatIsMeasuredAtStartSetsTheFirstStep) {
   EXPECT_EQ(tiny.prefill_tokens(), 7);
 }
 
+TEST(StepPacer, WithoutAWishAStepMayTakeAFewSteps) {
+  StepPacer pacer(-1, 2048);
+  EXPECT_EQ(pacer.prefill_tokens(), 2048);
+  pacer.Add(Plan(1, 0, 0), 20);
+  EXPECT_EQ(pacer.prefill_tokens(), 2048);
+  pacer.Start(20, 64, 84);
+  EXPECT_EQ(pacer.target_ms(), 160);
+  EXPECT_EQ(pacer.prefill_tokens(), 136);  // (160 - 20) / 1, in chunks of 8
+  StepPacer fast(-1, 2048), slow(-1, 2048);
+  fast.Start(0.5, 256, 0.8);
+  slow.Start(100, 16, 400);
+  EXPECT_EQ(fast.target_ms(), StepPacer::kLeastTargetMs);
+  EXPECT_EQ(slow.target_ms(), StepPacer::kMostTargetMs);
+}
+
 // A machine whose prompt tokens become dearer with depth: steps stay near the target.
 TEST(StepPacer, FollowsTheDepthOfAPrompt) {
   StepPacer pacer(250, 2048);

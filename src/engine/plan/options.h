@@ -43,7 +43,8 @@ struct EngineOptions {
   int64_t max_long_partial_prefills = 1;
   int64_t long_prefill_token_threshold = 0;  // 0: 4 % of max_model_len
   // Steps get so many tokens of prompts that they take about this long, as far as the engine can tell from
-  // those before; never more than max_num_batched_tokens. 0: steps are as large as they may be.
+  // those before; never more than max_num_batched_tokens. 0: steps are as large as they may be; below 0: by
+  // what a step of one token takes (step_pacer.h).
   double target_step_ms = 0;
   int64_t num_kv_pages = 0;  // of 64 tokens; 1 to kMaxKvPages
   // What pages hold (ops/attention.h): the activation type, kFloat8E4M3 or kInt8. None: the activation type.
