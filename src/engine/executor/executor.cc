@@ -275,7 +275,7 @@ void Executor::SampleWithControls(const StepPlan& plan, int index, bool sampled)
 void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   if (device_lost_) throw DeviceError("an earlier step lost it");
   ops::UseDevice(ctx_);
-  ctx_.workspace->Reset();  // a step that failed may have left something
+  ctx_.workspace->Reset();                  // a step that failed may have left something
   if (plan.step > 0) PassStepFaults(ctx_);  // not those that are measured at start
 
   if (const DecodeGraph* decode = GraphFor(plan)) {
