@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """A long prompt through the real server: how long it takes, what it holds, and what another client waits meanwhile.
 
-    python3 bench/long_context.py [--prompt-tokens 120000] [--layers 18] [--every 20] [--bar 3] [--binary PATH] [-- FLAGS]
+    python3 bench/long_context.py [--prompt-tokens 120000] [--layers 18] [--every 20] [--bar 3] [--dimensions FOLDER] [--binary PATH] [-- FLAGS]
 
-ERNIE-4.5-0.3B's dimensions, random weights and the demo's tokenizer; --layers N makes it shallower. A prompt of random token ids is
+ERNIE-4.5-0.3B's dimensions (or those of --dimensions), random weights and the demo's tokenizer; --layers N makes it shallower. A prompt of random token ids is
 sent; while it is computed another client sends a short request every --every seconds, each with a prompt of its own. Shown and
 checked, ending with 1 where it does not hold:
 
     memory   the server's peak of resident memory is at least the weights and pages of the plan that it printed at start, all of which
-             the prompt touches, and at most the whole plan and --process-mb for program, tokenizer and stacks
+             the prompt touches, and at most the whole plan and --process-mb for program, tokenizer and stacks. On a GPU what
+             nvidia-smi shows as used, less what was before, and --process-mb is for CUDA's context and the program's kernels
     chunks   the prompt goes through in steps of at most the budget, and every step of the time between computes a part of it
     meanwhile  the median short request takes at most --bar times what it takes alone (0: it is only shown)
 
@@ -22,6 +23,7 @@ import pathlib
 import random
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -31,18 +33,19 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 from server_process import MODEL, ServerProcess  # noqa: E402
 
-DIMENSIONS = ROOT / "bench" / "configs" / "ernie-4.5-0.3b" / "config.json"
+DIMENSIONS = ROOT / "bench" / "configs" / "ernie-4.5-0.3b"
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 PAGE_TOKENS = 64
 
 
-def make_model(folder, layers):
+def make_model(folder, dimensions, layers):
     """The dimensions with the files of the demo that have no weights."""
     for path in pathlib.Path(MODEL).iterdir():
         if path.suffix != ".safetensors" and path.name not in ("config.json", "generation_config.json"):
             (folder / path.name).symlink_to(path)
-    config = json.loads(DIMENSIONS.read_text(encoding="utf-8"))
-    config["num_hidden_layers"] = layers
+    config = json.loads((pathlib.Path(dimensions) / "config.json").read_text(encoding="utf-8"))
+    if layers:
+        config["num_hidden_layers"] = layers
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
@@ -67,6 +70,12 @@ def peak_bytes(pid):
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
+def gpu_bytes():
+    """Of the first GPU, by anybody."""
+    answer = subprocess.run(["nvidia-smi", "-i", "0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True)
+    return int(answer.stdout) * 1024 * 1024
+
+
 def planned(log):
     """Bytes by part, from the line of the memory plan."""
     line = re.search(r"memory: (.*?available)", log)[1]
@@ -81,17 +90,21 @@ def read_steps(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompt-tokens", type=int, default=120_000)
-    parser.add_argument("--layers", type=int, default=18)
+    parser.add_argument("--dimensions", default=str(DIMENSIONS), help="a folder with a config.json")
+    parser.add_argument("--layers", type=int, default=0, help="0: those of the dimensions")
     parser.add_argument("--short-prompt-tokens", type=int, default=64)
     parser.add_argument("--short-output-tokens", type=int, default=16)
     parser.add_argument("--every", type=float, default=20.0, help="seconds between short requests")
     parser.add_argument("--bar", type=float, default=3.0, help="most that the median short request may take, times alone; 0: no bar")
-    parser.add_argument("--process-mb", type=float, default=120.0)
+    parser.add_argument("--process-mb", type=float, help="default: 120, on a GPU 800")
     parser.add_argument("--timeout", type=float, default=6 * 3600.0)
     parser.add_argument("--binary", default=str(ROOT / "build/release/fastdeploy"))
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("flags", nargs="*")
     args = parser.parse_args()
+    on_gpu = any(flag.startswith("cuda") or flag.startswith("--device=cuda") for flag in args.flags)
+    process_mb = args.process_mb if args.process_mb is not None else 800.0 if on_gpu else 120.0
+    used_before = gpu_bytes() if on_gpu else 0
     rng = random.Random(1)
 
     def some(count):
@@ -106,7 +119,7 @@ def main():
         (folder / "model").mkdir()
         flags = ["--max-model-len", str(args.prompt_tokens + PAGE_TOKENS), "--num-kv-pages", str(pages), "--max-num-seqs", "4", "--load-format",
                  "dummy", "--step-log", str(step_log), *args.flags]
-        with ServerProcess(args.binary, *flags, model=make_model(folder / "model", args.layers)) as server:
+        with ServerProcess(args.binary, *flags, model=make_model(folder / "model", args.dimensions, args.layers)) as server:
             def short():
                 return ask(server.port, some(args.short_prompt_tokens), args.short_output_tokens, args.timeout)
 
@@ -134,7 +147,7 @@ def main():
             client.join()
             if failed:
                 raise SystemExit(f"long_context.py: the long prompt failed: {failed[0]}")
-            peak = peak_bytes(server.process.pid)
+            peak = gpu_bytes() - used_before if on_gpu else peak_bytes(server.process.pid)
             plan, plan_line = planned(server.log_tail(10_000))
             limit = int(re.search(r"(\d+) tokens a step", server.log_tail(10_000))[1])
         steps = [s for s in read_steps(step_log) if s["time"] >= sent_at]  # complete once the server has ended
@@ -146,13 +159,13 @@ def main():
     ms = sorted(s["wall_ms"] for s in flowing)
     resident = plan["weights"] + plan["key/value pages"]
     during = [seconds for _, seconds, still in meanwhile if still]
-    out = {"prompt_tokens": args.prompt_tokens, "layers": args.layers, "prefill_s": round(took[0], 2), "steps": len(flowing),
+    out = {"prompt_tokens": args.prompt_tokens, "layers": args.layers or "all", "prefill_s": round(took[0], 2), "steps": len(flowing),
            "largest_step_tokens": max(s["tokens"] for s in flowing), "budget_tokens": limit, "median_step_ms": round(statistics.median(ms), 1),
            "longest_step_ms": ms[-1], "last_chunk_ms": flowing[-1]["wall_ms"], "peak_mb": round(peak / 1e6, 1),
            "planned_mb": round(plan["="] / 1e6, 1), "weights_and_pages_mb": round(resident / 1e6, 1), "alone_ms": round(alone * 1e3, 1),
            "meanwhile_ms": [round(s * 1e3, 1) for s in during], "answered_meanwhile": len(during), "sent_meanwhile": shorts}
     problems = []
-    if not resident * 0.99 <= peak <= plan["="] * 1.01 + args.process_mb * 1e6:
+    if not resident * 0.99 <= peak <= plan["="] * 1.01 + process_mb * 1e6:
         problems.append(f"peak memory is {peak / 1e6:.1f} MB; planned: {plan_line}")
     expected = args.prompt_tokens + shorts * short_tokens
     if out["largest_step_tokens"] > limit or not args.prompt_tokens <= total <= expected + PAGE_TOKENS:

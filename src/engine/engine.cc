@@ -245,7 +245,11 @@ void Engine::Impl::NormalLoop() {
 void Engine::Impl::OverlapLoop() {
   StepPlan running;  // without sequences: nothing is in flight
   bool rested = true;
-  while (Receive(rested)) {
+  const auto receive = [&] {
+    executor.WaitForMark();  // who comes while a long step runs is in the next one
+    return Receive(rested);
+  };
+  while (receive()) {
     scheduler.SetPrefillLimits(pacer.prefill_tokens(), pacer.long_tokens());
     StepPlan next = scheduler.Schedule();
     Launch(next);
@@ -261,7 +265,7 @@ void Engine::Impl::OverlapLoop() {
 // Recorded before it runs: should it end the program, its plan is there.
 void Engine::Impl::Launch(const StepPlan& plan) {
   if (recorder != nullptr) recorder->AddPlan(plan);
-  executor.Launch(plan);
+  executor.Launch(plan, options.overlap ? pacer.PlanNextAfter(plan) : 0);
 }
 
 StepResult Engine::Impl::Wait() {

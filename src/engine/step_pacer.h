@@ -18,10 +18,18 @@ class StepPacer {
   static constexpr double kLongShareOfOthers = 1.0;
   // But no fewer tokens a step, on average, however dear.
   static constexpr double kLeastLongTokens = 0.125;
+  // In chunks of this share of the largest: what a chunk costs beside its tokens (experts that are read for a
+  // few rows, launches) would otherwise be most of it.
+  static constexpr double kLeastLongChunk = 0.25;
 
   // A newcomer waits for the step that runs. Where nobody says how long that may be, it is this many steps of
   // one token, so that a short request takes a few times as long as alone, whatever the device and model.
-  static constexpr double kTargetSteps = 8, kLeastTargetMs = 50, kMostTargetMs = 250;
+  static constexpr double kTargetSteps = 12, kLeastTargetMs = 5, kMostTargetMs = 250;
+
+  // Where steps overlap, the next one is planned when this much of a long one is left, so that who comes
+  // meanwhile waits for the one that runs alone; shorter steps are planned ahead.
+  static constexpr double kLeadShare = 0.125, kLeadMs = 1, kMarkedMs = 3;
+
 
   // target_ms 0: everything is unlimited; below 0: from Start on, kTargetSteps.
   StepPacer(double target_ms, int64_t max_tokens) : target_ms_(target_ms), max_tokens_(max_tokens) {}
@@ -57,6 +65,11 @@ class StepPacer {
   }
 
   double target_ms() const { return target_ms_; }
+  // The share of a step to be run before the next one is planned; 0: planned at once.
+  double PlanNextAfter(const StepPlan& plan) const {
+    const double ms = base_ms_ + token_ms_ * static_cast<double>(plan.num_tokens - plan.num_decodes);
+    return ms < kMarkedMs ? 0 : 1 - std::max(kLeadShare, kLeadMs / ms);
+  }
   // Tokens of prompts in the next step.
   int64_t prefill_tokens() const {
     if (target_ms_ <= 0 || token_ms_ <= 0) return max_tokens_;
@@ -65,7 +78,9 @@ class StepPacer {
   // Tokens of long prompts where others are in the step; 0: none is due.
   int64_t long_tokens() const {
     if (target_ms_ <= 0 || token_ms_ <= 0) return max_tokens_;
-    return long_credit_ < static_cast<double>(std::min(kChunkTokens, max_tokens_)) ? 0 : Chunk(long_credit_);
+    const double least = std::max(kLeastLongChunk * static_cast<double>(prefill_tokens()),
+                                  static_cast<double>(std::min(kChunkTokens, max_tokens_)));
+    return long_credit_ < least ? 0 : Chunk(long_credit_);
   }
 
  private:

@@ -51,13 +51,24 @@ TEST(StepPacer, WithoutAWishAStepMayTakeAFewSteps) {
   pacer.Add(Plan(1, 0, 0), 20);
   EXPECT_EQ(pacer.prefill_tokens(), 2048);
   pacer.Start(20, 64, 84);
-  EXPECT_EQ(pacer.target_ms(), 160);
-  EXPECT_EQ(pacer.prefill_tokens(), 136);  // (160 - 20) / 1, in chunks of 8
+  EXPECT_EQ(pacer.target_ms(), 240);
+  EXPECT_EQ(pacer.prefill_tokens(), 216);  // (240 - 20) / 1, in chunks of 8
   StepPacer fast(-1, 2048), slow(-1, 2048);
-  fast.Start(0.5, 256, 0.8);
+  fast.Start(0.2, 256, 0.8);
   slow.Start(100, 16, 400);
   EXPECT_EQ(fast.target_ms(), StepPacer::kLeastTargetMs);
   EXPECT_EQ(slow.target_ms(), StepPacer::kMostTargetMs);
+}
+
+// Long steps leave an eighth, but enough time to plan; short ones are planned ahead.
+TEST(StepPacer, TheNextStepIsPlannedNearTheEndOfALongOne) {
+  StepPacer pacer(100, 2048);
+  EXPECT_EQ(pacer.PlanNextAfter(Plan(1, 0, 500)), 0);  // nothing is known
+  pacer.Start(1, 64, 65);
+  EXPECT_EQ(pacer.PlanNextAfter(Plan(3, 0, 0)), 0);
+  EXPECT_EQ(pacer.PlanNextAfter(Plan(3, 1, 0)), 0);
+  EXPECT_DOUBLE_EQ(pacer.PlanNextAfter(Plan(3, 0, 79)), 0.875);  // 10 of 80 ms
+  EXPECT_DOUBLE_EQ(pacer.PlanNextAfter(Plan(3, 3, 0)), 0.75);    // 1 of 4 ms
 }
 
 // A machine whose prompt tokens become dearer with depth: steps stay near the target.
@@ -79,7 +90,7 @@ TEST(StepPacer, FollowsTheDepthOfAPrompt) {
 // While others decode, a long prompt takes as much time as they, on average, in chunks, and is never left
 // out.
 TEST(StepPacer, LongPromptsTakeTheirShareOfTime) {
-  for (const double token_ms : {0.05, 1.0, 30.0, 1000.0}) {
+  for (const double token_ms : {0.05, 0.2, 1.0, 30.0, 1000.0}) {
     StepPacer pacer(250, 2048);
     pacer.Start(20, 64, 20 + 64 * token_ms);
     double ms = 0, long_ms = 0;

@@ -48,6 +48,10 @@ struct ForwardBatch {
   // ctx.workspace it gives back.
   TensorView scored_rows;
   std::function<void(int64_t begin, const TensorView& logits)> on_scored;
+  // Called on the thread that calls Forward, when this share of the layers has been given to the device; 0:
+  // never.
+  double mark_share = 0;
+  std::function<void()> on_mark;
 };
 
 // Rows of logits that a forward makes at a time for on_scored: about 16 MiB of them.

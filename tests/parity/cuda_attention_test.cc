@@ -219,6 +219,49 @@ TEST(CudaPagedAttention, LongContextsAgainstReference) {
   }
 }
 
+// Short chunks of long prompts beside decodes: their keys are split between blocks, evenly or not, the last
+// split of some holding keys that only some rows see.
+TEST(CudaPagedAttention, ChunksOfLongContextsAgainstReference) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  const std::vector<std::vector<Part>> batches = {
+      {{2040, 9}},                                           // one block of keys more than one split
+      {{4090, 40}, {0, 70}, {9000, 1}, {2047, 65}},          // splits that one sequence has and others do not
+      {{20479, 2}, {100, 30}, {20470, 20}, {0, 0}},          // few rows
+      {{3000, 1100}, {17, 1}, {5000, 260}},                  // nearly as many tiles as fill the chip
+      {{40001, 8}, {39999, 1}},
+  };
+  for (const Kind& kind : kKinds) {
+    if (kind.act != DType::kBFloat16) continue;
+    for (const Shapes& s : {Shapes{4, 2, 128}, Shapes{8, 1, 64}, Shapes{3, 3, 80}}) {
+      if (ops::PagesHoldBytes(kind.pages) && s.head_dim == 80) continue;
+      SCOPED_TRACE(testing::Message()
+                   << kind.Name() << " " << s.heads << "/" << s.kv_heads << " heads of " << s.head_dim);
+      for (const std::vector<Part>& parts : batches) {
+        std::vector<int64_t> contexts;
+        std::vector<size_t> which;
+        for (const Part& p : parts) {
+          which.push_back(which.size());
+          contexts.push_back(std::max<int64_t>(1, p.before + p.queries));
+        }
+        SCOPED_TRACE(testing::Message() << "batch of " << parts[0].before << " + " << parts[0].queries);
+        const Data data(41, kind, s, contexts, 1.5f);
+        const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
+        const Tensor out = Step(gpu, kind, s, data, which, parts, scale);
+        int64_t row = 0;
+        for (size_t i = 0; i < parts.size(); ++i) {
+          for (int64_t j = 0; j < parts[i].queries; ++j, ++row) {
+            const bool edge = j == 0 || j == parts[i].queries - 1 || j == 8 || j == 64;
+            if (edge) ExpectRow(data, i, s, out, row, parts[i].before + j, scale, 1e-2, 1e-2);
+            for (float x : Values(out.view().Rows(row, 1))) ASSERT_TRUE(std::isfinite(x)) << "row " << row;
+          }
+        }
+        if (testing::Test::HasFailure()) return;
+      }
+    }
+  }
+}
+
 TEST(CudaPagedAttention, RowsDoNotDependOnTheBatchOrOnChunks) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;

@@ -56,7 +56,9 @@ int64_t SegmentAttentionScratchBytes(const Context& ctx, DType act, int64_t head
 
 // Causal: query i of sequence s sees its first context_tokens[s] - (queries of s) + i + 1 tokens. Query head
 // h uses kv head h / (heads / kv_heads). float32 scores and softmax; a row's result does not depend on the
-// batch, on how the prompt was cut into chunks or on the number of threads. out, q [tokens, heads, head_dim]
+// batch, on how the prompt was cut into chunks or on the number of threads. On CUDA without
+// ctx.batch_invariant it does in its last bits: a single query takes another kernel, and so do keys beyond
+// the first 2,048 of batches with few rows. out, q [tokens, heads, head_dim]
 // act (q's rows may be strided); k_pages, v_pages of PagesShape, act or bytes; head_dim even on the CPU,
 // scale above 0.
 void PagedAttention(const Context& ctx, const TensorView& out, const TensorView& q, const TensorView& k_pages,

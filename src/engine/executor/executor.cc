@@ -105,7 +105,8 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
       slots_.back().top_results = ControlledSampler::HostResults(ctx, options);
     }
     Slot& slot = slots_.back();
-    for (ops::Event* event : {&slot.begin, &slot.end, &slot.done, &slot.encode_begin, &slot.encode_end})
+    for (ops::Event* event : {&slot.begin, &slot.end, &slot.done, &slot.encode_begin, &slot.encode_end,
+                              &slot.mark})
       *event = ops::Event(ctx);
   }
 }
@@ -161,7 +162,7 @@ Status Executor::StatusOf(const char* doing, int64_t step, const std::exception&
   return Unavailable(StrCat("the device is lost: ", what, " failed: ", error.what()));
 }
 
-void Executor::Launch(const StepPlan& plan) {
+void Executor::Launch(const StepPlan& plan, double mark_share) {
   if (plan.sequences.empty()) return;
   FD_CHECK_LT(in_flight(), kSlots - 1, "too many steps in flight");
   const int index = std::exchange(next_slot_, (next_slot_ + 1) % kSlots);
@@ -172,6 +173,7 @@ void Executor::Launch(const StepPlan& plan) {
   slot.top_counts.clear();
   slot.encodes = !plan.encodes.empty();
   slot.encode_host_ms = 0;
+  slot.marked = false;
   slot.divisors.clear();
   for (const SequenceStep& s : plan.sequences) {
     if (!s.samples) continue;
@@ -185,9 +187,19 @@ void Executor::Launch(const StepPlan& plan) {
   }
   in_flight_.push_back(index);
   try {
-    Run(plan, slot, index);
+    Run(plan, slot, index, mark_share);
   } catch (const std::exception& e) {
     slot.status = StatusOf("step", plan.step, e);
+  }
+}
+
+void Executor::WaitForMark() {
+  if (in_flight_.empty()) return;
+  const Slot& slot = slots_[static_cast<size_t>(in_flight_.back())];
+  if (!slot.marked || !slot.status.ok()) return;
+  try {
+    slot.mark.Wait();
+  } catch (const DeviceError&) {  // Wait says so
   }
 }
 
@@ -272,7 +284,7 @@ void Executor::SampleWithControls(const StepPlan& plan, int index, bool sampled)
     ops::Copy(ctx_, slots_[static_cast<size_t>(index)].top_results, controls_->top_results());
 }
 
-void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
+void Executor::Run(const StepPlan& plan, Slot& slot, int index, double mark_share) {
   if (device_lost_) throw DeviceError("an earlier step lost it");
   ops::UseDevice(ctx_);
   ctx_.workspace->Reset();                  // a step that failed may have left something
@@ -288,6 +300,11 @@ void Executor::Run(const StepPlan& plan, Slot& slot, int index) {
   } else {
     inputs_.Upload(ctx_, plan, index);
     if (prompt_scorer_) prompt_scorer_->Upload(ctx_, plan, index, inputs_.batch());
+    inputs_.batch().mark_share = mark_share;
+    inputs_.batch().on_mark = [this, &slot] {
+      slot.mark.Record(ctx_);
+      slot.marked = true;
+    };
     slot.begin.Record(ctx_);
     page_mover_.Move(ctx_, plan.page_moves);
     Encode(plan, slot);

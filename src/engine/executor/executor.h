@@ -52,8 +52,11 @@ class Executor {
   const PageMoveMs& page_move_ms() const { return page_move_ms_; }
 
   // At most kSlots - 1 steps are in flight. Never throws: what went wrong is in the step's result. A plan
-  // without sequences is nothing and has no result.
-  void Launch(const StepPlan& plan);
+  // without sequences is nothing and has no result. mark_share: see WaitForMark.
+  void Launch(const StepPlan& plan, double mark_share = 0);
+  // Until the step that was launched last has run through this share of its layers; at once where that was 0
+  // or the step failed. Never throws.
+  void WaitForMark();
   // The result of the oldest step in flight, once it has run.
   StepResult Wait();
 
@@ -66,6 +69,8 @@ class Executor {
     std::vector<int32_t> top_counts;  // of each request, how many of them; empty: of none
     Tensor results;  // host, int32 [2, step sequences]: token ids, then bits of log-probabilities
     ops::Event begin, end, done, encode_begin, encode_end;
+    ops::Event mark;
+    bool marked = false;
     bool encodes = false;
     double encode_host_ms = 0;  // on the CPU
     int64_t step = 0;
@@ -79,7 +84,7 @@ class Executor {
     ops::Graph graph;
   };
 
-  void Run(const StepPlan& plan, Slot& slot, int index);
+  void Run(const StepPlan& plan, Slot& slot, int index, double mark_share);
   void Compute(bool samples = true);
   void Pool(Slot& slot);
   void SampleWithControls(const StepPlan& plan, int index, bool sampled);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -20,7 +21,9 @@ struct Host {
   }
 };
 
-inline std::vector<float> LogitsOf(Host& host, Model& model) {
+// edit: of the batch, before it runs.
+inline std::vector<float> LogitsOf(Host& host, Model& model,
+                                   const std::function<void(ForwardBatch&)>& edit = nullptr) {
   KvStorage kv = MakeKvStorage(model.config(), model.dtype(), ops::Context{}, 1);
   int32_t id = 7, zero = 0, one[3] = {0, 0, 0}, offsets[2] = {0, 1}, context = 1;
   auto ints = [](int32_t* p, Shape shape) { return TensorView(p, DType::kInt32, Device{}, shape); };
@@ -31,6 +34,7 @@ inline std::vector<float> LogitsOf(Host& host, Model& model) {
   batch.attention = {
       ints(offsets, {2}), ints(&context, {1}), ints(offsets, {2}), ints(&zero, {1}), ints(&zero, {1}), 1, 1};
   batch.logits_rows = ints(&zero, {1});
+  if (edit) edit(batch);
   Tensor logits(DType::kFloat32, Device{}, {1, model.config().OutputFeatures()});
   model.Forward(host.ctx, logits, batch, kv);
   const float* p = logits.view().As<float>();

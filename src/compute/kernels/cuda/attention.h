@@ -60,6 +60,8 @@ void Mma(const AttentionArgs& args, bool skip_decode, void* stream);
 // The same on Hopper (sm_90a).
 bool HasWgmma();  // of the current device
 void Wgmma(const AttentionArgs& args, bool skip_decode, void* stream);
+// For partial results, where a few tiles of rows see so many keys that several blocks take them in turns.
+int64_t WgmmaScratchFloats(const AttentionArgs& args);
 // bfloat16, paged, head_dim 64 and 128: the sequences of at most kDecodeRows packed rows.
 void Decode(const AttentionArgs& args, void* stream);
 int64_t DecodeScratchFloats(const AttentionArgs& args);

@@ -1,4 +1,6 @@
 // Which attention kernel takes what.
+#include <algorithm>
+
 #include "compute/kernels/cuda/attention.h"
 
 namespace fd::cuda {
@@ -18,10 +20,18 @@ bool TakesDecode(const AttentionArgs& a) {
          a.heads / a.kv_heads <= attention::kDecodeRows && FitsTensorCores(a);
 }
 
+// Wgmma reads keys and values from shared memory as they lie in the pages, so it takes no bytes.
+bool TakesWgmma(const AttentionArgs& a) {
+  const bool bytes = a.page_type == DType::kFloat8E4M3 || a.page_type == DType::kInt8;
+  return FitsTensorCores(a) && !bytes && attention::HasWgmma();
+}
+
 }  // namespace
 
+// The two run one after the other, so they share it.
 int64_t AttentionScratchFloats(const AttentionArgs& a) {
-  return TakesDecode(a) ? attention::DecodeScratchFloats(a) : 0;
+  return std::max<int64_t>(TakesDecode(a) ? attention::DecodeScratchFloats(a) : 0,
+                           TakesWgmma(a) ? attention::WgmmaScratchFloats(a) : 0);
 }
 
 void Attention(const AttentionArgs& a, void* stream) {
@@ -30,9 +40,7 @@ void Attention(const AttentionArgs& a, void* stream) {
   // Sequences of a few rows and long ones may come together; each kernel leaves the other's out.
   if (decode) attention::Decode(a, stream);
   if (!decode || a.max_query_tokens * (a.heads / a.kv_heads) > attention::kDecodeRows) {
-    // Wgmma reads keys and values from shared memory as they lie in the pages, so it takes no bytes.
-    const bool bytes = a.page_type == DType::kFloat8E4M3 || a.page_type == DType::kInt8;
-    (attention::HasWgmma() && !bytes ? attention::Wgmma : attention::Mma)(a, decode, stream);
+    (TakesWgmma(a) ? attention::Wgmma : attention::Mma)(a, decode, stream);
   }
 }
 

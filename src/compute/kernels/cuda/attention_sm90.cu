@@ -1,7 +1,13 @@
 // Flash attention for Hopper, bfloat16: a producer warp brings blocks of 128 keys and values by TMA, two or
 // three warpgroups of 64 packed rows each multiply them by wgmma; the scores of the next block are computed
 // while the values of this one are summed. Keys are visited from the first on, as in attention_mma.cu.
+//
+// Where a batch has fewer tiles of rows than the chip has multiprocessors, as a short chunk of a long prompt,
+// the keys of a tile are split between blocks and MergeKernel adds up. Never where args.invariant.
 #include <cuda.h>
+
+#include <algorithm>
+#include <climits>
 
 #include "compute/kernels/cuda/attention_tile.cuh"
 #include "compute/kernels/cuda/attention_wgmma.cuh"
@@ -25,6 +31,24 @@ struct Config {
   static constexpr int kBytes = 1024 + kQueryBytes + 2 * kStages * kTileBytes + 8 * 4 * kStages;
   static constexpr int kConsumerRegisters = kGroups == 2 ? 240 : 160;
   static constexpr int kProducerRegisters = kGroups == 2 ? 24 : 32;
+  static constexpr int kPartialFloats = D + 4;  // of a row: sums, maximum, sum of weights
+};
+
+// Units are tiles of one kv head, and splits of them once they are split.
+struct Splitting {
+  int most_units = 0;  // 0: nothing is split
+  int max_blocks = 0;  // of kKeys, of the longest context
+
+  static constexpr int kLeastBlocks = 16;  // so that writing a partial result costs little beside it
+  // With more units the chip is busy enough.
+  __host__ __device__ int MostSplitUnits() const { return most_units * 3 / 8; }
+  // Blocks of keys of one split.
+  __device__ int Size(int units) const {
+    if (most_units == 0 || units > MostSplitUnits()) return max(max_blocks, 1);
+    const int splits = most_units / max(units, 1);
+    return max((max_blocks + splits - 1) / splits, kLeastBlocks);
+  }
+  __device__ int Splits(int size) const { return max((max_blocks + size - 1) / size, 1); }
 };
 
 __device__ inline void InitBarrier(uint32_t at, int count) {
@@ -74,8 +98,8 @@ __device__ inline void Pin(float (&d)[N][4]) {
 
 template <int D, bool kPaged>
 __global__ void __launch_bounds__(Config<D>::kThreads, 1)
-    WgmmaKernel(AttentionArgs a, bool skip_decode, const __grid_constant__ CUtensorMap k_map,
-                const __grid_constant__ CUtensorMap v_map) {
+    WgmmaKernel(AttentionArgs a, bool skip_decode, Splitting splitting,
+                const __grid_constant__ CUtensorMap k_map, const __grid_constant__ CUtensorMap v_map) {
   using C = Config<D>;
   extern __shared__ uint8_t raw[];
   const uint32_t raw_address = static_cast<uint32_t>(__cvta_generic_to_shared(raw));
@@ -87,8 +111,19 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
   auto barrier = [&](int kind, int stage) { return barriers + 8 * (kind * kStages + stage); };
 
   const int group = static_cast<int>(a.heads / a.kv_heads), kv = static_cast<int>(blockIdx.x % a.kv_heads);
+  int index = static_cast<int>(blockIdx.x / a.kv_heads), first_block = 0, split_blocks = INT_MAX;
+  if (kPaged && splitting.most_units > 0) {
+    split_blocks =
+        splitting.Size(CountTiles(a, C::kRows, skip_decode) * static_cast<int>(a.kv_heads));
+    const int splits = splitting.Splits(split_blocks);
+    first_block = index % splits * split_blocks;
+    index /= splits;
+  }
   Tile tile;
-  if (!FindTile(a, C::kRows, skip_decode, static_cast<int>(blockIdx.x / a.kv_heads), &tile)) return;
+  if (!FindTile(a, C::kRows, skip_decode, index, &tile)) return;
+  const int all_blocks = (Visible(a, tile, tile.first_row + C::kRows - 1, group) + kKeys - 1) / kKeys;
+  const int blocks = min(all_blocks - first_block, split_blocks);  // counted from first_block on
+  if (blocks <= 0) return;
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
       InitBarrier(barrier(0, s), 1);
@@ -99,7 +134,6 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
-  const int blocks = (Visible(a, tile, tile.first_row + C::kRows - 1, group) + kKeys - 1) / kKeys;
 
   if (threadIdx.x < 128) {  // the producer
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(C::kProducerRegisters));
@@ -111,7 +145,7 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
       int rows[kKeys / 64];
 #pragma unroll
       for (int i = 0; i < kKeys / 64; ++i) {
-        const int page = min(block * (kKeys / 64) + i, last_page);
+        const int page = min((first_block + block) * (kKeys / 64) + i, last_page);
         if constexpr (kPaged) {
           rows[i] = static_cast<int>((table[page] * a.kv_heads + kv) * kKvPageTokens);
         } else {
@@ -175,7 +209,7 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
   auto values = [&](int block) {
     const int stage = block % kStages;
     Wait(barrier(1, stage), block / kStages & 1);
-    const int keys = tile.context - block * kKeys;
+    const int keys = tile.context - (first_block + block) * kKeys;
     if (keys < kKeys) {  // the last block: memory beyond the context may hold NaN
       const int count = (kKeys - keys) * 8;
       for (int i = threadIdx.x - 128; i < count; i += C::kThreads - 128) {
@@ -200,7 +234,7 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
     if (lane == 0) Arrive(barrier(kind, block % kStages));
   };
   auto softmax = [&](int block) {
-    const int first = block * kKeys;
+    const int first = (first_block + block) * kKeys;
     if (first + kKeys > all_see) {
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) {
@@ -217,8 +251,9 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
       for (int n = 0; n < kKeys / 8; ++n) m = fmaxf(m, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
       m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-      const float shift = m * scale;  // finite: every row sees the first key
-      old[h] = Exp2((top[h] - m) * scale);
+      // A row sees the first key of all, but perhaps none of a later split.
+      const float safe = m == -INFINITY ? 0.0f : m, shift = safe * scale;
+      old[h] = Exp2((top[h] - safe) * scale);
       top[h] = m;
       float total = 0;
 #pragma unroll
@@ -283,6 +318,16 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
     sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
     const int row = row0 + 8 * h;
     if (row >= tile.rows) continue;
+    if (kPaged && blocks < all_blocks) {
+      float* part = a.scratch + (static_cast<int64_t>(blockIdx.x) * C::kRows + row - tile.first_row) *
+                                    C::kPartialFloats;
+#pragma unroll
+      for (int n = 0; n < D / 8; ++n) {
+        *reinterpret_cast<float2*>(part + 8 * n + 2 * c) = make_float2(o[n][2 * h], o[n][2 * h + 1]);
+      }
+      if (c == 0) *reinterpret_cast<float2*>(part + D) = make_float2(top[h], sum[h]);
+      continue;
+    }
     const float inverse = 1.0f / sum[h];
     auto* out = static_cast<__nv_bfloat16*>(a.out) + (tile.first_token + row / group) * a.out_stride +
                 (kv * group + row % group) * D + 2 * c;
@@ -291,6 +336,80 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
       *reinterpret_cast<uint32_t*>(out + 8 * n) = PackBf16(o[n][2 * h] * inverse, o[n][2 * h + 1] * inverse);
     }
   }
+}
+
+// Adds up the splits of a tile: a warp takes a row at a time.
+constexpr int kMergeRows = 16, kMergeWarps = 4;
+template <int D>
+__global__ void __launch_bounds__(32 * kMergeWarps)
+    MergeKernel(AttentionArgs a, bool skip_decode, Splitting splitting) {
+  using C = Config<D>;
+  const int group = static_cast<int>(a.heads / a.kv_heads), kv_heads = static_cast<int>(a.kv_heads);
+  const int kv = static_cast<int>(blockIdx.x) % kv_heads, index = static_cast<int>(blockIdx.x) / kv_heads;
+  const int size = splitting.Size(CountTiles(a, C::kRows, skip_decode) * kv_heads);
+  const int splits = splitting.Splits(size);
+  Tile tile;
+  if (splits == 1 || !FindTile(a, C::kRows, skip_decode, index, &tile)) return;
+  const int blocks = (Visible(a, tile, tile.first_row + C::kRows - 1, group) + kKeys - 1) / kKeys;
+  const int used = (blocks + size - 1) / size;
+  if (used == 1) return;
+  const float scale = a.scale * 1.4426950408889634f;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+  const int64_t stride = static_cast<int64_t>(kv_heads) * C::kRows * C::kPartialFloats;  // split to split
+  for (int r = warp; r < kMergeRows; r += kMergeWarps) {
+    const int in_tile = static_cast<int>(blockIdx.y) * kMergeRows + r, row = tile.first_row + in_tile;
+    if (row >= tile.rows) return;
+    const float* part =
+        a.scratch + index * splits * stride + (kv * C::kRows + in_tile) * C::kPartialFloats;
+    float m = -INFINITY;
+    for (int s = lane; s < used; s += 32) m = fmaxf(m, part[s * stride + D]);
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) m = fmaxf(m, __shfl_xor_sync(~0u, m, d));
+    constexpr int kPairs = (D + 63) / 64;
+    float2 x[kPairs] = {};
+    float total = 0;
+#pragma unroll 4
+    for (int s = 0; s < used; ++s) {
+      const float* at = part + s * stride;
+      const float weight = Exp2((at[D] - m) * scale);
+      total += weight * at[D + 1];
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) {
+        const int dim = 64 * i + 2 * lane;
+        if (dim >= D) continue;
+        const float2 sums = *reinterpret_cast<const float2*>(at + dim);
+        x[i].x += weight * sums.x;
+        x[i].y += weight * sums.y;
+      }
+    }
+    const float inverse = 1.0f / total;
+    auto* out = static_cast<__nv_bfloat16*>(a.out) + (tile.first_token + row / group) * a.out_stride +
+                (kv * group + row % group) * D;
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int dim = 64 * i + 2 * lane;
+      if (dim < D) *reinterpret_cast<uint32_t*>(out + dim) = PackBf16(x[i].x * inverse, x[i].y * inverse);
+    }
+  }
+}
+
+// Of the current device. Four units a multiprocessor, so that the last ones leave little of it idle.
+Splitting SplittingOf(const AttentionArgs& a) {
+  const auto blocks = static_cast<int>((a.max_context_tokens + kKeys - 1) / kKeys);
+  if (a.invariant || a.block_tables == nullptr || blocks <= Splitting::kLeastBlocks) return {};
+  int device = 0, multiprocessors = 0;
+  FD_CUDA_CHECK(cudaGetDevice(&device));
+  FD_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  return {4 * multiprocessors, blocks};
+}
+
+template <int D>
+int64_t ScratchFloats(const AttentionArgs& a) {
+  using C = Config<D>;
+  const Splitting splitting = SplittingOf(a);
+  const int64_t splits = splitting.max_blocks / Splitting::kLeastBlocks + 1;
+  return std::min<int64_t>(splitting.most_units, MaxTiles(a, C::kRows) * a.kv_heads * splits) * C::kRows *
+         C::kPartialFloats;
 }
 
 // [rows, heads, head_dim] read in boxes of 64 rows and 64 columns of one head.
@@ -330,9 +449,17 @@ void Launch(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
                 heads = kPaged ? 1 : a.kv_heads;
   const CUtensorMap k = MakeMap(a.k, rows, heads, D, kPaged ? D : a.k_stride),
                     v = MakeMap(a.v, rows, heads, D, kPaged ? D : a.v_stride);
-  const auto blocks = static_cast<unsigned>(MaxTiles(a, C::kRows) * a.kv_heads);
-  WgmmaKernel<D, kPaged><<<blocks, C::kThreads, C::kBytes, stream>>>(a, skip_decode, k, v);
+  const Splitting splitting = SplittingOf(a);
+  const int64_t units = MaxTiles(a, C::kRows) * a.kv_heads;
+  const auto blocks = static_cast<unsigned>(std::max<int64_t>(units, splitting.most_units));
+  WgmmaKernel<D, kPaged><<<blocks, C::kThreads, C::kBytes, stream>>>(a, skip_decode, splitting, k, v);
   FD_CUDA_CHECK(cudaGetLastError());
+  if (kPaged && splitting.most_units > 0) {
+    const dim3 grid(static_cast<unsigned>(std::min<int64_t>(units, splitting.MostSplitUnits())),
+                    C::kRows / kMergeRows);
+    MergeKernel<D><<<grid, 32 * kMergeWarps, 0, stream>>>(a, skip_decode, splitting);
+    FD_CUDA_CHECK(cudaGetLastError());
+  }
 }
 
 }  // namespace
@@ -342,6 +469,17 @@ bool HasWgmma() {
   FD_CUDA_CHECK(cudaGetDevice(&device));
   FD_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   return major == 9;
+}
+
+int64_t WgmmaScratchFloats(const AttentionArgs& a) {
+  switch (a.head_dim) {
+    case 64:
+      return ScratchFloats<64>(a);
+    case 80:
+      return ScratchFloats<80>(a);
+    default:
+      return ScratchFloats<128>(a);
+  }
 }
 
 void Wgmma(const AttentionArgs& a, bool skip_decode, void* stream) {

@@ -64,6 +64,19 @@ inline int64_t MaxTiles(const AttentionArgs& a, int tile_rows) {
   return a.tokens * group / tile_rows + (a.seqs < a.tokens ? a.seqs : a.tokens);
 }
 
+// The tiles of a batch. Called by whole warps.
+__device__ inline int CountTiles(const AttentionArgs& a, int tile_rows, bool skip_decode) {
+  const int group = static_cast<int>(a.heads / a.kv_heads);
+  int tiles = 0;
+  for (int s = threadIdx.x & 31; s < a.seqs; s += 32) {
+    const int rows = (a.query_offsets[s + 1] - a.query_offsets[s]) * group;
+    if (!(skip_decode && rows <= kDecodeRows)) tiles += (rows + tile_rows - 1) / tile_rows;
+  }
+#pragma unroll
+  for (int d = 16; d > 0; d /= 2) tiles += __shfl_xor_sync(~0u, tiles, d);
+  return tiles;
+}
+
 // Keys that a packed row sees.
 __device__ inline int Visible(const AttentionArgs& a, const Tile& t, int row, int group) {
   if (a.block_tables == nullptr) return t.context;
