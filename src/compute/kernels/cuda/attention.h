@@ -17,7 +17,7 @@ struct AttentionArgs {
   void* out = nullptr;  // [tokens, heads, head_dim]
   const void* q = nullptr;
   // Pages [pages, kv_heads, 64, head_dim], or rows [tokens, kv_heads, head_dim]. Pages of bytes: of a head 64
-  // * head_dim bytes and 64 float32 scales.
+  // * head_dim bytes and 64 bfloat16 scales.
   const void* k = nullptr;
   const void* v = nullptr;
   const int32_t* query_offsets = nullptr;   // [seqs + 1]
