@@ -57,7 +57,7 @@ inline constexpr int kDecodeRows = 8;
 void Simt(const AttentionArgs& args, void* stream);  // any head_dim up to 512, float32 and bfloat16
 // bfloat16, head_dim 64, 80 and 128. skip_decode: leaves out the sequences that Decode takes.
 void Mma(const AttentionArgs& args, bool skip_decode, void* stream);
-// The same on Hopper (sm_90a).
+// The same on Hopper (sm_90a); pages of bytes: head_dim 64 and 128.
 bool HasWgmma();  // of the current device
 void Wgmma(const AttentionArgs& args, bool skip_decode, void* stream);
 // bfloat16, paged, head_dim 64 and 128: the sequences of at most kDecodeRows packed rows.

@@ -30,9 +30,9 @@ void Attention(const AttentionArgs& a, void* stream) {
   // Sequences of a few rows and long ones may come together; each kernel leaves the other's out.
   if (decode) attention::Decode(a, stream);
   if (!decode || a.max_query_tokens * (a.heads / a.kv_heads) > attention::kDecodeRows) {
-    // Wgmma reads keys and values from shared memory as they lie in the pages, so it takes no bytes.
     const bool bytes = a.page_type == DType::kFloat8E4M3 || a.page_type == DType::kInt8;
-    (attention::HasWgmma() && !bytes ? attention::Wgmma : attention::Mma)(a, decode, stream);
+    const bool wgmma = attention::HasWgmma() && (!bytes || a.head_dim % 64 == 0);
+    (wgmma ? attention::Wgmma : attention::Mma)(a, decode, stream);
   }
 }
 
