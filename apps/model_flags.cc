@@ -94,7 +94,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
   flags.Choice("dtype", &values->dtype, {"bfloat16", "float32"}, "Activations and key/value cache");
   flags.Choice(
       "kv-cache-dtype", &values->kv_cache_dtype, {"auto", "bf16", "fp8", "int8"},
-      "Key/value cache; auto: the activations' type; fp8 (E4M3) and int8: 53 % of bf16, a scale for each "
+      "Key/value cache; auto: the activations' type; fp8 (E4M3) and int8: 51 % of bf16, a scale for each "
       "token and head");
   flags.Choice("load-format", &values->load_format, {"auto", "safetensors", "dummy"},
                "dummy: random weights of config.json's shapes, no weight file is read");

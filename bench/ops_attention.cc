@@ -57,11 +57,11 @@ Tensor RandomPages(DType type, int64_t pages, int64_t kv_heads, int64_t head_dim
   Tensor t(type, Device{}, ops::PagesShape(type, pages, kv_heads, head_dim));
   std::mt19937 rng(2);
   const int64_t head_bytes = t.view().dim(2);
-  const float scale = 0.01f;
+  const BFloat16 scale = ToBFloat16(0.01f);
   for (int64_t h = 0; h < pages * kv_heads; ++h) {
     uint8_t* head = t.view().As<uint8_t>() + h * head_bytes;
     for (int64_t i = 0; i < 64 * head_dim; ++i) head[i] = static_cast<uint8_t>(rng() & 0xbf);
-    for (int64_t i = 64 * head_dim; i < head_bytes; i += 4) std::memcpy(head + i, &scale, 4);
+    for (int64_t i = 64 * head_dim; i < head_bytes; i += 2) std::memcpy(head + i, &scale, 2);
   }
   return t;
 }

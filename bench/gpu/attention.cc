@@ -183,6 +183,9 @@ int main() {
   Paged(gpu, "prefill 8K, 64/8 heads of 128", 64, 8, 128, {{0, 8192}}, bandwidth);
   Paged(gpu, "prefill 3000 + 4096 + 1000 of 5000 + 96, 20/4 of 128", 20, 4, 128,
         {{0, 3000}, {0, 4096}, {4000, 1000}, {0, 96}}, bandwidth);
+  Paged(gpu, "chunk of 2K after 30K, 20/4 heads of 128", 20, 4, 128, {{30000, 2048}}, bandwidth);
+  Paged(gpu, "chunk of 2K after 30K, 16/2 heads of 128", 16, 2, 128, {{30000, 2048}}, bandwidth);
+  Paged(gpu, "prefill 8K, 12/2 heads of 64", 12, 2, 64, {{0, 8192}}, bandwidth);
   std::vector<Part> mixed(63, {2047, 1});
   mixed.push_back({4096, 2048});
   Paged(gpu, "63 decodes of 2K + a chunk of 2K after 4K, 20/4 of 128", 20, 4, 128, mixed, bandwidth);
@@ -192,6 +195,11 @@ int main() {
     Paged(gpu, ("decode 16 x 2K" + on).c_str(), 20, 4, 128, batch16, bandwidth, type);
     Paged(gpu, ("decode 1 x 128K" + on).c_str(), 20, 4, 128, {{131071, 1}}, bandwidth, type);
     Paged(gpu, ("prefill 8K" + on).c_str(), 20, 4, 128, {{0, 8192}}, bandwidth, type);
+    Paged(gpu, ("chunk of 2K after 30K" + on).c_str(), 20, 4, 128, {{30000, 2048}}, bandwidth, type);
+    Paged(gpu, (std::string("chunk of 2K after 30K, 16/2 of 128 on ") + DTypeName(type)).c_str(), 16, 2, 128,
+          {{30000, 2048}}, bandwidth, type);
+    Paged(gpu, (std::string("prefill 8K, 12/2 of 64 on ") + DTypeName(type)).c_str(), 12, 2, 64, {{0, 8192}},
+          bandwidth, type);
   }
   Pictures(gpu, 16, 5476, 16, 80);
   Pictures(gpu, 1, 5476, 16, 80);

@@ -30,7 +30,6 @@ class StepPacer {
   // meanwhile waits for the one that runs alone; shorter steps are planned ahead.
   static constexpr double kLeadShare = 0.125, kLeadMs = 1, kMarkedMs = 3;
 
-
   // target_ms 0: everything is unlimited; below 0: from Start on, kTargetSteps.
   StepPacer(double target_ms, int64_t max_tokens) : target_ms_(target_ms), max_tokens_(max_tokens) {}
 

@@ -237,7 +237,7 @@ def test_kv_cache_of_bytes_takes_half(start_server):
 
     plain = bytes_a_token("auto")
     for kv in ("fp8", "int8"):
-        assert bytes_a_token(kv) == plain / 2 + plain / 2 * 4 / 64  # a byte an element, a scale for each 64 of a head
+        assert bytes_a_token(kv) == plain / 2 + plain / 2 * 2 / 64  # a byte an element, a scale of two for each 64 of a head
 
 
 def test_one_thread_answers_the_same(start_server):

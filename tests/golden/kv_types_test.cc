@@ -94,10 +94,10 @@ TEST(KvTypes, PagesTakeHalf) {
   const auto model = LoadModelConfig(kModels + std::string("ernie4_5"));
   ASSERT_TRUE(model.ok());
   for (DType bytes : kBytes) {
-    // One byte an element, and four for each row of an element's head_dim.
+    // One byte an element, and two for each row of head_dim elements.
     const double share = static_cast<double>(KvBytesPerPage(*model, bytes)) /
                          static_cast<double>(KvBytesPerPage(*model, DType::kBFloat16));
-    EXPECT_DOUBLE_EQ(share, 0.5 + 2.0 / static_cast<double>(model->head_dim));
+    EXPECT_DOUBLE_EQ(share, 0.5 + 1.0 / static_cast<double>(model->head_dim));
   }
 }
 

@@ -45,16 +45,30 @@ double Relative(DType act) { return act == DType::kFloat32 ? 1e-5 : 8e-3; }
 
 // Keys, values and queries of whole sequences; the same ones whatever step they are fed in.
 struct Data {
+  // uneven: keys and values of neighbouring tokens differ in size by powers of two, and so do scales of
+  // bytes.
   Data(uint32_t seed, const Kind& kind, const Shapes& s, const std::vector<int64_t>& contexts,
-       float size = 1.0f) {
+       float size = 1.0f, bool uneven = false) {
     const DType act = kind.act;
     for (size_t i = 0; i < contexts.size(); ++i) {
       std::mt19937 rng(seed + static_cast<uint32_t>(i));
       q.push_back(Random(rng, act, {contexts[i], s.heads, s.head_dim}, size));
       k.push_back(Random(rng, act, {contexts[i], s.kv_heads, s.head_dim}, size));
       v.push_back(Random(rng, act, {contexts[i], s.kv_heads, s.head_dim}));
+      if (uneven) {
+        Halve(k.back(), 5);
+        Halve(v.back(), 3);
+      }
       stored_k.push_back(Stored(k.back(), kind));
       stored_v.push_back(Stored(v.back(), kind));
+    }
+  }
+  // Row t is halved t * step % 4 times.
+  static void Halve(const TensorView& rows, int64_t step) {
+    const int64_t n = TensorView::RowElements(rows.shape);
+    const std::vector<float> all = Values(rows);
+    for (int64_t i = 0; i < rows.dim(0) * n; ++i) {
+      Set(rows, i, std::ldexp(all[static_cast<size_t>(i)], static_cast<int>(-(i / n * step % 4))));
     }
   }
   // What pages make of rows: themselves, or what their bytes stand for.
@@ -225,10 +239,10 @@ TEST(CudaPagedAttention, ChunksOfLongContextsAgainstReference) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;
   const std::vector<std::vector<Part>> batches = {
-      {{2040, 9}},                                           // one block of keys more than one split
-      {{4090, 40}, {0, 70}, {9000, 1}, {2047, 65}},          // splits that one sequence has and others do not
-      {{20479, 2}, {100, 30}, {20470, 20}, {0, 0}},          // few rows
-      {{3000, 1100}, {17, 1}, {5000, 260}},                  // nearly as many tiles as fill the chip
+      {{2040, 9}},                                   // one block of keys more than one split
+      {{4090, 40}, {0, 70}, {9000, 1}, {2047, 65}},  // splits that one sequence has and others do not
+      {{20479, 2}, {100, 30}, {20470, 20}, {0, 0}},  // few rows
+      {{3000, 1100}, {17, 1}, {5000, 260}},          // nearly as many tiles as fill the chip
       {{40001, 8}, {39999, 1}},
   };
   for (const Kind& kind : kKinds) {
@@ -262,11 +276,44 @@ TEST(CudaPagedAttention, ChunksOfLongContextsAgainstReference) {
   }
 }
 
+// Prompts of which the last block of keys is short by one or full, which take every buffer of the kernel many
+// times, and whose tokens have scales of their own.
+TEST(CudaPagedAttention, ChunksOfUnevenTokensAgainstReference) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  for (const Kind& kind : kKinds) {
+    if (kind.act != DType::kBFloat16) continue;
+    for (const Shapes& s : {Shapes{20, 4, 128}, Shapes{12, 1, 64}, Shapes{3, 3, 64}, Shapes{3, 3, 128}}) {
+      SCOPED_TRACE(testing::Message()
+                   << kind.Name() << " " << s.heads << "/" << s.kv_heads << " heads of " << s.head_dim);
+      const std::vector<Part> parts = {{0, 127},  {0, 128},  {0, 129}, {1, 190},   {128, 64},
+                                       {129, 63}, {700, 69}, {0, 9},   {2000, 49}, {5000, 100}};
+      std::vector<int64_t> contexts;
+      std::vector<size_t> which;
+      for (const Part& p : parts) {
+        which.push_back(which.size());
+        contexts.push_back(p.before + p.queries);
+      }
+      const Data data(41, kind, s, contexts, 1.5f, true);
+      const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
+      const Tensor out = Step(gpu, kind, s, data, which, parts, scale);
+      int64_t row = 0;
+      for (size_t i = 0; i < parts.size(); ++i) {
+        for (int64_t j = 0; j < parts[i].queries; ++j, ++row) {
+          if (j % 31 != 0 && j != parts[i].queries - 1) continue;
+          ExpectRow(data, i, s, out, row, parts[i].before + j, scale, 1e-2, 1e-2);
+        }
+      }
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
 TEST(CudaPagedAttention, RowsDoNotDependOnTheBatchOrOnChunks) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;
   for (const Kind& kind : kKinds) {
-    for (const Shapes& s : {Shapes{20, 4, 128}, Shapes{4, 4, 80}}) {
+    for (const Shapes& s : {Shapes{20, 4, 128}, Shapes{12, 1, 64}, Shapes{4, 4, 80}}) {
       SCOPED_TRACE(testing::Message() << kind.Name() << " head_dim " << s.head_dim);
       const Data data(21, kind, s, {700, 1200, 90});
       const Tensor whole = Step(gpu, kind, s, data, {0, 1, 2}, {{0, 700}, {1199, 1}, {20, 70}}, 0.1f);

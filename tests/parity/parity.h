@@ -109,7 +109,7 @@ inline void WriteCpuPages(const TensorView& pages, const TensorView& rows, const
 // the CPU or of CUDA. stored, unless empty: float32, what the pages then stand for, in the shape of rows.
 inline void WriteBytePages(const TensorView& pages, const TensorView& rows, const TensorView& slots,
                            bool values, bool cpu_layout, const TensorView& stored = {}) {
-  const int64_t heads = rows.dim(1), n = rows.dim(2), head_bytes = 64 * (n + 4);
+  const int64_t heads = rows.dim(1), n = rows.dim(2), head_bytes = 64 * (n + 2);
   for (int64_t t = 0; t < rows.dim(0); ++t) {
     const int64_t slot = slots.As<int32_t>()[t], token = slot % 64;
     const std::vector<float> all = Values(rows.Rows(t, 1));
@@ -128,8 +128,8 @@ inline void WriteBytePages(const TensorView& pages, const TensorView& rows, cons
         pages.As<uint8_t>()[(slot / 64 * heads + h) * head_bytes + at] = byte;
       }
       if (slot < 0) continue;
-      std::memcpy(pages.As<uint8_t>() + (slot / 64 * heads + h) * head_bytes + 64 * n + 4 * token,
-                  &byte_row.scale, 4);
+      const BFloat16 scale = ToBFloat16(byte_row.scale);
+      std::memcpy(pages.As<uint8_t>() + (slot / 64 * heads + h) * head_bytes + 64 * n + 2 * token, &scale, 2);
     }
   }
 }

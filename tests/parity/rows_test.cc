@@ -1,6 +1,7 @@
 // norm, elementwise, rope, rows: odd sizes, strided rows, aliasing, extreme values.
 #include "compute/kernels/reference/rows.h"
 
+#include <algorithm>
 #include <cfloat>
 
 #include "compute/ops/attention.h"
@@ -418,6 +419,36 @@ void CheckRopeWithTheWriteOfBytes(std::mt19937& rng, const Tensor& slots, int64_
       }
     }
   });
+}
+
+// What ops/attention.h says of a row of bytes, by other words than the reference's.
+TEST(Bytes, AScaleIsTheNextBFloat16AndNoElementPassesTheLargestByte) {
+  std::mt19937 rng(12);
+  std::normal_distribution<float> normal;
+  for (DType bytes : {DType::kFloat8E4M3, DType::kInt8}) {
+    const float most = bytes == DType::kInt8 ? 127.0f : 448.0f;
+    for (float size : {1e-29f, 1e-3f, 1.0f, 3.7e4f, 1e36f}) {
+      for (int round = 0; round < 200; ++round) {
+        std::vector<float> row(64);
+        for (float& x : row) x = normal(rng) * size;
+        if (round == 0) row[7] = most * 0.375f;  // of size 1: a scale that is a bfloat16 already
+        const float top = std::fabs(*std::max_element(
+            row.begin(), row.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
+        const reference::ByteRow found = reference::ToByteRow(row, bytes);
+        const BFloat16 scale = ToBFloat16(found.scale);
+        ASSERT_EQ(ToFloat(scale), found.scale);
+        ASSERT_GE(found.scale, top / most);
+        ASSERT_LT(ToFloat({static_cast<uint16_t>(scale.bits - 1)}), top / most);
+        for (size_t i = 0; i < row.size(); ++i) {
+          const float byte = reference::ByteValue(found.bytes[i], bytes);
+          ASSERT_LE(std::fabs(byte), most);
+          // Half a step: 1 for int8; of fp8 a sixteenth of the value, 2^-9 at least.
+          const float half = bytes == DType::kInt8 ? 0.5f : std::max(std::fabs(byte) / 16, 0.0009765625f);
+          ASSERT_LE(std::fabs(row[i] / found.scale - byte), half * 1.0001f) << row[i] << " of " << top;
+        }
+      }
+    }
+  }
 }
 
 TEST(Rope, WithTheWriteToPages) {

@@ -46,7 +46,7 @@ char* HeadAt(const TensorView& t, int64_t row, int64_t head) {
 
 // Of one head of a page, scales included.
 int64_t PageHeadElements(DType pages, int64_t head_dim) {
-  const int64_t scale_bytes = PagesHoldBytes(pages) ? static_cast<int64_t>(sizeof(float)) : 0;
+  const int64_t scale_bytes = PagesHoldBytes(pages) ? DTypeBytes(DType::kBFloat16) : 0;
   return kPageTokens * (head_dim + scale_bytes);
 }
 

@@ -12,11 +12,13 @@ namespace fd::ops {
 // writes pages and only PagedAttention reads them; what a token left there does not show once the page is
 // another sequence's.
 //
-// Pages of kFloat8E4M3 or kInt8 are [pages, kv_heads, 64 * (head_dim + 4)]: of a head its 64 * head_dim bytes
-// in the same order, then 64 float32 scales, one for each token. A value is byte * scale; scale = the row's
-// absmax / 448 or / 127, byte = value * (448 or 127 / absmax) rounded to nearest even. A row whose absmax is
-// below 1e-30 is zeros; one that is not finite is NaN. A scale belongs to a token and not to a page, because
-// a page's would depend on how the prompt was cut into chunks: a token's depends on the token alone.
+// Pages of kFloat8E4M3 or kInt8 are [pages, kv_heads, 64 * (head_dim + 2)]: of a head its 64 * head_dim bytes
+// in the same order, then 64 bfloat16 scales, one for each token. A value is byte * scale; in float32, scale
+// = the row's absmax / 448 or / 127, rounded up to the next bfloat16 (itself where it is one), so that no
+// element passes the largest byte; byte = value * (1 / scale) rounded to nearest even. A row whose absmax is
+// below 1e-30 is zeros with scale 0; one that is not finite is zeros with scale NaN. A scale belongs to a
+// token and not to a page, because a page's would depend on how the prompt was cut into chunks: a token's
+// depends on the token alone.
 inline constexpr int64_t kPageTokens = 64;
 constexpr bool PagesHoldBytes(DType pages) { return pages == DType::kFloat8E4M3 || pages == DType::kInt8; }
 // The shape of a tensor of pages.

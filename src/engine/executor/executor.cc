@@ -105,8 +105,8 @@ Executor::Executor(Model& model, const ops::Context& ctx, const EngineOptions& o
       slots_.back().top_results = ControlledSampler::HostResults(ctx, options);
     }
     Slot& slot = slots_.back();
-    for (ops::Event* event : {&slot.begin, &slot.end, &slot.done, &slot.encode_begin, &slot.encode_end,
-                              &slot.mark})
+    for (ops::Event* event :
+         {&slot.begin, &slot.end, &slot.done, &slot.encode_begin, &slot.encode_end, &slot.mark})
       *event = ops::Event(ctx);
   }
 }

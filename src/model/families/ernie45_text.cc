@@ -83,10 +83,9 @@ void ForwardErnie45Text(const ops::Context& ctx, const TensorView& logits, const
   ops::RmsNorm(ctx, h, x, weights.layers[0].input_norm, config.rms_norm_eps);
   ExpertRows rows{batch.text_rows, batch.vision_rows};
   bool only_outputs = false;
-  const auto marked =
-      batch.mark_share > 0
-          ? static_cast<size_t>(batch.mark_share * static_cast<double>(weights.layers.size()))
-          : weights.layers.size();
+  const auto marked = batch.mark_share > 0
+                          ? static_cast<size_t>(batch.mark_share * static_cast<double>(weights.layers.size()))
+                          : weights.layers.size();
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     if (l == marked) batch.on_mark();
     const Ernie45Layer& layer = weights.layers[l];

@@ -21,7 +21,9 @@ TEST(ForwardMark, IsCalledOnceAfterItsShareOfTheLayers) {
     ASSERT_GE(layers, 2);
     for (int64_t after = 1; after <= layers; ++after) {
       int64_t seen = 0, marks = 0, marked_at = -1;
-      (*model)->probe = [&](const std::string& name, const TensorView&) { seen += name.starts_with("layer"); };
+      (*model)->probe = [&](const std::string& name, const TensorView&) {
+        seen += name.starts_with("layer");
+      };
       const double share = (static_cast<double>(after) + 0.5) / static_cast<double>(layers);
       const std::vector<float> with = LogitsOf(host, **model, [&](ForwardBatch& batch) {
         batch.mark_share = share;

@@ -15,8 +15,8 @@ KvStorage MakeKvStorage(const ModelConfig& config, DType pages, const ops::Conte
 
 int64_t KvBytesPerPage(const ModelConfig& config, DType pages) {
   const Shape page = ops::PagesShape(pages, 1, config.num_kv_heads, config.head_dim);
-  // Padded as an arena pads tensors, so that the plan covers them: only pages of bytes with an odd number of
-  // pairs in a head are not multiples already.
+  // Padded as an arena pads tensors, so that the plan covers them: only pages of bytes in an odd number of
+  // heads, or with an odd number of pairs in a head, are not multiples already.
   return config.num_layers * 2 * Arena::PaddedBytes(page.NumElements() * DTypeBytes(pages));
 }
 

@@ -10,7 +10,7 @@
 //             values [32 pairs of tokens][columns][2 tokens]
 //   float32   keys [head_dim][64 tokens], values [64 tokens][columns]
 // A block of bytes (kFloat8E4M3, kInt8) holds one byte for each element in that same order, head_dim even and
-// values of head_dim columns, then 64 float32 scales, one a token (ops/attention.h has the rule).
+// values of head_dim columns, then 64 bfloat16 scales, one a token (ops/attention.h has the rule).
 // Tokens that were not written may hold anything: nothing of them shows in a result.
 #pragma once
 

@@ -154,23 +154,31 @@ void WidenValues(typename E::Word* to, const uint8_t* from, int64_t rows, int64_
   }
 }
 
-inline float* BlockScales(void* block, int64_t head_dim) {
-  return reinterpret_cast<float*>(static_cast<uint8_t*>(block) + kBlockTokens * head_dim);
+inline BFloat16* BlockScales(void* block, int64_t head_dim) {
+  return reinterpret_cast<BFloat16*>(static_cast<uint8_t*>(block) + kBlockTokens * head_dim);
 }
 // The scales of a block's first `valid` tokens, as WidenWords needs them; 0 for the others, which may be
 // anything.
 template <typename E, DType B>
 inline void LoadScales(float* to, const uint8_t* block, int64_t head_dim, int64_t valid) {
-  const auto* scales = reinterpret_cast<const float*>(block + kBlockTokens * head_dim);
+  const auto* scales = reinterpret_cast<const BFloat16*>(block + kBlockTokens * head_dim);
   for (int64_t t = 0; t < kBlockTokens; t += kWidth) {
     const Vec v = MulV(Load(scales + t), Set1(kWidenedTimes<E, B>));
     Store(to + t, FirstN(v, Zero(), static_cast<int>(valid - t)));
   }
 }
 
+// A scale, not negative, rounded up to bfloat16; NaN stays NaN.
+inline BFloat16 RoundScaleUp(float scale) {
+  return {static_cast<uint16_t>((__builtin_bit_cast(uint32_t, scale) + 0xffffu) >> 16)};
+}
+inline float WidenScale(BFloat16 scale) {
+  return __builtin_bit_cast(float, static_cast<uint32_t>(scale.bits) << 16);
+}
+
 // Rounds a row to bytes; put(i, byte) for each. Returns the row's scale.
 template <typename E, DType B, typename Put>
-inline float QuantizeRow(const typename E::T* row, int64_t n, const Put& put) {
+inline BFloat16 QuantizeRow(const typename E::T* row, int64_t n, const Put& put) {
   Vec most = Zero(), odd = Zero();
   for (int64_t i = 0; i < n; i += kWidth) {
     const Vec v = LoadSome(row + i, n - i);
@@ -181,16 +189,17 @@ inline float QuantizeRow(const typename E::T* row, int64_t n, const Put& put) {
   const bool finite = !AnyNan(odd);
   if (!finite || top < kSmallestRow) {
     for (int64_t i = 0; i < n; ++i) put(i, 0);
-    return finite ? 0.0f : __builtin_nanf("");
+    return RoundScaleUp(finite ? 0.0f : __builtin_nanf(""));
   }
-  const Vec inverse = Set1(kMostOfBytes<B> / top);
+  const BFloat16 scale = RoundScaleUp(top / kMostOfBytes<B>);
+  const Vec inverse = Set1(1.0f / WidenScale(scale));
   alignas(16) uint8_t bytes[kWidth];
   for (int64_t i = 0; i < n; i += kWidth) {
     RoundToBytes<B>(bytes, MulV(LoadSome(row + i, n - i), inverse));
     const int64_t count = n - i < kWidth ? n - i : kWidth;
     for (int64_t j = 0; j < count; ++j) put(i + j, bytes[j]);
   }
-  return top / kMostOfBytes<B>;
+  return scale;
 }
 
 template <typename E, DType B>
@@ -198,7 +207,7 @@ void QuantizeTokens(void* block, int64_t offset, const void* rows, int64_t strid
                     int64_t head_dim, bool values) {
   constexpr int64_t kPer = E::kPerWord;
   auto* bytes = static_cast<uint8_t*>(block);
-  float* scales = BlockScales(block, head_dim);
+  BFloat16* scales = BlockScales(block, head_dim);
   for (int64_t t = 0; t < count; ++t) {
     const auto* row = static_cast<const typename E::T*>(rows) + t * stride;
     const int64_t token = offset + t;

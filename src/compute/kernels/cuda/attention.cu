@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(32 * kWarps) SimtKernel(AttentionArgs a) {
   auto token_scale = [&](const void* base, int i) {
     const auto* head = static_cast<const uint8_t*>(base) +
                        (table[i / kKvPageTokens] * a.kv_heads + kv) * ByteHeadSize(d) + kKvPageTokens * d;
-    return reinterpret_cast<const float*>(head)[i % kKvPageTokens];
+    return WidenScale(reinterpret_cast<const uint16_t*>(head)[i % kKvPageTokens]);
   };
   float top = -INFINITY, sum = 0, o[kParts] = {};
   for (int begin = 0; begin < visible; begin += 32) {

@@ -17,7 +17,7 @@ struct AttentionArgs {
   void* out = nullptr;  // [tokens, heads, head_dim]
   const void* q = nullptr;
   // Pages [pages, kv_heads, 64, head_dim], or rows [tokens, kv_heads, head_dim]. Pages of bytes: of a head 64
-  // * head_dim bytes and 64 float32 scales.
+  // * head_dim bytes and 64 bfloat16 scales.
   const void* k = nullptr;
   const void* v = nullptr;
   const int32_t* query_offsets = nullptr;   // [seqs + 1]
@@ -57,7 +57,7 @@ inline constexpr int kDecodeRows = 8;
 void Simt(const AttentionArgs& args, void* stream);  // any head_dim up to 512, float32 and bfloat16
 // bfloat16, head_dim 64, 80 and 128. skip_decode: leaves out the sequences that Decode takes.
 void Mma(const AttentionArgs& args, bool skip_decode, void* stream);
-// The same on Hopper (sm_90a).
+// The same on Hopper (sm_90a); pages of bytes: head_dim 64 and 128.
 bool HasWgmma();  // of the current device
 void Wgmma(const AttentionArgs& args, bool skip_decode, void* stream);
 // For partial results, where a few tiles of rows see so many keys that several blocks take them in turns.

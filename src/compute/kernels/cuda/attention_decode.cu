@@ -158,6 +158,10 @@ struct PageReader<D, B> {
   uint32_t v[4][kValueBytes / 4];  // keys 2c, 2c + 1, 2c + 8, 2c + 9
   float v_scale[2];                // of keys g, g + 8
 
+  // Those of this thread's keys are 0 and 8.
+  __device__ static const volatile uint16_t* Scales(const char* head, int warp, int g) {
+    return reinterpret_cast<const uint16_t*>(head + kKvPageTokens * D) + 16 * warp + g;
+  }
   __device__ static void LoadKeys(KeyBytes& f, const char* head, int warp, int g, int c) {
     const char* p = head + (16 * warp + g) * D + 16 * c;
 #pragma unroll
@@ -166,9 +170,9 @@ struct PageReader<D, B> {
       f.x[2 * i + 1] = LoadOnce(reinterpret_cast<const uint4*>(p + 64 * i + 8 * D));
     }
     // Beyond the context these may be anything: such a score is taken away.
-    const volatile float* scales = reinterpret_cast<const float*>(head + kKvPageTokens * D) + 16 * warp + g;
-    f.scale[0] = scales[0];
-    f.scale[1] = scales[8];
+    const volatile uint16_t* scales = Scales(head, warp, g);
+    f.scale[0] = WidenScale(scales[0]);
+    f.scale[1] = WidenScale(scales[8]);
   }
   __device__ void Keys(const char* head, int warp, int g, int c) { LoadKeys(k, head, warp, g, c); }
   __device__ void NextKeys(const char* head, int warp, int g, int c) { LoadKeys(k_next, head, warp, g, c); }
@@ -192,9 +196,9 @@ struct PageReader<D, B> {
         v[j][1] = x.y;
       }
     }
-    const volatile float* scales = reinterpret_cast<const float*>(head + kKvPageTokens * D) + 16 * warp + g;
-    v_scale[0] = 16 * warp + g < left ? scales[0] : 0.0f;
-    v_scale[1] = 16 * warp + g + 8 < left ? scales[8] : 0.0f;
+    const volatile uint16_t* scales = Scales(head, warp, g);
+    v_scale[0] = 16 * warp + g < left ? WidenScale(scales[0]) : 0.0f;
+    v_scale[1] = 16 * warp + g + 8 < left ? WidenScale(scales[8]) : 0.0f;
   }
   __device__ void Scores(float* s, const uint4* q) const {
 #pragma unroll

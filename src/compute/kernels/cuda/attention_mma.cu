@@ -57,7 +57,8 @@ struct ByteTile {
       if (unit < kUnits) units[i] = *reinterpret_cast<const uint4*>(from + 16 * unit);
     }
     const int key = static_cast<int>(threadIdx.x);
-    scale = key < min(keys, kKeys) ? reinterpret_cast<const float*>(from + kKeys * D)[key] : 0.0f;
+    scale =
+        key < min(keys, kKeys) ? WidenScale(reinterpret_cast<const uint16_t*>(from + kKeys * D)[key]) : 0.0f;
   }
   __device__ void Write(__nv_bfloat16* tile, float* scales) const {
 #pragma unroll

@@ -20,10 +20,9 @@ bool TakesDecode(const AttentionArgs& a) {
          a.heads / a.kv_heads <= attention::kDecodeRows && FitsTensorCores(a);
 }
 
-// Wgmma reads keys and values from shared memory as they lie in the pages, so it takes no bytes.
 bool TakesWgmma(const AttentionArgs& a) {
   const bool bytes = a.page_type == DType::kFloat8E4M3 || a.page_type == DType::kInt8;
-  return FitsTensorCores(a) && !bytes && attention::HasWgmma();
+  return FitsTensorCores(a) && (!bytes || a.head_dim % 64 == 0) && attention::HasWgmma();
 }
 
 }  // namespace

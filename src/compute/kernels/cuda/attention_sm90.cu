@@ -1,6 +1,7 @@
 // Flash attention for Hopper, bfloat16: a producer warp brings blocks of 128 keys and values by TMA, two or
 // three warpgroups of 64 packed rows each multiply them by wgmma; the scores of the next block are computed
-// while the values of this one are summed. Keys are visited from the first on, as in attention_mma.cu.
+// while the values of this one are summed. Keys are visited from the first on, as in attention_mma.cu. Of
+// pages of bytes, the whole warpgroup of the producer widens what comes.
 //
 // Where a batch has fewer tiles of rows than the chip has multiprocessors, as a short chunk of a long prompt,
 // the keys of a tile are split between blocks and MergeKernel adds up. Never where args.invariant.
@@ -8,9 +9,11 @@
 
 #include <algorithm>
 #include <climits>
+#include <type_traits>
 
 #include "compute/kernels/cuda/attention_tile.cuh"
 #include "compute/kernels/cuda/attention_wgmma.cuh"
+#include "compute/kernels/cuda/attention_widen.cuh"
 #include "compute/kernels/cuda/cuda_check.cuh"
 
 namespace fd::cuda::attention {
@@ -19,8 +22,9 @@ namespace {
 constexpr int kKeys = 128;
 constexpr int kStages = 2;
 constexpr int kBoxBytes = 64 * 128;  // 64 rows of 64 elements, swizzled by 128 bytes
+constexpr int kRawTiles = 4;         // of bytes that come or wait to be widened, keys and values in turn
 
-template <int D>
+template <int D, DType B>
 struct Config {
   static constexpr int kBoxes = (D + 63) / 64;  // the last one's columns beyond D are zeros
   static constexpr int kGroups = D > 64 ? 2 : 3;
@@ -28,9 +32,15 @@ struct Config {
   static constexpr int kThreads = 128 * (kGroups + 1);
   static constexpr int kTileBytes = kKeys / 64 * kBoxes * kBoxBytes;
   static constexpr int kQueryBytes = kGroups * kBoxes * kBoxBytes;
-  static constexpr int kBytes = 1024 + kQueryBytes + 2 * kStages * kTileBytes + 8 * 4 * kStages;
-  static constexpr int kConsumerRegisters = kGroups == 2 ? 240 : 160;
-  static constexpr int kProducerRegisters = kGroups == 2 ? 24 : 32;
+  static constexpr int kRawBytes = HoldsBytes(B) ? kRawTiles * kRawTileBytes<D> : 0;
+  static constexpr int kScaleBytes = HoldsBytes(B) ? 2 * kStages * kKeys : 0;
+  static constexpr int kBytes =
+      1024 + kQueryBytes + 2 * kStages * kTileBytes + kRawBytes + kScaleBytes + 8 * (4 * kStages + kRawTiles);
+  static_assert(kBytes <= 227 * 1024);
+  // Together no more than the block is launched with, else an increase would wait for ever: 168 or 128 for
+  // each of its warpgroups.
+  static constexpr int kConsumerRegisters = kGroups == 3 ? 160 : HoldsBytes(B) ? 232 : 240;
+  static constexpr int kProducerRegisters = kGroups == 3 ? 32 : HoldsBytes(B) ? 40 : 24;
   static constexpr int kPartialFloats = D + 4;  // of a row: sums, maximum, sum of weights
 };
 
@@ -75,6 +85,12 @@ __device__ inline void LoadBox(uint32_t to, const CUtensorMap* map, int column, 
       "l"(map), "r"(column), "r"(head), "r"(row), "r"(barrier)
       : "memory");
 }
+__device__ inline void LoadRow(uint32_t to, const void* from, int bytes, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
 // leading: bytes between boxes of 64 columns, where columns are the contiguous dimension.
 __device__ inline uint64_t Descriptor(uint32_t address, int leading) {
   return static_cast<uint64_t>((address & 0x3ffff) >> 4) | static_cast<uint64_t>(leading >> 4) << 16 |
@@ -96,25 +112,31 @@ __device__ inline void Pin(float (&d)[N][4]) {
   }
 }
 
-template <int D, bool kPaged>
-__global__ void __launch_bounds__(Config<D>::kThreads, 1)
+// B: what pages hold; kBFloat16: elements as they are, which the maps describe.
+template <int D, bool kPaged, DType B>
+__global__ void __launch_bounds__(Config<D, B>::kThreads, 1)
     WgmmaKernel(AttentionArgs a, bool skip_decode, Splitting splitting,
                 const __grid_constant__ CUtensorMap k_map, const __grid_constant__ CUtensorMap v_map) {
-  using C = Config<D>;
+  using C = Config<D, B>;
   extern __shared__ uint8_t raw[];
   const uint32_t raw_address = static_cast<uint32_t>(__cvta_generic_to_shared(raw));
   const uint32_t base = (raw_address + 1023) / 1024 * 1024;
   uint8_t* shared = raw + (base - raw_address);
   const uint32_t q_at = base, k_at = q_at + C::kQueryBytes, v_at = k_at + kStages * C::kTileBytes,
-                 barriers = v_at + kStages * C::kTileBytes;
-  // Barriers: K full, V full, K empty, V empty of each stage.
+                 raw_at = v_at + kStages * C::kTileBytes, scales_at = raw_at + C::kRawBytes,
+                 barriers = scales_at + C::kScaleBytes;
+  // Barriers: K full, V full, K empty, V empty of each stage; then raw tiles full.
   auto barrier = [&](int kind, int stage) { return barriers + 8 * (kind * kStages + stage); };
+  [[maybe_unused]] auto raw_barrier = [&](int raw_tile) { return barriers + 8 * (4 * kStages + raw_tile); };
+  // Of the keys of a stage, [kKeys] bfloat16.
+  [[maybe_unused]] auto key_scales = [&](int stage) {
+    return reinterpret_cast<uint16_t*>(shared + (scales_at - base)) + stage * kKeys;
+  };
 
   const int group = static_cast<int>(a.heads / a.kv_heads), kv = static_cast<int>(blockIdx.x % a.kv_heads);
   int index = static_cast<int>(blockIdx.x / a.kv_heads), first_block = 0, split_blocks = INT_MAX;
   if (kPaged && splitting.most_units > 0) {
-    split_blocks =
-        splitting.Size(CountTiles(a, C::kRows, skip_decode) * static_cast<int>(a.kv_heads));
+    split_blocks = splitting.Size(CountTiles(a, C::kRows, skip_decode) * static_cast<int>(a.kv_heads));
     const int splits = splitting.Splits(split_blocks);
     first_block = index % splits * split_blocks;
     index /= splits;
@@ -131,15 +153,67 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
       InitBarrier(barrier(2, s), 4 * C::kGroups);
       InitBarrier(barrier(3, s), 4 * C::kGroups);
     }
+    if constexpr (HoldsBytes(B)) {
+      for (int r = 0; r < kRawTiles; ++r) InitBarrier(raw_barrier(r), 1);
+    }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
 
   if (threadIdx.x < 128) {  // the producer
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(C::kProducerRegisters));
-    if (threadIdx.x != 0) return;
     const int last_page = (tile.context - 1) / kKvPageTokens;
     const int32_t* table = kPaged ? a.block_tables + a.table_offsets[tile.seq] : nullptr;
+    if constexpr (HoldsBytes(B)) {
+      // Tile t: the keys of block t / 2, or with odd t its values. They come in order, so the ids of the next
+      // block's pages can be read ahead.
+      const int thread = static_cast<int>(threadIdx.x), tiles = 2 * blocks;
+      int ids[kKeys / 64];
+      auto read_ids = [&](int block) {
+#pragma unroll
+        for (int i = 0; i < kKeys / 64; ++i) {
+          ids[i] = table[min((first_block + block) * (kKeys / 64) + i, last_page)];
+        }
+      };
+      auto bring = [&](int t) {
+        const uint32_t full = raw_barrier(t % kRawTiles), to = raw_at + t % kRawTiles * kRawTileBytes<D>;
+        ExpectBytes(full, kRawTileBytes<D>);
+#pragma unroll
+        for (int i = 0; i < kKeys / 64; ++i) {
+          const auto* from =
+              static_cast<const char*>(t % 2 == 0 ? a.k : a.v) + (ids[i] * a.kv_heads + kv) * ByteHeadSize(D);
+          LoadRow(to + i * static_cast<int>(ByteHeadSize(D)), from, static_cast<int>(ByteHeadSize(D)), full);
+        }
+        if (t % 2 == 1) read_ids(t / 2 + 1);
+      };
+      auto widen = [&]<int kKind>(std::integral_constant<int, kKind>, int block) {
+        const int t = 2 * block + kKind, stage = block % kStages, turn = block / kStages;
+        Wait(raw_barrier(t % kRawTiles), t / kRawTiles & 1);
+        if (turn > 0) Wait(barrier(2 + kKind, stage), (turn - 1) & 1);
+        const uint32_t to = (kKind == 0 ? k_at : v_at) + stage * C::kTileBytes;
+        WidenTile<D, B, kKind == 1>(shared + (raw_at - base) + t % kRawTiles * kRawTileBytes<D>,
+                                    shared + (to - base), key_scales(stage), thread);
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+        __syncwarp();
+        asm volatile("bar.sync 6, 128;" ::: "memory");  // the tile is written, the raw one read
+        if (thread == 0) {
+          Arrive(barrier(kKind, stage));
+          if (t + kRawTiles < tiles) bring(t + kRawTiles);
+        }
+        __syncwarp();
+      };
+      if (thread == 0) {
+        read_ids(0);
+        for (int t = 0; t < min(kRawTiles, tiles); ++t) bring(t);
+      }
+      __syncwarp();
+      for (int block = 0; block < blocks; ++block) {
+        widen(std::integral_constant<int, 0>{}, block);
+        widen(std::integral_constant<int, 1>{}, block);
+      }
+      return;
+    }
+    if (threadIdx.x != 0) return;
     for (int block = 0; block < blocks; ++block) {
       const int stage = block % kStages, turn = block / kStages;
       int rows[kKeys / 64];
@@ -233,6 +307,21 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
   auto release = [&](int kind, int block) {
     if (lane == 0) Arrive(barrier(kind, block % kStages));
   };
+  // Releases the keys of a block, whose scores are there: of bytes once their scales have met the scores.
+  auto end_scores = [&](int block) {
+    if constexpr (HoldsBytes(B)) {
+      const auto* scales = reinterpret_cast<const uint32_t*>(key_scales(block % kStages));
+#pragma unroll
+      for (int n = 0; n < kKeys / 8; ++n) {
+        const uint32_t two = scales[4 * n + c];  // of keys 8 n + 2 c and + 1
+        const float by[2] = {__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000u)};
+#pragma unroll
+        for (int e = 0; e < 4; ++e) s[n][e] *= by[e & 1];
+      }
+      __syncwarp();
+    }
+    release(2, block);
+  };
   auto softmax = [&](int block) {
     const int first = (first_block + block) * kKeys;
     if (first + kKeys > all_see) {
@@ -287,7 +376,7 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
   scores(0);
   WgmmaWait<0>();
   Pin(s);
-  release(2, 0);
+  end_scores(0);
   softmax(0);
   pack();
   for (int block = 1; block < blocks; ++block) {
@@ -297,7 +386,7 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
     if (wg == 0 || block + 1 < blocks) give_turn();
     WgmmaWait<1>();
     Pin(s);
-    release(2, block);
+    end_scores(block);
     softmax(block);
     WgmmaWait<0>();
     Pin(o);
@@ -319,8 +408,8 @@ __global__ void __launch_bounds__(Config<D>::kThreads, 1)
     const int row = row0 + 8 * h;
     if (row >= tile.rows) continue;
     if (kPaged && blocks < all_blocks) {
-      float* part = a.scratch + (static_cast<int64_t>(blockIdx.x) * C::kRows + row - tile.first_row) *
-                                    C::kPartialFloats;
+      float* part = a.scratch +
+                    (static_cast<int64_t>(blockIdx.x) * C::kRows + row - tile.first_row) * C::kPartialFloats;
 #pragma unroll
       for (int n = 0; n < D / 8; ++n) {
         *reinterpret_cast<float2*>(part + 8 * n + 2 * c) = make_float2(o[n][2 * h], o[n][2 * h + 1]);
@@ -343,7 +432,7 @@ constexpr int kMergeRows = 16, kMergeWarps = 4;
 template <int D>
 __global__ void __launch_bounds__(32 * kMergeWarps)
     MergeKernel(AttentionArgs a, bool skip_decode, Splitting splitting) {
-  using C = Config<D>;
+  using C = Config<D, DType::kBFloat16>;  // of bytes alike
   const int group = static_cast<int>(a.heads / a.kv_heads), kv_heads = static_cast<int>(a.kv_heads);
   const int kv = static_cast<int>(blockIdx.x) % kv_heads, index = static_cast<int>(blockIdx.x) / kv_heads;
   const int size = splitting.Size(CountTiles(a, C::kRows, skip_decode) * kv_heads);
@@ -359,8 +448,7 @@ __global__ void __launch_bounds__(32 * kMergeWarps)
   for (int r = warp; r < kMergeRows; r += kMergeWarps) {
     const int in_tile = static_cast<int>(blockIdx.y) * kMergeRows + r, row = tile.first_row + in_tile;
     if (row >= tile.rows) return;
-    const float* part =
-        a.scratch + index * splits * stride + (kv * C::kRows + in_tile) * C::kPartialFloats;
+    const float* part = a.scratch + index * splits * stride + (kv * C::kRows + in_tile) * C::kPartialFloats;
     float m = -INFINITY;
     for (int s = lane; s < used; s += 32) m = fmaxf(m, part[s * stride + D]);
 #pragma unroll
@@ -405,7 +493,7 @@ Splitting SplittingOf(const AttentionArgs& a) {
 
 template <int D>
 int64_t ScratchFloats(const AttentionArgs& a) {
-  using C = Config<D>;
+  using C = Config<D, DType::kBFloat16>;  // of bytes alike
   const Splitting splitting = SplittingOf(a);
   const int64_t splits = splitting.max_blocks / Splitting::kLeastBlocks + 1;
   return std::min<int64_t>(splitting.most_units, MaxTiles(a, C::kRows) * a.kv_heads * splits) * C::kRows *
@@ -436,23 +524,26 @@ CUtensorMap MakeMap(const void* data, int64_t rows, int64_t heads, int64_t head_
   return map;
 }
 
-template <int D, bool kPaged>
+template <int D, bool kPaged, DType B>
 void Launch(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
-  using C = Config<D>;
+  using C = Config<D, B>;
   static const bool raised = [] {
-    FD_CUDA_CHECK(
-        cudaFuncSetAttribute(WgmmaKernel<D, kPaged>, cudaFuncAttributeMaxDynamicSharedMemorySize, C::kBytes));
+    FD_CUDA_CHECK(cudaFuncSetAttribute(WgmmaKernel<D, kPaged, B>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       C::kBytes));
     return true;
   }();
   (void)raised;
-  const int64_t rows = kPaged ? a.pages * a.kv_heads * kKvPageTokens : a.tokens,
-                heads = kPaged ? 1 : a.kv_heads;
-  const CUtensorMap k = MakeMap(a.k, rows, heads, D, kPaged ? D : a.k_stride),
-                    v = MakeMap(a.v, rows, heads, D, kPaged ? D : a.v_stride);
+  CUtensorMap k{}, v{};
+  if constexpr (!HoldsBytes(B)) {
+    const int64_t rows = kPaged ? a.pages * a.kv_heads * kKvPageTokens : a.tokens,
+                  heads = kPaged ? 1 : a.kv_heads;
+    k = MakeMap(a.k, rows, heads, D, kPaged ? D : a.k_stride);
+    v = MakeMap(a.v, rows, heads, D, kPaged ? D : a.v_stride);
+  }
   const Splitting splitting = SplittingOf(a);
   const int64_t units = MaxTiles(a, C::kRows) * a.kv_heads;
   const auto blocks = static_cast<unsigned>(std::max<int64_t>(units, splitting.most_units));
-  WgmmaKernel<D, kPaged><<<blocks, C::kThreads, C::kBytes, stream>>>(a, skip_decode, splitting, k, v);
+  WgmmaKernel<D, kPaged, B><<<blocks, C::kThreads, C::kBytes, stream>>>(a, skip_decode, splitting, k, v);
   FD_CUDA_CHECK(cudaGetLastError());
   if (kPaged && splitting.most_units > 0) {
     const dim3 grid(static_cast<unsigned>(std::min<int64_t>(units, splitting.MostSplitUnits())),
@@ -460,6 +551,18 @@ void Launch(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
     MergeKernel<D><<<grid, 32 * kMergeWarps, 0, stream>>>(a, skip_decode, splitting);
     FD_CUDA_CHECK(cudaGetLastError());
   }
+}
+
+template <int D>
+void LaunchFor(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
+  if (a.block_tables == nullptr) return Launch<D, false, DType::kBFloat16>(a, skip_decode, stream);
+  if constexpr (D % 64 == 0) {
+    if (HoldsBytes(a.page_type)) {
+      return ForBytes(a.page_type, [&]<DType B>(ByteType<B>) { Launch<D, true, B>(a, skip_decode, stream); });
+    }
+  }
+  FD_CHECK(!HoldsBytes(a.page_type), DTypeName(a.page_type), " pages of heads of ", D);
+  Launch<D, true, DType::kBFloat16>(a, skip_decode, stream);
 }
 
 }  // namespace
@@ -484,14 +587,13 @@ int64_t WgmmaScratchFloats(const AttentionArgs& a) {
 
 void Wgmma(const AttentionArgs& a, bool skip_decode, void* stream) {
   auto* s = static_cast<cudaStream_t>(stream);
-  const bool paged = a.block_tables != nullptr;
   switch (a.head_dim) {
     case 64:
-      return paged ? Launch<64, true>(a, skip_decode, s) : Launch<64, false>(a, skip_decode, s);
+      return LaunchFor<64>(a, skip_decode, s);
     case 80:
-      return paged ? Launch<80, true>(a, skip_decode, s) : Launch<80, false>(a, skip_decode, s);
+      return LaunchFor<80>(a, skip_decode, s);
     case 128:
-      return paged ? Launch<128, true>(a, skip_decode, s) : Launch<128, false>(a, skip_decode, s);
+      return LaunchFor<128>(a, skip_decode, s);
     default:
       FD_CHECK(false, "head_dim ", a.head_dim);
   }

@@ -15,10 +15,11 @@
 namespace fd::cuda {
 
 constexpr bool HoldsBytes(DType pages) { return pages == DType::kFloat8E4M3 || pages == DType::kInt8; }
-// Bytes of one head of a page of bytes: elements, then scales.
+// Bytes of one head of a page of bytes: elements, then bfloat16 scales. A multiple of 128 for even head_dim.
 __host__ __device__ constexpr int64_t ByteHeadSize(int64_t head_dim) {
-  return kKvPageTokens * (head_dim + 4);
+  return kKvPageTokens * (head_dim + 2);
 }
+__device__ __forceinline__ float WidenScale(uint32_t bits) { return __uint_as_float(bits << 16); }
 
 template <DType B>
 __device__ __forceinline__ float ByteValue(uint8_t byte) {
@@ -34,12 +35,15 @@ __device__ __forceinline__ float ByteValue(uint8_t byte) {
 // Of a row whose largest value is `top`; `finite` says whether all are.
 template <DType B>
 struct ByteScale {
-  float inverse, scale;
+  float inverse;
+  uint16_t bits;  // of the scale in bfloat16
   __device__ __forceinline__ ByteScale(float top, bool finite) {
     constexpr float kMost = B == DType::kInt8 ? 127.0f : 448.0f;
     const bool zero = !finite || top < 1e-30f;
-    inverse = zero ? 0.0f : __fdiv_rn(kMost, top);
-    scale = !finite ? __uint_as_float(0x7fc00000u) : zero ? 0.0f : __fdiv_rn(top, kMost);
+    // Rounded up.
+    const uint32_t up = (__float_as_uint(__fdiv_rn(top, kMost)) + 0xffffu) >> 16;
+    bits = static_cast<uint16_t>(!finite ? 0x7fc0u : zero ? 0u : up);
+    inverse = zero ? 0.0f : __fdiv_rn(1.0f, WidenScale(up));
   }
   __device__ __forceinline__ uint8_t Round(float v) const {
     if (inverse == 0.0f) return 0;

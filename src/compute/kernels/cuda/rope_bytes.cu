@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(32 * kWarps) RotateToBytes(RopeArgs a, int64_t
     to[at(pair, 0)] = scale.Round(x[i][0]);
     to[at(pair, 1)] = scale.Round(x[i][1]);
   }
-  if (lane == 0) reinterpret_cast<float*>(head + kKvPageTokens * d)[token] = scale.scale;
+  if (lane == 0) reinterpret_cast<uint16_t*>(head + kKvPageTokens * d)[token] = scale.bits;
 }
 
 template <typename T, DType B, bool kInterleaved>

@@ -70,8 +70,10 @@ ByteRow ToByteRow(const std::vector<float>& row, DType bytes) {
     top = std::max(top, std::fabs(x));
   }
   if (top < 1e-30f) return out;
-  out.scale = top / most;
-  const float inverse = most / top;
+  BFloat16 scale = ToBFloat16(top / most);
+  if (ToFloat(scale) < top / most) ++scale.bits;  // the next larger one
+  out.scale = ToFloat(scale);
+  const float inverse = 1.0f / out.scale;
   for (size_t i = 0; i < row.size(); ++i) {
     const float wanted = row[i] * inverse;
     if (bytes == DType::kInt8) {

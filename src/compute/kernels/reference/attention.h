@@ -16,7 +16,7 @@ void AttendRow(const TensorView& out, const TensorView& q, int64_t row, const Te
 // fp8 by search among all values that a byte can have.
 struct ByteRow {
   std::vector<uint8_t> bytes;
-  float scale = 0;
+  float scale = 0;  // a bfloat16
 };
 ByteRow ToByteRow(const std::vector<float>& row, DType bytes);
 // What a byte stands for, before the scale.
