@@ -47,8 +47,9 @@ def ask(server, prompt, output_tokens):
     response = connection.getresponse()
     if response.status != 200:
         raise SystemExit(f"prefix.py: {response.status}: {response.read().decode()}")
+    lines = [(time.monotonic() - begin, line) for line in response]  # read before any is parsed: the first repeats the prompt's ids
     first, usage, ids = None, None, []
-    for line in response:
+    for arrived, line in lines:
         if not line.startswith(b"data: {"):
             continue
         event = json.loads(line[6:])
@@ -56,7 +57,7 @@ def ask(server, prompt, output_tokens):
         for choice in event["choices"]:
             got = choice.get("completion_token_ids") or choice.get("token_ids") or []
             if got and first is None:
-                first = time.monotonic() - begin
+                first = arrived
             ids += got
     connection.close()
     if first is None or usage is None or len(ids) != output_tokens:

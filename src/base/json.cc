@@ -230,7 +230,12 @@ class Parser {
     JsonArray items;
     if (!Take(']')) {
       do {
-        if (!Value(items.emplace_back(), depth)) return false;
+        SkipSpace();
+        if (int64_t integer; ShortInteger(integer)) {
+          items.emplace_back(integer);
+        } else if (!Value(items.emplace_back(), depth)) {
+          return false;
+        }
       } while (Take(','));
       if (!Take(']')) return Fail("',' or ']'");
     }
@@ -357,6 +362,22 @@ class Parser {
     size_t begin = pos_;
     while (pos_ < text_.size() && text_[pos_] >= '0' && text_[pos_] <= '9') ++pos_;
     return pos_ > begin || Fail("a digit");
+  }
+
+  // Takes the integer of at most 18 digits and no sign that stands here, if nothing else does; Value has the
+  // rest and the errors. Token ids of a prompt come by the thousand.
+  bool ShortInteger(int64_t& out) {
+    size_t end = pos_;
+    out = 0;
+    while (end < text_.size() && text_[end] >= '0' && text_[end] <= '9' && end - pos_ < 18)
+      out = out * 10 + (text_[end++] - '0');
+    if (end == pos_ || end == text_.size() || (text_[pos_] == '0' && end - pos_ > 1)) return false;
+    const char next = text_[end];
+    if (next != ',' && next != ']' && next != ' ') return false;
+    if (values_ >= limits_.max_values) return false;
+    ++values_;
+    pos_ = end;
+    return true;
   }
 
   bool Number(Json& out) {

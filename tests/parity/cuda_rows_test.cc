@@ -6,7 +6,6 @@
 #include "compute/kernels/reference/rows.h"
 #include "compute/ops/attention.h"
 #include "compute/ops/elementwise.h"
-#include "compute/ops/move_rows.h"
 #include "compute/ops/norm.h"
 #include "compute/ops/rope.h"
 #include "tests/parity/cuda_parity.h"
@@ -22,44 +21,6 @@ Tensor Ints(std::vector<int32_t> values, Shape shape) {
   Tensor t(DType::kInt32, Device{}, shape);
   std::memcpy(t.view().data, values.data(), values.size() * 4);
   return t;
-}
-
-// Each value is its row's number; a row that another one overwrites must have left before.
-TEST(CudaRows, RowsMoveInOrder) {
-  FD_SKIP_WITHOUT_GPU();
-  CudaContext gpu;
-  constexpr int64_t kRows = 40, kHostRows = 30, kInts = 5000;
-  std::vector<Tensor> device, host;
-  std::vector<ops::RowPair> pairs;
-  for (int32_t pair = 0; pair < 3; ++pair) {
-    std::vector<int32_t> values;
-    for (int32_t row = 0; row < kRows; ++row) values.insert(values.end(), kInts, 100 * pair + row);
-    device.push_back(ToDevice(gpu, Ints(values, {kRows, kInts})));
-    host.push_back(Tensor::Staging(kGpu, DType::kInt32, {kHostRows, kInts}));
-    pairs.push_back({device.back(), host.back()});
-  }
-  std::mt19937 rng(3);
-  std::vector<int32_t> on_device(kRows), on_host(kHostRows, -1);
-  std::iota(on_device.begin(), on_device.end(), 0);
-  std::vector<ops::RowMove> moves;
-  for (int i = 0; i < 400; ++i) {
-    const auto device_row = static_cast<int64_t>(rng() % kRows),
-               host_row = static_cast<int64_t>(rng() % kHostRows);
-    if (rng() % 2 == 0) {
-      moves.push_back({{device_row, false}, {host_row, true}});
-      on_host[static_cast<size_t>(host_row)] = on_device[static_cast<size_t>(device_row)];
-    } else if (on_host[static_cast<size_t>(host_row)] >= 0) {
-      moves.push_back({{host_row, true}, {device_row, false}});
-      on_device[static_cast<size_t>(device_row)] = on_host[static_cast<size_t>(host_row)];
-    }
-  }
-  ops::MoveRows(gpu.ctx, pairs, moves);
-  for (int32_t pair = 0; pair < 3; ++pair) {
-    const Tensor got = ToHost(gpu, device[static_cast<size_t>(pair)]);
-    for (int64_t i = 0; i < kRows * kInts; ++i) {
-      ASSERT_EQ(got.view().As<int32_t>()[i], 100 * pair + on_device[static_cast<size_t>(i / kInts)]) << i;
-    }
-  }
 }
 
 TEST(CudaRows, CopyBetweenDevicesTypesAndStrides) {

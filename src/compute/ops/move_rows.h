@@ -24,7 +24,9 @@ struct RowPair {
 };
 
 // Each move in each pair, one after the other; the pairs share no memory. Host memory belongs to the stream
-// until what was given to it has been done.
+// until what was given to it has been done; the two lists are read before it returns. On CUDA one kernel
+// (kernels/cuda/move_rows.h) for up to 64 pairs whose rows have the same bytes and 380 moves, at the speed of
+// PCIe where rows are 16-byte aligned.
 void MoveRows(const Context& ctx, std::span<const RowPair> pairs, std::span<const RowMove> moves);
 
 }  // namespace fd::ops

@@ -167,7 +167,7 @@ StatusOr<std::unique_ptr<GenerationDraft>> Generation::Parse(const Service& serv
     FD_ASSIGN_OR_RETURN(Prompt prompt, ReadChatPrompt(service, body.as_object()));
     prompts.push_back(std::move(prompt));
   } else {
-    FD_ASSIGN_OR_RETURN(prompts, ReadCompletionPrompts(service, body.as_object()));
+    FD_ASSIGN_OR_RETURN(prompts, ReadCompletionPrompts(service, body.as_object(), fields.echo));
   }
   const int64_t num_choices = static_cast<int64_t>(prompts.size()) * fields.n;
   if (num_choices > service.limits.max_choices) {

@@ -331,6 +331,20 @@ TEST_F(GenerationTest, EchoAndTokenIds) {
   EXPECT_EQ(WriteJson(*chunk.Find("choices")->as_array()[0].Find("completion_token_ids")), "[120,256]");
 }
 
+TEST(AppendIds, AsMuchAsThereIs) {
+  std::string out = "x", expected = "x[";
+  AppendIds(out, {});
+  EXPECT_EQ(out, "x[]");
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < 5000; ++i) {
+    ids.push_back(i % 7 == 0 ? INT32_MIN + i : i * i);
+    expected += (i > 0 ? "," : "") + std::to_string(ids.back());
+  }
+  out = "x";
+  AppendIds(out, ids);
+  EXPECT_EQ(out, expected + "]");
+}
+
 TEST_F(GenerationTest, CharactersAreNeverCut) {
   auto g = Complete(R"(,"stream":true)");
   const std::string text = "\xf0\x9f\x98\x80 \xe4\xbd\xa0";

@@ -1,5 +1,8 @@
 #include "server/openai/openai_writer.h"
 
+#include <charconv>
+#include <iterator>
+
 #include "base/json.h"
 #include "base/strings.h"
 
@@ -179,12 +182,19 @@ void AppendSseEvent(std::string& sse, std::string_view name, std::string_view js
 }
 
 void AppendIds(std::string& out, const std::vector<int32_t>& ids) {
+  constexpr size_t kLongest = 12;  // ",-2147483648"
+  char buffer[1024];
+  char* at = buffer;
   out += '[';
   for (size_t i = 0; i < ids.size(); ++i) {
-    if (i > 0) out += ',';
-    AppendNumber(out, ids[i]);
+    if (at > std::end(buffer) - kLongest) {
+      out.append(buffer, at);
+      at = buffer;
+    }
+    if (i > 0) *at++ = ',';
+    at = std::to_chars(at, std::end(buffer), ids[i]).ptr;
   }
-  out += ']';
+  out.append(buffer, at) += ']';
 }
 
 std::string FirstChunkJson(const Generation& g, int index) {

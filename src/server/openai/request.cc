@@ -279,7 +279,8 @@ StatusOr<RequestFields> ReadFields(const Service& service, ApiEndpoint endpoint,
   return out;
 }
 
-StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, const JsonObject& body) {
+StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, const JsonObject& body,
+                                                    bool with_text) {
   const char* field = "prompt_token_ids";
   const Json* value = body.Find(field);
   const bool ids_only = value != nullptr && !value->is_null();
@@ -301,13 +302,13 @@ StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, cons
   const auto add_text = [&](const std::string& text) {
     Prompt p;
     p.expanded.token_ids = service.tokenizer->EncodeWithBos(text);
-    p.text = text;
+    if (with_text) p.text = text;
     prompts.push_back(std::move(p));
   };
   const auto add_ids = [&](const Json& ids, const std::string& where) -> Status {
     FD_ASSIGN_OR_RETURN(std::vector<int32_t> token_ids, ReadTokenIds(ids, where, field, service.vocab_size));
     Prompt p;
-    p.text = service.tokenizer->Decode(token_ids, /*skip_special=*/true);
+    if (with_text) p.text = service.tokenizer->Decode(token_ids, /*skip_special=*/true);
     p.expanded.token_ids = std::move(token_ids);
     prompts.push_back(std::move(p));
     return OkStatus();

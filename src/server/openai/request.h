@@ -51,7 +51,7 @@ struct Prompt {
   ExpandedPrompt expanded;
   SectionedPrompt sections;           // with media
   std::vector<MediaSpec> media;       // in order of appearance
-  std::string text;                   // what echo gives back
+  std::string text;                   // what echo gives back; of a completion empty without echo
   std::vector<int32_t> begun_answer;  // completion_token_ids; put behind the prompt once it is expanded
   ReasoningStart reasoning = ReasoningStart::kAnswer;
   bool parse_tools = false;  // calls become tool_calls
@@ -76,7 +76,9 @@ struct ChatPromptOptions {
 StatusOr<Prompt> ReadChatPrompt(const Service& service, JsonObject& body,
                                 const ChatPromptOptions& options = {});
 
-// prompt: a string, strings, token ids, or lists of them (or prompt_token_ids).
-StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, const JsonObject& body);
+// prompt: a string, strings, token ids, or lists of them (or prompt_token_ids). Prompt::text, for which ids
+// are decoded, only when asked for.
+StatusOr<std::vector<Prompt>> ReadCompletionPrompts(const Service& service, const JsonObject& body,
+                                                    bool with_text);
 
 }  // namespace fd

@@ -36,7 +36,8 @@ void Zero(int device, void* memory, int64_t bytes);
 // Waits for work in flight that may use it.
 void Free(int device, void* memory);
 
-// Page-locked host memory, zeroed: copies from and to it run beside kernels.
+// Page-locked host memory, zeroed: copies from and to it run beside kernels, and kernels of every device may
+// read and write it at the same address.
 void* AllocatePinned(int64_t bytes);
 void FreePinned(void* memory);
 
