@@ -6,7 +6,7 @@
 Without --model: ERNIE-4.5-0.3B's dimensions, random weights and the demo's tokenizer. Each run has a prompt of its own, random token ids,
 over HTTP with one client. "next turn": the prompt, its answer and 32 tokens more; "fork": the last 32 tokens are others. FLAGS go to
 `fastdeploy serve`. With --swap-space the cache holds one such prompt and little more: "from host" is the first prompt again after another
-one took its pages. Prints one line a kind and its share of the first; ends with 1 when the second is above --bar. Standard library only.
+one took its pages. The same prompt must have the same answer (on a GPU with --deterministic among FLAGS). Prints one line a kind and its share of the first; ends with 1 when the second is above --bar. Standard library only.
 """
 
 import argparse
@@ -77,6 +77,8 @@ def main():
     parser.add_argument("flags", nargs="*")
     args = parser.parse_args()
     rng = random.Random(1)
+    on_gpu = any("cuda" in flag for flag in args.flags)
+    others = {"second": 0, "from host": 0}  # answers that differ from the first; random weights are quick to do so
     kinds = {name: [] for name in ("first", "second", "next turn", "fork", *(["from host"] if args.swap_space else []))}
     with tempfile.TemporaryDirectory() as temporary:
         model = args.model or with_tokenizer(pathlib.Path(temporary))
@@ -98,10 +100,9 @@ def main():
                 if args.swap_space:
                     ask(server, some(args.prompt_tokens), 8)
                     kinds["from host"].append(ask(server, prompt, 8))
-                    if kinds["from host"][-1][2] != first[2]:
-                        raise SystemExit("prefix.py: the same prompt from the host was answered otherwise")
-                if kinds["second"][-1][2] != first[2]:
-                    raise SystemExit("prefix.py: the same prompt was answered otherwise")
+                for kind in ("second", "from host"):
+                    if kinds.get(kind) and kinds[kind][-1][2] != first[2]:
+                        others[kind] += 1
             metrics = dict(re.findall(r"^fastdeploy:(\w+) (\S+)$", server.get("/metrics")[1], re.M))
     base = statistics.median(t for t, _, _ in kinds["first"])
     for name, runs in kinds.items():
@@ -112,6 +113,10 @@ def main():
         print(f"pages out {metrics['swap_out_block_num_total']}, in {metrics['swap_in_block_num_total']}, "
               f"saved by the host's: {float(metrics['prefix_cpu_saved_seconds_total']):.1f} s")
     print(f"saved, by the server's own count: {float(metrics['prefix_saved_seconds_total']):.1f} s")
+    if any(others.values()):
+        print(f"answered otherwise: {others}")
+        if not on_gpu or "--deterministic" in args.flags:
+            raise SystemExit("prefix.py: the same prompt was answered otherwise")
     share = statistics.median(t for t, _, _ in kinds["second"]) / base
     if share > args.bar:
         raise SystemExit(f"prefix.py: the second takes {100 * share:.1f} % of the first, the bar is {100 * args.bar:.0f} %")

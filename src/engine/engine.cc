@@ -15,6 +15,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "engine/executor/executor.h"
+#include "engine/first_steps.h"
 #include "engine/prefill_meter.h"
 #include "engine/request_check.h"
 #include "engine/scheduler/controls.h"
@@ -37,13 +38,13 @@ struct Engine::Impl {
         scheduler(options, model->config().eos_token_ids),
         executor(*model, ctx, options),
         threads(ctx.threads),
+        on_cuda(ctx.device.type == DeviceType::kCuda),
         pacer(options.target_step_ms, options.max_num_batched_tokens),
         heartbeat(Clock::now()) {
     UpdateStats(0);
   }
 
   // Engine thread.
-  Status MeasureSteps();  // before Start
   void Loop();
   void NormalLoop();
   void OverlapLoop();
@@ -73,7 +74,8 @@ struct Engine::Impl {
   // Engine thread alone.
   Scheduler scheduler;
   Executor executor;
-  const ThreadPool* threads;                             // of the ops; may be null
+  const ThreadPool* threads;  // of the ops; may be null
+  const bool on_cuda;
   std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
   EngineStats working_stats;
   PrefillMeter prefill_meter;
@@ -102,49 +104,6 @@ struct Engine::Impl {
   std::optional<StepWatchdog> watchdog;  // from Start on, where options want one
   std::thread thread;
 };
-
-// Two kinds of steps on pages that nobody has yet: of one token, and of some. A slow device gets a smaller
-// step, so that the start does not wait for it.
-Status Engine::Impl::MeasureSteps() {
-  if (options.target_step_ms == 0 || options.pooling != PoolingType::kNone) return OkStatus();
-  const auto measure = [&](int64_t tokens, double& ms) -> Status {
-    StepPlan plan;
-    plan.step = -2;  // so that nothing takes it for the one before the first
-    plan.sequences.emplace_back();
-    SequenceStep& step = plan.sequences.back();
-    step.token_ids.assign(static_cast<size_t>(tokens), 0);
-    for (int axis = 0; axis < 3; ++axis) {
-      for (int64_t n = 0; n < tokens; ++n) step.positions.push_back(static_cast<int32_t>(n));
-    }
-    step.context_tokens = tokens;
-    for (int64_t page = 0; page < PagesForTokens(tokens); ++page) {
-      step.block_table.push_back(static_cast<int32_t>(page));
-    }
-    step.samples = true;
-    step.sample_position = tokens;
-    plan.num_tokens = tokens;
-    plan.num_outputs = 1;
-    const Clock::time_point begin = Clock::now();
-    executor.Launch(plan);
-    const StepResult result = executor.Wait();
-    const double wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-    ms = result.device_ms > 0 ? result.device_ms : wall_ms;
-    return result.status;
-  };
-  double one_ms = 0, chunk_ms = 0;
-  FD_RETURN_IF_ERROR(measure(1, one_ms));  // weights that were not read yet count here
-  if (one_ms < 100) FD_RETURN_IF_ERROR(measure(1, one_ms));
-  const int64_t wanted = one_ms < 10 ? 256 : one_ms < 40 ? 64 : 16;
-  const int64_t tokens = std::min({wanted, options.max_num_batched_tokens, options.MaxSequenceTokens()});
-  FD_RETURN_IF_ERROR(measure(tokens, chunk_ms));
-  if (chunk_ms < 50) FD_RETURN_IF_ERROR(measure(tokens, chunk_ms));  // what is loaded at first use is loaded
-  pacer.Start(one_ms, tokens, chunk_ms);
-  const auto rounded = [](double ms) { return std::round(ms * 100) / 100; };
-  LogInfo("steps: one token took ", rounded(one_ms), " ms, ", tokens, " took ", rounded(chunk_ms),
-          " ms; for steps of ", rounded(pacer.target_ms()), " ms (--target-step-ms) prompts get ",
-          pacer.prefill_tokens(), " of at most ", options.max_num_batched_tokens, " tokens a step at first");
-  return OkStatus();
-}
 
 void Engine::Impl::Loop() {
   if (threads != nullptr) threads->PlaceCaller();
@@ -265,6 +224,7 @@ void Engine::Impl::OverlapLoop() {
 // Recorded before it runs: should it end the program, its plan is there.
 void Engine::Impl::Launch(const StepPlan& plan) {
   if (recorder != nullptr) recorder->AddPlan(plan);
+  pacer.Plan(plan);
   executor.Launch(plan, options.overlap ? pacer.PlanNextAfter(plan) : 0);
 }
 
@@ -580,7 +540,7 @@ Engine::~Engine() {
 
 Status Engine::Prepare() {
   FD_RETURN_IF_ERROR(impl_->executor.Prepare());
-  return impl_->MeasureSteps();
+  return RunFirstSteps(impl_->executor, impl_->options, impl_->on_cuda, impl_->pacer);
 }
 
 void Engine::LogSteps(std::unique_ptr<StepLog> log) {

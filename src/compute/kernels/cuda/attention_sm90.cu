@@ -46,17 +46,28 @@ struct Config {
 
 // Units are tiles of one kv head, and splits of them once they are split.
 struct Splitting {
-  int most_units = 0;  // 0: nothing is split
-  int max_blocks = 0;  // of kKeys, of the longest context
+  int multiprocessors = 0;  // 0: nothing is split
+  int max_blocks = 0;       // of kKeys, of the longest context
 
-  static constexpr int kLeastBlocks = 16;  // so that writing a partial result costs little beside it
-  // With more units the chip is busy enough.
-  __host__ __device__ int MostSplitUnits() const { return most_units * 3 / 8; }
-  // Blocks of keys of one split.
+  static constexpr int kLeastBlocks = 16, kMostSplits = 64;
+  // What a block does before its first keys and after its last, in blocks of keys.
+  static constexpr int kOverheadBlocks = 5;
+  __host__ __device__ int MostUnits() const { return 4 * multiprocessors; }
+  // Blocks of keys of one split, such that the waves of units end first. Called by whole warps.
   __device__ int Size(int units) const {
-    if (most_units == 0 || units > MostSplitUnits()) return max(max_blocks, 1);
-    const int splits = most_units / max(units, 1);
-    return max((max_blocks + splits - 1) / splits, kLeastBlocks);
+    if (multiprocessors == 0 || units == 0) return max(max_blocks, 1);
+    int best = INT_MAX;  // estimate and number of splits, to be compared together
+#pragma unroll
+    for (int i = 0; i < kMostSplits / 32; ++i) {
+      const int splits = 32 * i + (threadIdx.x & 31) + 1, size = (max_blocks + splits - 1) / splits;
+      if (splits > 1 && (size < kLeastBlocks || units * splits > MostUnits())) continue;
+      const int waves = (units * splits + multiprocessors - 1) / multiprocessors;
+      best = min(best,
+                 min(waves * (size + kOverheadBlocks), INT_MAX / kMostSplits - 1) * kMostSplits + splits - 1);
+    }
+    best = __reduce_min_sync(~0u, best);
+    const int splits = best % kMostSplits + 1;
+    return max((max_blocks + splits - 1) / splits, 1);
   }
   __device__ int Splits(int size) const { return max((max_blocks + size - 1) / size, 1); }
 };
@@ -135,7 +146,7 @@ __global__ void __launch_bounds__(Config<D, B>::kThreads, 1)
 
   const int group = static_cast<int>(a.heads / a.kv_heads), kv = static_cast<int>(blockIdx.x % a.kv_heads);
   int index = static_cast<int>(blockIdx.x / a.kv_heads), first_block = 0, split_blocks = INT_MAX;
-  if (kPaged && splitting.most_units > 0) {
+  if (kPaged && splitting.multiprocessors > 0) {
     split_blocks = splitting.Size(CountTiles(a, C::kRows, skip_decode) * static_cast<int>(a.kv_heads));
     const int splits = splitting.Splits(split_blocks);
     first_block = index % splits * split_blocks;
@@ -427,8 +438,8 @@ __global__ void __launch_bounds__(Config<D, B>::kThreads, 1)
   }
 }
 
-// Adds up the splits of a tile: a warp takes a row at a time.
-constexpr int kMergeRows = 16, kMergeWarps = 4;
+// Adds up the splits of a tile: a warp takes a row.
+constexpr int kMergeWarps = 4;
 template <int D>
 __global__ void __launch_bounds__(32 * kMergeWarps)
     MergeKernel(AttentionArgs a, bool skip_decode, Splitting splitting) {
@@ -445,50 +456,48 @@ __global__ void __launch_bounds__(32 * kMergeWarps)
   const float scale = a.scale * 1.4426950408889634f;
   const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
   const int64_t stride = static_cast<int64_t>(kv_heads) * C::kRows * C::kPartialFloats;  // split to split
-  for (int r = warp; r < kMergeRows; r += kMergeWarps) {
-    const int in_tile = static_cast<int>(blockIdx.y) * kMergeRows + r, row = tile.first_row + in_tile;
-    if (row >= tile.rows) return;
-    const float* part = a.scratch + index * splits * stride + (kv * C::kRows + in_tile) * C::kPartialFloats;
-    float m = -INFINITY;
-    for (int s = lane; s < used; s += 32) m = fmaxf(m, part[s * stride + D]);
+  const int in_tile = static_cast<int>(blockIdx.y) * kMergeWarps + warp, row = tile.first_row + in_tile;
+  if (row >= tile.rows) return;
+  const float* part = a.scratch + index * splits * stride + (kv * C::kRows + in_tile) * C::kPartialFloats;
+  float m = -INFINITY;
+  for (int s = lane; s < used; s += 32) m = fmaxf(m, part[s * stride + D]);
 #pragma unroll
-    for (int d = 16; d > 0; d /= 2) m = fmaxf(m, __shfl_xor_sync(~0u, m, d));
-    constexpr int kPairs = (D + 63) / 64;
-    float2 x[kPairs] = {};
-    float total = 0;
-#pragma unroll 4
-    for (int s = 0; s < used; ++s) {
-      const float* at = part + s * stride;
-      const float weight = Exp2((at[D] - m) * scale);
-      total += weight * at[D + 1];
-#pragma unroll
-      for (int i = 0; i < kPairs; ++i) {
-        const int dim = 64 * i + 2 * lane;
-        if (dim >= D) continue;
-        const float2 sums = *reinterpret_cast<const float2*>(at + dim);
-        x[i].x += weight * sums.x;
-        x[i].y += weight * sums.y;
-      }
-    }
-    const float inverse = 1.0f / total;
-    auto* out = static_cast<__nv_bfloat16*>(a.out) + (tile.first_token + row / group) * a.out_stride +
-                (kv * group + row % group) * D;
+  for (int d = 16; d > 0; d /= 2) m = fmaxf(m, __shfl_xor_sync(~0u, m, d));
+  constexpr int kPairs = (D + 63) / 64;
+  float2 x[kPairs] = {};
+  float total = 0;
+#pragma unroll 8
+  for (int s = 0; s < used; ++s) {
+    const float* at = part + s * stride;
+    const float weight = Exp2((at[D] - m) * scale);
+    total += weight * at[D + 1];
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
       const int dim = 64 * i + 2 * lane;
-      if (dim < D) *reinterpret_cast<uint32_t*>(out + dim) = PackBf16(x[i].x * inverse, x[i].y * inverse);
+      if (dim >= D) continue;
+      const float2 sums = *reinterpret_cast<const float2*>(at + dim);
+      x[i].x += weight * sums.x;
+      x[i].y += weight * sums.y;
     }
+  }
+  const float inverse = 1.0f / total;
+  auto* out = static_cast<__nv_bfloat16*>(a.out) + (tile.first_token + row / group) * a.out_stride +
+              (kv * group + row % group) * D;
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const int dim = 64 * i + 2 * lane;
+    if (dim < D) *reinterpret_cast<uint32_t*>(out + dim) = PackBf16(x[i].x * inverse, x[i].y * inverse);
   }
 }
 
-// Of the current device. Four units a multiprocessor, so that the last ones leave little of it idle.
+// Of the current device.
 Splitting SplittingOf(const AttentionArgs& a) {
   const auto blocks = static_cast<int>((a.max_context_tokens + kKeys - 1) / kKeys);
   if (a.invariant || a.block_tables == nullptr || blocks <= Splitting::kLeastBlocks) return {};
   int device = 0, multiprocessors = 0;
   FD_CUDA_CHECK(cudaGetDevice(&device));
   FD_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  return {4 * multiprocessors, blocks};
+  return {multiprocessors, blocks};
 }
 
 template <int D>
@@ -496,7 +505,7 @@ int64_t ScratchFloats(const AttentionArgs& a) {
   using C = Config<D, DType::kBFloat16>;  // of bytes alike
   const Splitting splitting = SplittingOf(a);
   const int64_t splits = splitting.max_blocks / Splitting::kLeastBlocks + 1;
-  return std::min<int64_t>(splitting.most_units, MaxTiles(a, C::kRows) * a.kv_heads * splits) * C::kRows *
+  return std::min<int64_t>(splitting.MostUnits(), MaxTiles(a, C::kRows) * a.kv_heads * splits) * C::kRows *
          C::kPartialFloats;
 }
 
@@ -542,12 +551,12 @@ void Launch(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
   }
   const Splitting splitting = SplittingOf(a);
   const int64_t units = MaxTiles(a, C::kRows) * a.kv_heads;
-  const auto blocks = static_cast<unsigned>(std::max<int64_t>(units, splitting.most_units));
+  const auto blocks = static_cast<unsigned>(std::max<int64_t>(units, splitting.MostUnits()));
   WgmmaKernel<D, kPaged, B><<<blocks, C::kThreads, C::kBytes, stream>>>(a, skip_decode, splitting, k, v);
   FD_CUDA_CHECK(cudaGetLastError());
-  if (kPaged && splitting.most_units > 0) {
-    const dim3 grid(static_cast<unsigned>(std::min<int64_t>(units, splitting.MostSplitUnits())),
-                    C::kRows / kMergeRows);
+  if (kPaged && splitting.multiprocessors > 0) {
+    const dim3 grid(static_cast<unsigned>(std::min<int64_t>(units, splitting.MostUnits() / 2)),
+                    C::kRows / kMergeWarps);
     MergeKernel<D><<<grid, 32 * kMergeWarps, 0, stream>>>(a, skip_decode, splitting);
     FD_CUDA_CHECK(cudaGetLastError());
   }

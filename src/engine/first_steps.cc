@@ -1,0 +1,85 @@
+#include "engine/first_steps.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace fd {
+namespace {
+
+// The last tokens of a prompt of context tokens. ms: of the device where it says, else by the clock.
+Status RunPrompt(Executor& executor, int64_t tokens, int64_t context, double& ms) {
+  StepPlan plan;
+  plan.step = -2;  // so that nothing takes it for the one before the first
+  plan.sequences.emplace_back();
+  SequenceStep& step = plan.sequences.back();
+  step.token_ids.assign(static_cast<size_t>(tokens), 0);
+  for (int axis = 0; axis < 3; ++axis) {
+    for (int64_t n = context - tokens; n < context; ++n) step.positions.push_back(static_cast<int32_t>(n));
+  }
+  step.context_tokens = context;
+  for (int64_t page = 0; page < PagesForTokens(context); ++page)
+    step.block_table.push_back(static_cast<int32_t>(page));
+  step.samples = true;
+  step.sample_position = context;
+  plan.num_tokens = tokens;
+  plan.num_outputs = 1;
+  const Clock::time_point begin = Clock::now();
+  executor.Launch(plan);
+  const StepResult result = executor.Wait();
+  const double wall_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+  ms = result.device_ms > 0 ? result.device_ms : wall_ms;
+  return result.status;
+}
+
+// Powers of two and the middles between them, as StepPacer's chunks, and few tokens of the longest prompt.
+Status LoadKernels(Executor& executor, int64_t most_tokens, int64_t longest) {
+  const Clock::time_point begin = Clock::now();
+  double ms = 0;
+  int64_t steps = 0;
+  for (int64_t tokens = 2; tokens <= most_tokens; tokens *= 2) {
+    FD_RETURN_IF_ERROR(RunPrompt(executor, tokens, tokens, ms));
+    ++steps;
+    if (tokens < 8 || tokens * 3 / 2 > most_tokens) continue;
+    FD_RETURN_IF_ERROR(RunPrompt(executor, tokens * 3 / 2, tokens * 3 / 2, ms));
+    ++steps;
+  }
+  const int64_t few = std::min<int64_t>(StepPacer::kChunkTokens, longest);
+  FD_RETURN_IF_ERROR(RunPrompt(executor, few, longest, ms));
+  LogInfo("kernels: ", steps + 1, " prompts of up to ", most_tokens, " tokens ran in ",
+          std::round(std::chrono::duration<double, std::milli>(Clock::now() - begin).count()), " ms");
+  return OkStatus();
+}
+
+}  // namespace
+
+Status RunFirstSteps(Executor& executor, const EngineOptions& options, bool load_kernels, StepPacer& pacer) {
+  if (options.pooling != PoolingType::kNone) return OkStatus();
+  const int64_t most = std::min(options.max_num_batched_tokens, options.MaxSequenceTokens());
+  if (load_kernels) FD_RETURN_IF_ERROR(LoadKernels(executor, most, options.MaxSequenceTokens()));
+  if (options.target_step_ms == 0) return OkStatus();
+  StepPacer::Measured m;
+  FD_RETURN_IF_ERROR(RunPrompt(executor, 1, 1, m.one_token_ms));  // weights that were not read yet count here
+  if (m.one_token_ms < 100) FD_RETURN_IF_ERROR(RunPrompt(executor, 1, 1, m.one_token_ms));
+  // A slow device gets a smaller step, so that the start does not wait for it.
+  const bool fast = m.one_token_ms < 10;
+  m.many = std::min<int64_t>(fast ? 256 : m.one_token_ms < 40 ? 64 : 16, most);
+  FD_RETURN_IF_ERROR(RunPrompt(executor, m.many, m.many, m.many_ms));
+  if (m.many_ms < 50) FD_RETURN_IF_ERROR(RunPrompt(executor, m.many, m.many, m.many_ms));
+  if (fast && m.many > StepPacer::kChunkTokens) {  // on a slow device few tokens cost what they are
+    m.few = StepPacer::kChunkTokens;
+    FD_RETURN_IF_ERROR(RunPrompt(executor, m.few, m.few, m.few_ms));
+    FD_RETURN_IF_ERROR(RunPrompt(executor, m.few, m.few, m.few_ms));
+  }
+  pacer.Start(m);
+  const auto rounded = [](double ms) { return std::round(ms * 100) / 100; };
+  LogInfo("steps: one token took ", rounded(m.one_token_ms), " ms, ", m.many, " took ", rounded(m.many_ms),
+          " ms; for steps of ", rounded(pacer.target_ms()), " ms (--target-step-ms) prompts get ",
+          pacer.prefill_tokens(), " of at most ", options.max_num_batched_tokens, " tokens a step at first");
+  return OkStatus();
+}
+
+}  // namespace fd
