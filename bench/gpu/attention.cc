@@ -185,6 +185,9 @@ int main() {
         {{0, 3000}, {0, 4096}, {4000, 1000}, {0, 96}}, bandwidth);
   Paged(gpu, "chunk of 2K after 30K, 20/4 heads of 128", 20, 4, 128, {{30000, 2048}}, bandwidth);
   Paged(gpu, "chunk of 2K after 30K, 16/2 heads of 128", 16, 2, 128, {{30000, 2048}}, bandwidth);
+  Paged(gpu, "chunk of 32 after 85K, 16/2 heads of 128", 16, 2, 128, {{85000, 32}}, bandwidth);
+  Paged(gpu, "chunk of 192 after 85K, 16/2 heads of 128", 16, 2, 128, {{85000, 192}}, bandwidth);
+  Paged(gpu, "chunk of 512 after 85K, 64/8 heads of 128", 64, 8, 128, {{85000, 512}}, bandwidth);
   Paged(gpu, "prefill 8K, 12/2 heads of 64", 12, 2, 64, {{0, 8192}}, bandwidth);
   std::vector<Part> mixed(63, {2047, 1});
   mixed.push_back({4096, 2048});

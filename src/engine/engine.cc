@@ -38,7 +38,7 @@ struct Engine::Impl {
         scheduler(options, model->config().eos_token_ids),
         executor(*model, ctx, options),
         threads(ctx.threads),
-        on_cuda(ctx.device.type == DeviceType::kCuda),
+        device(ctx.device),
         pacer(options.target_step_ms, options.max_num_batched_tokens),
         heartbeat(Clock::now()) {
     UpdateStats(0);
@@ -75,7 +75,7 @@ struct Engine::Impl {
   Scheduler scheduler;
   Executor executor;
   const ThreadPool* threads;  // of the ops; may be null
-  const bool on_cuda;
+  const Device device;
   std::vector<std::pair<TokenSink, TokenEvent>> outbox;  // events of this turn; sent when the stats have them
   EngineStats working_stats;
   PrefillMeter prefill_meter;
@@ -540,7 +540,7 @@ Engine::~Engine() {
 
 Status Engine::Prepare() {
   FD_RETURN_IF_ERROR(impl_->executor.Prepare());
-  return RunFirstSteps(impl_->executor, impl_->options, impl_->on_cuda, impl_->pacer);
+  return RunFirstSteps(impl_->executor, impl_->options, impl_->device, impl_->pacer);
 }
 
 void Engine::LogSteps(std::unique_ptr<StepLog> log) {

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "compute/ops/linear.h"
 
 namespace fd {
 namespace {
@@ -35,31 +37,26 @@ Status RunPrompt(Executor& executor, int64_t tokens, int64_t context, double& ms
   return result.status;
 }
 
-// Powers of two and the middles between them, as StepPacer's chunks, and few tokens of the longest prompt.
-Status LoadKernels(Executor& executor, int64_t most_tokens, int64_t longest) {
+// Prompts of so many tokens each, and few tokens of the longest prompt.
+Status LoadKernels(Executor& executor, const std::vector<int64_t>& sizes, int64_t longest) {
   const Clock::time_point begin = Clock::now();
   double ms = 0;
-  int64_t steps = 0;
-  for (int64_t tokens = 2; tokens <= most_tokens; tokens *= 2) {
-    FD_RETURN_IF_ERROR(RunPrompt(executor, tokens, tokens, ms));
-    ++steps;
-    if (tokens < 8 || tokens * 3 / 2 > most_tokens) continue;
-    FD_RETURN_IF_ERROR(RunPrompt(executor, tokens * 3 / 2, tokens * 3 / 2, ms));
-    ++steps;
-  }
-  const int64_t few = std::min<int64_t>(StepPacer::kChunkTokens, longest);
-  FD_RETURN_IF_ERROR(RunPrompt(executor, few, longest, ms));
-  LogInfo("kernels: ", steps + 1, " prompts of up to ", most_tokens, " tokens ran in ",
+  for (const int64_t tokens : sizes) FD_RETURN_IF_ERROR(RunPrompt(executor, tokens, tokens, ms));
+  FD_RETURN_IF_ERROR(RunPrompt(executor, std::min(StepPacer::kChunkTokens, longest), longest, ms));
+  LogInfo("kernels: prompts of ", sizes.size(), " sizes of up to ", sizes.back(), " tokens ran in ",
           std::round(std::chrono::duration<double, std::milli>(Clock::now() - begin).count()), " ms");
   return OkStatus();
 }
 
 }  // namespace
 
-Status RunFirstSteps(Executor& executor, const EngineOptions& options, bool load_kernels, StepPacer& pacer) {
+Status RunFirstSteps(Executor& executor, const EngineOptions& options, Device device, StepPacer& pacer) {
   if (options.pooling != PoolingType::kNone) return OkStatus();
   const int64_t most = std::min(options.max_num_batched_tokens, options.MaxSequenceTokens());
-  if (load_kernels) FD_RETURN_IF_ERROR(LoadKernels(executor, most, options.MaxSequenceTokens()));
+  ops::Context ctx;
+  ctx.device = device;
+  const std::vector<int64_t> sizes = ops::LinearRowClasses(ctx, most);
+  if (!sizes.empty()) FD_RETURN_IF_ERROR(LoadKernels(executor, sizes, options.MaxSequenceTokens()));
   if (options.target_step_ms == 0) return OkStatus();
   StepPacer::Measured m;
   FD_RETURN_IF_ERROR(RunPrompt(executor, 1, 1, m.one_token_ms));  // weights that were not read yet count here

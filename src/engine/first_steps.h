@@ -6,9 +6,9 @@
 
 namespace fd {
 
-// With load_kernels prompts of all sizes, so that no request waits for what a device loads and chooses at first
-// use (10 to 20 ms for a size on a GPU); then those by which pacer knows what a step takes, where it paces.
-// Nothing where the engine pools. After executor.Prepare, before the first request; any thread.
-Status RunFirstSteps(Executor& executor, const EngineOptions& options, bool load_kernels, StepPacer& pacer);
+// On a GPU prompts of all sizes, so that no request waits for what it chooses and loads at first use (10 to
+// 20 ms for a size); then those by which pacer knows what a step takes, where it paces. device: the
+// executor's. Nothing where the engine pools. After executor.Prepare, before the first request; any thread.
+Status RunFirstSteps(Executor& executor, const EngineOptions& options, Device device, StepPacer& pacer);
 
 }  // namespace fd

@@ -14,8 +14,7 @@ namespace fd {
 // prompt. The first two are measured at start, the first and the last followed.
 class StepPacer {
  public:
-  // Chunks are powers of two and the middles between them, no smaller (max_tokens permitting), so that a
-  // device chooses and loads kernels for few sizes.
+  // Chunks are multiples of it, and no smaller (max_tokens permitting).
   static constexpr int64_t kChunkTokens = 8;
   // While others decode, long prompts take so much time as these, on average.
   static constexpr double kLongShareOfOthers = 1.0;
@@ -116,12 +115,9 @@ class StepPacer {
   double ChunkMs(int64_t tokens) const { return fixed_ms_ + static_cast<double>(tokens) * token_ms_; }
   // The tokens that take so long.
   int64_t Chunk(double ms) const {
-    const double wanted = std::min((ms - fixed_ms_) / token_ms_, static_cast<double>(max_tokens_));
-    if (wanted >= static_cast<double>(max_tokens_)) return max_tokens_;
-    int64_t tokens = kChunkTokens;
-    while (static_cast<double>(2 * tokens) <= wanted) tokens *= 2;
-    if (static_cast<double>(tokens / 2 * 3) <= wanted) tokens = tokens / 2 * 3;
-    return std::min(tokens, max_tokens_);
+    const double tokens = (ms - fixed_ms_) / token_ms_;
+    const auto wanted = static_cast<int64_t>(std::clamp(tokens, 0.0, static_cast<double>(max_tokens_)));
+    return std::min(std::max<int64_t>(wanted / kChunkTokens, 1) * kChunkTokens, max_tokens_);
   }
 
   double target_ms_;

@@ -364,6 +364,14 @@ void RunLinearCpuBlock(const LinearCpuTask& plan, const LinearWeight& weight, co
   plan.run_quantized({call, weight.scales.view().As<BFloat16>(), weight.group_size});
 }
 
+std::vector<int64_t> LinearRowClasses(const Context& ctx, int64_t most) {
+  std::vector<int64_t> classes;
+  if (!OnCuda(ctx)) return classes;
+  for (int64_t m = 1; m <= most; m = cuda::LinearRowClass(m) + 1)
+    classes.push_back(std::min(cuda::LinearRowClass(m), most));
+  return classes;
+}
+
 void Linear(const Context& ctx, const TensorView& out, const TensorView& in, const LinearWeight& weight,
             const TensorView& bias) {
   FD_CHECK(in.rank() == 2 && out.rank() == 2, in.shape.ToString(), " -> ", out.shape.ToString());

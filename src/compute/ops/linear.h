@@ -91,6 +91,10 @@ struct RandomRows {
 LinearWeight RandomLinear(const Context& ctx, DType dtype, const std::vector<RandomRows>& parts, int64_t k,
                           float scale, const QuantScheme& scheme = {});
 
+// Numbers of rows up to `most` for which ctx's device chooses and loads kernels at first use; others share
+// the next one's. Ascending; empty on the CPU.
+std::vector<int64_t> LinearRowClasses(const Context& ctx, int64_t most);
+
 // out [m, n] act or float32; in [m, k] act; bias [n] act or empty. A float32 `in` is never rounded to
 // bfloat16. On the CPU a quantised weight takes bfloat16 rows rounded to int8, one scale a row
 // (kernels/cpu/linear_quant.h); float32 rows, and bfloat16 rows on CUDA, are taken as they are.

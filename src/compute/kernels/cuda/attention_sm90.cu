@@ -72,6 +72,31 @@ struct Splitting {
   __device__ int Splits(int size) const { return max((max_blocks + size - 1) / size, 1); }
 };
 
+// What a block does.
+struct Work {
+  Tile tile;
+  int first_block, blocks;  // of keys; 0: nothing
+  bool partial;             // others do the rest of the tile's keys
+};
+// Called by whole warps.
+template <int kRows, bool kPaged>
+__device__ inline Work FindWork(const AttentionArgs& a, bool skip_decode, const Splitting& splitting) {
+  Work work{};
+  int index = static_cast<int>(blockIdx.x / a.kv_heads), most = INT_MAX;
+  if (kPaged && splitting.multiprocessors > 0) {
+    most = splitting.Size(CountTiles(a, kRows, skip_decode) * static_cast<int>(a.kv_heads));
+    const int splits = splitting.Splits(most);
+    work.first_block = index % splits * most;
+    index /= splits;
+  }
+  if (!FindTile(a, kRows, skip_decode, index, &work.tile)) return work;
+  const int group = static_cast<int>(a.heads / a.kv_heads);
+  const int all = (Visible(a, work.tile, work.tile.first_row + kRows - 1, group) + kKeys - 1) / kKeys;
+  work.blocks = min(all - work.first_block, most);
+  work.partial = work.blocks < all;
+  return work;
+}
+
 __device__ inline void InitBarrier(uint32_t at, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at), "r"(count));
 }
@@ -145,31 +170,27 @@ __global__ void __launch_bounds__(Config<D, B>::kThreads, 1)
   };
 
   const int group = static_cast<int>(a.heads / a.kv_heads), kv = static_cast<int>(blockIdx.x % a.kv_heads);
-  int index = static_cast<int>(blockIdx.x / a.kv_heads), first_block = 0, split_blocks = INT_MAX;
-  if (kPaged && splitting.multiprocessors > 0) {
-    split_blocks = splitting.Size(CountTiles(a, C::kRows, skip_decode) * static_cast<int>(a.kv_heads));
-    const int splits = splitting.Splits(split_blocks);
-    first_block = index % splits * split_blocks;
-    index /= splits;
-  }
-  Tile tile;
-  if (!FindTile(a, C::kRows, skip_decode, index, &tile)) return;
-  const int all_blocks = (Visible(a, tile, tile.first_row + C::kRows - 1, group) + kKeys - 1) / kKeys;
-  const int blocks = min(all_blocks - first_block, split_blocks);  // counted from first_block on
-  if (blocks <= 0) return;
-  if (threadIdx.x == 0) {
-    for (int s = 0; s < kStages; ++s) {
-      InitBarrier(barrier(0, s), 1);
-      InitBarrier(barrier(1, s), 1);
-      InitBarrier(barrier(2, s), 4 * C::kGroups);
-      InitBarrier(barrier(3, s), 4 * C::kGroups);
+  __shared__ Work work;
+  if (threadIdx.x < 32) {
+    const Work mine = FindWork<C::kRows, kPaged>(a, skip_decode, splitting);
+    if (threadIdx.x == 0) {
+      work = mine;
+      for (int s = 0; s < kStages; ++s) {
+        InitBarrier(barrier(0, s), 1);
+        InitBarrier(barrier(1, s), 1);
+        InitBarrier(barrier(2, s), 4 * C::kGroups);
+        InitBarrier(barrier(3, s), 4 * C::kGroups);
+      }
+      if constexpr (HoldsBytes(B)) {
+        for (int r = 0; r < kRawTiles; ++r) InitBarrier(raw_barrier(r), 1);
+      }
+      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
-    if constexpr (HoldsBytes(B)) {
-      for (int r = 0; r < kRawTiles; ++r) InitBarrier(raw_barrier(r), 1);
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
+  const Tile tile = work.tile;
+  const int first_block = work.first_block, blocks = work.blocks;  // blocks are counted from first_block on
+  if (blocks <= 0) return;
 
   if (threadIdx.x < 128) {  // the producer
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(C::kProducerRegisters));
@@ -418,7 +439,7 @@ __global__ void __launch_bounds__(Config<D, B>::kThreads, 1)
     sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
     const int row = row0 + 8 * h;
     if (row >= tile.rows) continue;
-    if (kPaged && blocks < all_blocks) {
+    if (kPaged && work.partial) {
       float* part = a.scratch +
                     (static_cast<int64_t>(blockIdx.x) * C::kRows + row - tile.first_row) * C::kPartialFloats;
 #pragma unroll

@@ -34,6 +34,12 @@ bool LinearFew(const LinearArgs& args, void* stream);
 bool LinearFewSwiGlu(const LinearArgs& args, void* stream);
 // Any number of rows, each to the bit as LinearFew gives it; the same conditions.
 bool LinearInvariant(const LinearArgs& args, void* stream);
+// Row counts share an algorithm by classes: asking for one and loading it takes 10 ms and more, so they are
+// few and an engine goes through all of them before it serves. The least class of at least m.
+constexpr int64_t LinearRowClass(int64_t m) {
+  const int64_t step = m <= 8 ? 1 : m <= 64 ? 8 : m <= 512 ? 32 : m <= 1024 ? 128 : m <= 2048 ? 256 : 1024;
+  return (m + step - 1) / step * step;
+}
 // cuBLASLt where it multiplies without loss: in and weight of one type, bias of out's type, rows of bfloat16
 // on 16 bytes. Its algorithm is chosen once for a class of shapes and kept. False: it cannot, nothing was
 // launched. The first call of a stream allocates 32 MiB that stay with it (see PrepareLinear).

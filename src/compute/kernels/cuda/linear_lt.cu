@@ -31,13 +31,6 @@ int64_t AlignmentOf(const void* p) {
   return static_cast<int64_t>(address & (~address + 1));
 }
 
-// Row counts share an algorithm by classes, so that prefills of every length do not each ask for one.
-int64_t ClassOf(int64_t m) {
-  if (m <= 64) return m;
-  const int64_t step = m <= 512 ? 16 : 128;
-  return (m + step - 1) / step * step;
-}
-
 using Key = std::array<int64_t, 12>;
 
 class LtState {
@@ -141,7 +134,7 @@ bool LinearLt(const LinearArgs& a, void* stream) {
       (a.out_stride % 8 != 0 || AlignmentOf(a.out) < 16)) {
     return false;
   }
-  const int64_t rows = ClassOf(a.m);
+  const int64_t rows = LinearRowClass(a.m);
   const Key key = {rows,
                    a.n,
                    a.k,
