@@ -358,6 +358,33 @@ TEST(CudaPagedAttention, BatchInvariantRowsDoNotDependOnTheLengthOfChunks) {
   }
 }
 
+// Beyond the first split of keys, whose borders then are the same for every row.
+TEST(CudaPagedAttention, BatchInvariantRowsOfLongContexts) {
+  FD_SKIP_WITHOUT_GPU();
+  CudaContext gpu;
+  gpu.ctx.batch_invariant = true;
+  for (const Kind& kind : kKinds) {
+    if (kind.act != DType::kBFloat16) continue;
+    for (const Shapes& s : {Shapes{4, 2, 128}, Shapes{6, 1, 64}}) {
+      SCOPED_TRACE(testing::Message() << kind.Name() << " head_dim " << s.head_dim);
+      const Data data(23, kind, s, {16500, 20000, 300}, 1.5f);
+      const Tensor whole = Step(gpu, kind, s, data, {0}, {{7900, 8600}}, 0.1f);
+      for (int64_t j : {0, 291, 292, 293, 4000, 8484, 8599})
+        ExpectRow(data, 0, s, whole, j, 7900 + j, 0.1f, 1e-2, 1e-2);
+      // Around 8192 and 16384 keys.
+      for (const Part& p : {Part{7900, 1}, Part{8190, 5}, Part{8191, 1}, Part{8192, 1}, Part{8100, 300},
+                            Part{16380, 9}, Part{16383, 1}, Part{16384, 1}, Part{16499, 1}}) {
+        SCOPED_TRACE(testing::Message() << p.queries << " after " << p.before);
+        const Tensor chunk = Step(gpu, kind, s, data, {0}, {p}, 0.1f);
+        ExpectSameBits(chunk, whole.view().Rows(p.before - 7900, p.queries));
+        const Tensor among = Step(gpu, kind, s, data, {1, 0, 2}, {{19000, 500}, p, {299, 1}}, 0.1f);
+        ExpectSameBits(among.view().Rows(500, p.queries), whole.view().Rows(p.before - 7900, p.queries));
+      }
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
 TEST(CudaPagedAttention, LargeScores) {
   FD_SKIP_WITHOUT_GPU();
   CudaContext gpu;

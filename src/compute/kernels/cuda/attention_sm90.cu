@@ -4,7 +4,9 @@
 // pages of bytes, the whole warpgroup of the producer widens what comes.
 //
 // Where a batch has fewer tiles of rows than the chip has multiprocessors, as a short chunk of a long prompt,
-// the keys of a tile are split between blocks and MergeKernel adds up. Never where args.invariant.
+// the keys of a tile are split between blocks and MergeKernel adds up. Where args.invariant, always after the
+// same numbers of keys: what a row sees of a split, and the order in which splits are added, are then its
+// own.
 #include <cuda.h>
 
 #include <algorithm>
@@ -48,19 +50,25 @@ struct Config {
 struct Splitting {
   int multiprocessors = 0;  // 0: nothing is split
   int max_blocks = 0;       // of kKeys, of the longest context
+  bool invariant = false;
 
-  static constexpr int kLeastBlocks = 16, kMostSplits = 64;
+  static constexpr int kLeastBlocks = 16, kMostSplits = 64, kInvariantBlocks = 64;
   // What a block does before its first keys and after its last, in blocks of keys.
   static constexpr int kOverheadBlocks = 5;
-  __host__ __device__ int MostUnits() const { return 4 * multiprocessors; }
+  // Of units that are split, together.
+  int64_t MostUnits(int64_t units) const {
+    if (invariant) return units * ((max_blocks + kInvariantBlocks - 1) / kInvariantBlocks);
+    return 4 * multiprocessors;
+  }
   // Blocks of keys of one split, such that the waves of units end first. Called by whole warps.
   __device__ int Size(int units) const {
     if (multiprocessors == 0 || units == 0) return max(max_blocks, 1);
+    if (invariant) return kInvariantBlocks;
     int best = INT_MAX;  // estimate and number of splits, to be compared together
 #pragma unroll
     for (int i = 0; i < kMostSplits / 32; ++i) {
       const int splits = 32 * i + (threadIdx.x & 31) + 1, size = (max_blocks + splits - 1) / splits;
-      if (splits > 1 && (size < kLeastBlocks || units * splits > MostUnits())) continue;
+      if (splits > 1 && (size < kLeastBlocks || units * splits > 4 * multiprocessors)) continue;
       const int waves = (units * splits + multiprocessors - 1) / multiprocessors;
       best = min(best,
                  min(waves * (size + kOverheadBlocks), INT_MAX / kMostSplits - 1) * kMostSplits + splits - 1);
@@ -189,7 +197,8 @@ __global__ void __launch_bounds__(Config<D, B>::kThreads, 1)
   }
   __syncthreads();
   const Tile tile = work.tile;
-  const int first_block = work.first_block, blocks = work.blocks;  // blocks are counted from first_block on
+  // Blocks are counted from first_block on. The same for all threads, which the compiler is told.
+  const int first_block = __shfl_sync(~0u, work.first_block, 0), blocks = __shfl_sync(~0u, work.blocks, 0);
   if (blocks <= 0) return;
 
   if (threadIdx.x < 128) {  // the producer
@@ -514,20 +523,22 @@ __global__ void __launch_bounds__(32 * kMergeWarps)
 // Of the current device.
 Splitting SplittingOf(const AttentionArgs& a) {
   const auto blocks = static_cast<int>((a.max_context_tokens + kKeys - 1) / kKeys);
-  if (a.invariant || a.block_tables == nullptr || blocks <= Splitting::kLeastBlocks) return {};
+  const int least = a.invariant ? Splitting::kInvariantBlocks : Splitting::kLeastBlocks;
+  if (a.block_tables == nullptr || blocks <= least) return {};
   int device = 0, multiprocessors = 0;
   FD_CUDA_CHECK(cudaGetDevice(&device));
   FD_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  return {multiprocessors, blocks};
+  return {multiprocessors, blocks, a.invariant};
 }
 
 template <int D>
 int64_t ScratchFloats(const AttentionArgs& a) {
   using C = Config<D, DType::kBFloat16>;  // of bytes alike
   const Splitting splitting = SplittingOf(a);
-  const int64_t splits = splitting.max_blocks / Splitting::kLeastBlocks + 1;
-  return std::min<int64_t>(splitting.MostUnits(), MaxTiles(a, C::kRows) * a.kv_heads * splits) * C::kRows *
-         C::kPartialFloats;
+  if (splitting.multiprocessors == 0) return 0;
+  const int64_t units = MaxTiles(a, C::kRows) * a.kv_heads,
+                splits = splitting.max_blocks / Splitting::kLeastBlocks + 1;
+  return std::min(splitting.MostUnits(units), units * splits) * C::kRows * C::kPartialFloats;
 }
 
 // [rows, heads, head_dim] read in boxes of 64 rows and 64 columns of one head.
@@ -572,12 +583,13 @@ void Launch(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
   }
   const Splitting splitting = SplittingOf(a);
   const int64_t units = MaxTiles(a, C::kRows) * a.kv_heads;
-  const auto blocks = static_cast<unsigned>(std::max<int64_t>(units, splitting.MostUnits()));
+  const auto blocks = static_cast<unsigned>(std::max(units, splitting.MostUnits(units)));
   WgmmaKernel<D, kPaged, B><<<blocks, C::kThreads, C::kBytes, stream>>>(a, skip_decode, splitting, k, v);
   FD_CUDA_CHECK(cudaGetLastError());
   if (kPaged && splitting.multiprocessors > 0) {
-    const dim3 grid(static_cast<unsigned>(std::min<int64_t>(units, splitting.MostUnits() / 2)),
-                    C::kRows / kMergeWarps);
+    const dim3 grid(
+        static_cast<unsigned>(splitting.invariant ? units : std::min(units, splitting.MostUnits(units) / 2)),
+        C::kRows / kMergeWarps);
     MergeKernel<D><<<grid, 32 * kMergeWarps, 0, stream>>>(a, skip_decode, splitting);
     FD_CUDA_CHECK(cudaGetLastError());
   }
