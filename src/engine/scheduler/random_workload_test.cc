@@ -3,8 +3,8 @@
 // lost token or a wrong order changes what is drawn; what every request gets is compared with what it gets
 // alone.
 //
-// FASTDEPLOY_RANDOM_STEPS: steps of each workload (by default ten million of all together, one million under a
-// sanitizer, where a step takes many times as long).
+// FASTDEPLOY_RANDOM_STEPS: steps of each workload (by default ten million of all together, one million under
+// a sanitizer, where a step takes many times as long).
 #include <gtest/gtest.h>
 
 #include <cstdlib>
