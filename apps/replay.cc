@@ -47,8 +47,10 @@ int Report(const ReplayReport& report) {
   if (report.steps_without_result > 0)
     std::printf("%" PRId64 " steps at the end have no result in the record; they were run and not compared\n",
                 report.steps_without_result);
-  if (report.truncated)
-    std::printf("the record ends early: whoever wrote it was killed, or the disk was full\n");
+  if (report.truncated) {
+    std::printf("the record ends early, %s: whoever wrote it was killed, or the disk was full\n",
+                report.steps > 0 ? StrCat("after step ", report.last_step).c_str() : "before a first result");
+  }
   std::fflush(stdout);
   if (!report.damage.ok()) Failure("replay", report.damage);
   if (!report.first_difference.empty())

@@ -30,6 +30,8 @@ constexpr FaultPoint kPoints[] = {
      "a picture or video gets no memory; counted by reading and preparing, two for each"},
     {Fault::kLogDiskFull, "log_disk_full", 0, 0, "no space for fastdeploy.log; counted by lines"},
     {Fault::kStepLogDiskFull, "step_log_disk_full", 0, 0, "no space for --step-log; counted by flushes"},
+    {Fault::kRecordDiskFull, "record_disk_full", 0, 0,
+     "no space for --record in the middle of a piece; counted by header, pictures, plans and results"},
     {Fault::kSlowLoad, "slow_load", 0, 1000, "loading waits after a tensor, 1000 ms without ms="},
 };
 static_assert(std::size(kPoints) == kNumFaults);

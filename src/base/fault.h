@@ -32,6 +32,7 @@ enum class Fault {
   kMediaAlloc,
   kLogDiskFull,
   kStepLogDiskFull,
+  kRecordDiskFull,
   kSlowLoad,
   kCount
 };

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from conftest import BINARY, CLIENT_TIMEOUT_S, EVAL, MODEL, Server, ask, thinking
+from conftest import BINARY, CLIENT_TIMEOUT_S, EVAL, MODEL, SANITIZED, Server, ask, thinking
 
 FLAGS = ("--max-model-len", "4096", "--max-num-seqs", "4")
 PICTURE = EVAL / "media" / "describe-000-0.png"
@@ -215,11 +215,12 @@ def test_scratch_that_is_taken_is_allocated_and_told(start_server, monkeypatch):
 
 
 def test_a_full_cache_preempts_and_the_text_is_the_same(start_server):
+    tokens, pages = (100, 8) if SANITIZED else (250, 14)
     server = start_server(*FLAGS)
-    clean = [complete(server, n=n, max_tokens=250, return_token_ids=True).json()["choices"][0]["completion_token_ids"] for n in range(8)]
-    small = start_server("--max-model-len", "512", "--max-num-seqs", "8", "--num-kv-pages", "14")
+    clean = [complete(server, n=n, max_tokens=tokens, return_token_ids=True).json()["choices"][0]["completion_token_ids"] for n in range(8)]
+    small = start_server("--max-model-len", "512", "--max-num-seqs", "8", "--num-kv-pages", str(pages))
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(lambda n: complete(small, n=n, max_tokens=250, return_token_ids=True), range(8)))
+        replies = list(pool.map(lambda n: complete(small, n=n, max_tokens=tokens, return_token_ids=True), range(8)))
     assert [r.json()["choices"][0]["completion_token_ids"] for r in replies] == clean
     metrics = small.wait_idle(10)
     assert 0 < metrics["fastdeploy:request_preempted_total"] <= 8 * 8, "none, or the same ones again and again"

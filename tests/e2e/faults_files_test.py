@@ -91,6 +91,60 @@ def test_a_full_disk_for_the_step_log(start_server, monkeypatch, tmp_path):
     assert whole_lines(log)
 
 
+def replayed(path):
+    """The step after which the record ends early, once that many are the same again."""
+    run = subprocess.run([BINARY, "replay", str(path)], capture_output=True, text=True, timeout=600, cwd=ROOT)
+    assert run.returncode == 0 and " 0 differences" in run.stdout and "bit for bit" in run.stdout, run.stdout + run.stderr
+    (line,) = lines_with(run.stdout, "the record ends early, after step ")
+    return int(line.split("after step ")[1].split(":")[0])
+
+
+def test_a_full_disk_for_the_record(start_server, monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTDEPLOY_FAULT", "record_disk_full@at=20")
+    record = tmp_path / "steps.fdrec"
+    server = start_server(*FLAGS, "--record", str(record))
+    for _ in range(6):
+        assert answers(server)
+    metrics = server.metrics()
+    assert metrics["fastdeploy:recording"] == 0
+    (line,) = lines_with(server.log_text(), "no more steps are recorded")
+    assert json.loads(line)["level"] == "warning" and "No space left" in line
+    assert f"the file ends after step {replayed(record)} ({record.stat().st_size} bytes)" in line
+    assert metrics["fastdeploy:recorded_bytes_total"] == record.stat().st_size
+
+
+def test_a_small_disk_for_the_record(tmp_path):
+    """A file system of its own, which the server alone sees."""
+    disk, copy = tmp_path / "disk", tmp_path / "copy.fdrec"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=24k none {disk}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, timeout=60).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    starter = tmp_path / "fastdeploy"
+    starter.write_text(f"#!/bin/sh\nexec unshare -rm sh -c '{mount}; exec {BINARY} \"$@\"' serve \"$@\"\n")
+    starter.chmod(0o755)
+    server = Server(*FLAGS, "--record", str(disk / "steps.fdrec"), binary=str(starter))
+    try:
+        for _ in range(20):
+            reply = server.http.post("/v1/completions", json={"prompt": "Once", "max_tokens": 100, "ignore_eos": True})
+            assert reply.status_code == 200
+            if server.metrics()["fastdeploy:recording"] == 0:
+                break
+        assert answers(server)
+        (line,) = lines_with(server.log_text(), "no more steps are recorded")
+        assert "No space left" in line
+        shutil.copy(f"/proc/{server.process.pid}/root{disk}/steps.fdrec", copy)
+    finally:
+        assert server.stop() == 0, server.log_text()
+    assert 12000 < copy.stat().st_size <= 24576
+    assert f"the file ends after step {replayed(copy)} ({copy.stat().st_size} bytes)" in line
+
+
+def test_a_record_goes_to_new_files_only():
+    run = subprocess.run([BINARY, "serve", MODEL, "--port", "0", "--record", "/dev/full"], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2 and "--record /dev/full" in run.stderr and "give a new file" in run.stderr
+
+
 def test_sighup_opens_the_log_again_and_disturbs_nobody(start_server, tmp_path):
     server = start_server(*FLAGS, "--log-dir", str(tmp_path))
     log, old = tmp_path / "fastdeploy.log", tmp_path / "fastdeploy.log.old"

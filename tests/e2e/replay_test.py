@@ -193,7 +193,8 @@ def test_a_full_disk_ends_the_record_and_nothing_else(tmp_path):
     assert code == 0, log
     assert log.count("no more steps are recorded") == 1, log
     done = replay(path)
-    assert done.returncode == 0 and "the record ends early" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "the record ends early, after step " in done.stdout, done.stdout + done.stderr
+    assert records(path.read_bytes())[-1][0] == KIND_RESULT
 
 
 def test_killed_in_the_middle(tmp_path):

@@ -9,6 +9,8 @@
 #include <random>
 #include <sstream>
 
+#include "base/fault.h"
+#include "base/log_sink.h"
 #include "base/strings.h"
 #include "engine/engine.h"
 #include "engine/fake_model.h"
@@ -108,18 +110,21 @@ RecordHeader Header(const EngineOptions& options) {
   return {{{"model", "fake"}, {"build", "1", false}}, JsonObject{{"dtype", "float32"}}, options};
 }
 
-// Runs an engine that records into `path`.
-EngineStats RecordRun(const std::string& path, const EngineOptions& options, int count) {
+// Runs an engine that records into `path`. stops: waits for the recorder, which may be behind, to do so.
+EngineStats RecordRun(const std::string& path, const EngineOptions& options, int count, bool stops = false) {
   Machine m;
   auto recorder = Recorder::Create(path);
   EXPECT_TRUE(recorder.ok()) << recorder.status().message();
   (*recorder)->Begin(Header(options));
   Engine engine(std::make_unique<FakeModel>(std::make_shared<FakeModel::Probe>()), m.ctx, options);
   engine.Record(std::move(*recorder));
-  EXPECT_TRUE(engine.Stats().recording);
+  EXPECT_TRUE(stops || engine.Stats().recording);
   for (GenerateRequest& r : Requests(count)) EXPECT_TRUE(engine.Submit(std::move(r)).ok());
   engine.Start();
   engine.Drain(Clock::now() + std::chrono::seconds(120));
+  const auto deadline = Clock::now() + std::chrono::seconds(120);
+  while (stops && engine.Stats().recording && Clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   return engine.Stats();
 }
 
@@ -338,13 +343,15 @@ TEST(Record, AFullDisk) {
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const rlimit small{40000, before.rlim_max};
+  const rlimit small{100000, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-  const EngineStats stats = RecordRun(path, Options(false), 24);
+  const EngineStats stats = RecordRun(path, Options(false), 24, true);
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
   std::signal(SIGXFSZ, handler);
   EXPECT_FALSE(stats.recording);
-  EXPECT_EQ(stats.recorded_bytes, 40000);
+  EXPECT_GT(stats.recorded_bytes, 90000);
+  EXPECT_LE(stats.recorded_bytes, 100000);
+  EXPECT_EQ(ReadAll(path).size(), static_cast<size_t>(stats.recorded_bytes));
   EXPECT_EQ(stats.running + stats.waiting, 0);
   const ReplayReport report = ReplayOf(path);
   EXPECT_TRUE(report.damage.ok()) << report.damage.message();
@@ -353,6 +360,74 @@ TEST(Record, AFullDisk) {
   EXPECT_GT(report.steps, 0);
   EXPECT_LT(report.steps, stats.steps);
   std::filesystem::remove(path);
+}
+
+// The kinds of a file's records; it must not end within one.
+std::vector<RecordKind> KindsIn(const std::string& path) {
+  const std::string bytes = ReadAll(path);
+  std::vector<RecordKind> kinds;
+  size_t at = kRecordMagic.size() + 4;
+  while (at + 9 <= bytes.size()) {
+    uint32_t length;
+    std::memcpy(&length, bytes.data() + at, 4);
+    kinds.push_back(static_cast<RecordKind>(bytes[at + 4]));
+    at += 9 + length;
+  }
+  EXPECT_TRUE(at == bytes.size() || bytes.empty()) << path << " of " << bytes.size() << " bytes, not " << at;
+  return kinds;
+}
+
+// Whatever does not fit: nothing of it stays, the file ends behind a result and one warning names its step.
+TEST_P(RecordLoop, AFullDiskAtAnyPiece) {
+  const std::string path = FreshPath("fault");
+  int64_t last_steps = 0;
+  for (int at = 1; at < 80; at += at < 12 ? 1 : 17) {
+    ASSERT_TRUE(SetFaults(StrCat("record_disk_full@at=", at)).ok());
+    testing::internal::CaptureStderr();
+    const EngineStats stats = RecordRun(path, Options(GetParam()), 4, true);
+    FlushLog();
+    const std::string log = testing::internal::GetCapturedStderr();
+    ASSERT_TRUE(SetFaults("").ok());
+    EXPECT_FALSE(stats.recording);
+    EXPECT_EQ(stats.running + stats.waiting, 0);
+    EXPECT_EQ(stats.recorded_bytes, std::ssize(ReadAll(path)));
+    const size_t warning = log.find("no more steps are recorded");
+    ASSERT_NE(warning, std::string::npos) << log;
+    EXPECT_EQ(log.find("no more steps are recorded", warning + 1), std::string::npos) << log;
+    EXPECT_NE(log.find("No space left on device"), std::string::npos) << log;
+    const std::vector<RecordKind> kinds = KindsIn(path);
+    const ReplayReport report = ReplayOf(path);
+    if (at == 1) {  // the header
+      EXPECT_TRUE(kinds.empty());
+      EXPECT_FALSE(report.damage.ok());
+    } else {
+      ASSERT_FALSE(kinds.empty());
+      EXPECT_EQ(kinds.back(), kinds.size() == 1 ? RecordKind::kHeader : RecordKind::kResult);
+      EXPECT_EQ(report.steps, std::count(kinds.begin(), kinds.end(), RecordKind::kResult));
+      EXPECT_LE(std::ssize(kinds), at - 1);
+      EXPECT_TRUE(report.damage.ok()) << report.damage.message();
+      EXPECT_TRUE(report.truncated);
+      EXPECT_EQ(report.first_difference, "");
+      EXPECT_GE(report.steps, last_steps);
+      EXPECT_LE(report.steps_without_result, GetParam() ? 1 : 0);
+      EXPECT_NE(log.find(report.steps == 0 ? std::string("none was")
+                                           : StrCat("the file ends after step ", report.last_step, " (")),
+                std::string::npos)
+          << log;
+    }
+    last_steps = report.steps;
+    std::filesystem::remove(path);
+  }
+  EXPECT_GT(last_steps, 10);
+}
+
+TEST(Record, WhatIsNoFileIsNeitherWrittenNorToBeRemoved) {
+  const auto full = Recorder::Create("/dev/full");
+  ASSERT_FALSE(full.ok());
+  EXPECT_EQ(full.status().param(), "--record");
+  EXPECT_NE(full.status().message().find("--record /dev/full"), std::string::npos);
+  EXPECT_EQ(full.status().message().find("remove"), std::string::npos) << full.status().message();
+  EXPECT_NE(full.status().message().find("give a new file"), std::string::npos) << full.status().message();
 }
 
 TEST(Record, FactsThatMustMatchAndThoseThatMay) {

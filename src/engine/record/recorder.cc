@@ -10,6 +10,7 @@
 
 #include "base/byte_stream.h"
 #include "base/check.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/strings.h"
 
@@ -22,18 +23,18 @@ constexpr int64_t kMaxMediaBytes = int64_t{kMaxRecordBytes} - 4096;
 }  // namespace
 
 int64_t Recorder::BytesOf(const Piece& piece) {
-  const auto* item = std::get_if<std::shared_ptr<const MediaItem>>(&piece);
-  return item != nullptr ? static_cast<int64_t>((*item)->patch_rows.size())
-                         : std::ssize(std::get<std::string>(piece));
+  return piece.item != nullptr ? std::ssize(piece.item->patch_rows) : std::ssize(piece.bytes);
 }
 
 StatusOr<std::unique_ptr<Recorder>> Recorder::Create(const std::string& path) {
   const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
   if (file >= 0) return std::unique_ptr<Recorder>(new Recorder(path, file));
   const int reason = errno;
+  struct stat info{};
+  const bool is_file = lstat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
   return InvalidArgument(
       StrCat("--record ", path, ": ", std::strerror(reason),
-             reason == EEXIST
+             reason == EEXIST && is_file
                  ? "; a record is never written over: give another name or remove the file"
                  : "; give a new file in a folder that exists, for example --record steps.fdrec"),
       "--record");
@@ -42,7 +43,7 @@ StatusOr<std::unique_ptr<Recorder>> Recorder::Create(const std::string& path) {
 Recorder::~Recorder() {
   const bool begun = thread_.joinable();
   if (begun) {
-    if (recording()) Add(FramedRecord(RecordKind::kEnd, {}));
+    if (recording()) Add({RecordKind::kEnd, FramedRecord(RecordKind::kEnd, {})});
     {
       std::lock_guard lock(mutex_);
       ends_ = true;
@@ -50,7 +51,7 @@ Recorder::~Recorder() {
     added_.notify_one();
     thread_.join();
   }
-  close(file_);
+  if (close(file_) != 0 && recording()) LogWarning("--record ", path_, ": ", std::strerror(errno));
   if (!begun) unlink(path_.c_str());
 }
 
@@ -60,7 +61,7 @@ void Recorder::Begin(const RecordHeader& header) {
   ByteWriter(&bytes_).Fixed32(kRecordVersion);
   bytes_ += FramedRecord(RecordKind::kHeader, HeaderPayload(header));
   thread_ = std::thread([this] { WriteLoop(); });
-  Add(std::exchange(bytes_, {}));
+  Add({RecordKind::kHeader, std::exchange(bytes_, {})});
 }
 
 void Recorder::AddPlan(const StepPlan& plan) {
@@ -68,18 +69,18 @@ void Recorder::AddPlan(const StepPlan& plan) {
   for (const MediaEncode& encode : plan.encodes) {
     if (std::ssize(encode.item->patch_rows) > kMaxMediaBytes)
       return Stop(StrCat("a picture of ", encode.item->patch_rows.size(), " bytes of pixels"));
-    if (known_media_.insert(encode.item->content_hash).second) Add(encode.item);
+    if (known_media_.insert(encode.item->content_hash).second) Add({RecordKind::kMedia, {}, encode.item});
   }
   bytes_.clear();
   plans_.Write(plan, &bytes_);
-  Add(FramedRecord(RecordKind::kPlan, bytes_));
+  Add({RecordKind::kPlan, FramedRecord(RecordKind::kPlan, bytes_)});
 }
 
 void Recorder::AddResult(const StepResult& result) {
   if (!recording()) return;
   bytes_.clear();
   WriteResult(result, &bytes_);
-  Add(FramedRecord(RecordKind::kResult, bytes_));
+  Add({RecordKind::kResult, FramedRecord(RecordKind::kResult, bytes_), nullptr, result.step});
 }
 
 void Recorder::Add(Piece piece) {
@@ -99,34 +100,48 @@ void Recorder::Add(Piece piece) {
 
 void Recorder::WriteLoop() {
   std::vector<Piece> pieces;
-  std::string bytes;
   while (true) {
+    pieces.clear();
     {
       std::unique_lock lock(mutex_);
-      added_.wait(lock, [this] { return ends_ || !pieces_.empty(); });
-      if (pieces_.empty()) return;
+      added_.wait(lock, [this] { return ends_ || stopped_ || !pieces_.empty(); });
+      if (pieces_.empty()) break;
       pieces.swap(pieces_);
     }
     for (const Piece& piece : pieces) {
-      if (const auto* item = std::get_if<std::shared_ptr<const MediaItem>>(&piece)) {
-        bytes.clear();
-        WriteMedia(**item, &bytes);
-        if (!Write(FramedRecord(RecordKind::kMedia, bytes))) break;
-      } else if (!Write(std::get<std::string>(piece))) {
-        break;
-      }
-      {
-        std::lock_guard lock(mutex_);
-        behind_bytes_ -= BytesOf(piece);
-      }
+      if (!WritePiece(piece)) break;
       written_.notify_one();
     }
-    pieces.clear();
   }
+  // No part of a record stays, nor a plan whose result does not fit. Where the file cannot be cut, the
+  // reader ends at the same place.
+  if (stopped_) [[maybe_unused]]
+    const int cut = ftruncate(file_, whole_bytes_);
+}
+
+bool Recorder::WritePiece(const Piece& piece) {
+  std::string made;
+  if (piece.item != nullptr) {
+    std::string payload;
+    WriteMedia(*piece.item, &payload);
+    made = FramedRecord(RecordKind::kMedia, payload);
+  }
+  const std::string& bytes = piece.item != nullptr ? made : piece.bytes;
+  if (!Write(bytes)) return false;
+  file_bytes_ += std::ssize(bytes);
+  std::lock_guard lock(mutex_);
+  if (stopped_) return false;
+  behind_bytes_ -= BytesOf(piece);
+  if (piece.kind == RecordKind::kPlan || piece.kind == RecordKind::kMedia) return true;
+  whole_bytes_ = file_bytes_;
+  if (piece.kind == RecordKind::kResult) whole_step_ = piece.step;
+  return true;
 }
 
 bool Recorder::Write(std::string_view bytes) {
   if (stopped_) return false;
+  const bool full = FaultHits(Fault::kRecordDiskFull);
+  if (full) bytes = bytes.substr(0, bytes.size() / 2);  // a part still fits
   while (!bytes.empty()) {
     const ssize_t count = write(file_, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) continue;
@@ -134,22 +149,27 @@ bool Recorder::Write(std::string_view bytes) {
       Stop(std::strerror(count < 0 ? errno : ENOSPC));
       return false;
     }
-    written_bytes_ += count;
     bytes.remove_prefix(static_cast<size_t>(count));
   }
-  return true;
+  if (full) Stop(std::strerror(ENOSPC));
+  return !full;
 }
 
-// What is written so far stays a record that ends early.
 void Recorder::Stop(const std::string& why) {
+  int64_t bytes, step;
   {
     std::lock_guard lock(mutex_);
     if (stopped_.exchange(true)) return;
     pieces_.clear();
+    bytes = whole_bytes_;
+    step = whole_step_;
   }
   written_.notify_one();
-  LogWarning("--record ", path_, ": ", why, "; no more steps are recorded, the ", written_bytes_.load(),
-             " bytes that are written can be replayed");
+  added_.notify_one();
+  LogWarning("--record ", path_, ": ", why, "; no more steps are recorded, ",
+             step < 0 ? std::string("none was")
+                      : StrCat("the file ends after step ", step, " (", bytes, " bytes) and can be replayed"),
+             "; serving goes on");
 }
 
 }  // namespace fd

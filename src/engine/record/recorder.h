@@ -2,8 +2,9 @@
 // results; a thread of its own writes them at once, so that a program that dies in a step has left that
 // step's plan behind. Pictures are made into bytes by that thread too.
 //
-// A file that cannot be written any more is one warning; serving goes on. A disk that is slower than the
-// engine makes it wait once kMaxBehindBytes are not written; after kMaxWait in one step recording stops too.
+// A file that cannot be written any more is one warning; serving goes on, and the file is cut behind the last
+// result that stands in it whole. A disk that is slower than the engine makes it wait once kMaxBehindBytes
+// are not written; after kMaxWait in one step recording stops too.
 #pragma once
 
 #include <atomic>
@@ -15,7 +16,6 @@
 #include <string>
 #include <thread>
 #include <unordered_set>
-#include <variant>
 #include <vector>
 
 #include "base/hash.h"
@@ -47,15 +47,23 @@ class Recorder {
 
   // Any thread.
   bool recording() const { return !stopped_; }
-  int64_t written_bytes() const { return written_bytes_; }
+  // Up to the last result: where the file ends should recording stop now.
+  int64_t written_bytes() const { return whole_bytes_; }
   const std::string& path() const { return path_; }
 
  private:
-  using Piece = std::variant<std::string, std::shared_ptr<const MediaItem>>;
+  // A framed record, or a picture that is made into one when it is written.
+  struct Piece {
+    RecordKind kind;
+    std::string bytes;
+    std::shared_ptr<const MediaItem> item;
+    int64_t step = -1;  // of a result
+  };
   Recorder(std::string path, int file) : path_(std::move(path)), file_(file) {}
   static int64_t BytesOf(const Piece& piece);
   void Add(Piece piece);
   void WriteLoop();
+  bool WritePiece(const Piece& piece);
   bool Write(std::string_view bytes);
   void Stop(const std::string& why);
 
@@ -67,11 +75,14 @@ class Recorder {
 
   std::mutex mutex_;
   std::condition_variable added_, written_;
-  std::vector<Piece> pieces_;  // under mutex_, and the next two
+  std::vector<Piece> pieces_;  // under mutex_, and the next three
   int64_t behind_bytes_ = 0;
+  int64_t whole_step_ = -1;  // whose result is the last before whole_bytes_
   bool ends_ = false;
+  // Written under mutex_, so that nothing becomes whole once recording has stopped.
   std::atomic<bool> stopped_ = false;
-  std::atomic<int64_t> written_bytes_ = 0;
+  std::atomic<int64_t> whole_bytes_ = 0;
+  int64_t file_bytes_ = 0;  // the thread's: whole records
   std::thread thread_;
 };
 

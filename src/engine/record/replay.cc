@@ -159,6 +159,7 @@ ReplayReport Replay(RecordReader& record, Executor& executor, const ModelConfig&
     in_flight.pop_front();
     const StepResult here = executor.Wait();
     ++report.steps;
+    report.last_step = recorded.step;
     if (!recorded.status.ok()) {  // whatever it left, later plans do not read it
       ++report.failed;
     } else if (!here.status.ok()) {

@@ -15,6 +15,7 @@ namespace fd {
 
 struct ReplayReport {
   int64_t steps = 0;                 // whose results were compared
+  int64_t last_step = -1;            // the number of the last of them
   int64_t tokens = 0;                // drawn tokens, vectors of an engine that pools, scored prompt tokens
   int64_t failed = 0;                // steps that failed when they were recorded
   int64_t differences = 0;           // of tokens; at most one of each
