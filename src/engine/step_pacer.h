@@ -51,7 +51,9 @@ class StepPacer {
           std::max(m.many_ms - m.few_ms, m.many_ms / 20) / static_cast<double>(m.many - m.few);
       fixed_ms_ = std::max(m.few_ms - base_ms_ - token_ms * static_cast<double>(m.few), 0.0);
     }
-    token_ms_ = TokenMs(m.many_ms, m.many);
+    // Not much less than the whole step says: the one of a single token may have been held up.
+    token_ms_ =
+        std::max(TokenMs(m.many_ms, m.many), (m.many_ms - fixed_ms_) / 4 / static_cast<double>(m.many));
   }
 
   // A step was planned. The next one may be planned before it has run.
