@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "compute/kernels/reference/attention.h"
 #include "compute/ops/attention.h"
@@ -86,6 +87,16 @@ struct Data {
   }
   std::vector<Tensor> q, k, v, stored_k, stored_v;
 };
+
+// Of each part a sequence of its own, as long as it needs: their indices and lengths.
+std::pair<std::vector<size_t>, std::vector<int64_t>> Wholes(const std::vector<Part>& parts) {
+  std::pair<std::vector<size_t>, std::vector<int64_t>> out;
+  for (const Part& p : parts) {
+    out.first.push_back(out.first.size());
+    out.second.push_back(std::max<int64_t>(1, p.before + p.queries));
+  }
+  return out;
+}
 
 // Writes everything up to before + queries of each sequence to scattered pages, the rest being NaN, and
 // attends. Returns [tokens, heads, head_dim] on the host.
@@ -185,12 +196,7 @@ TEST(CudaPagedAttention, RaggedBatchAgainstReference) {
                    << kind.Name() << " " << s.heads << "/" << s.kv_heads << " heads of " << s.head_dim);
       const std::vector<Part> parts = {{0, 1},   {0, 200}, {63, 1},  {64, 1},  {300, 77}, {0, 64},
                                        {255, 1}, {256, 1}, {500, 2}, {999, 1}, {700, 65}, {0, 0}};
-      std::vector<int64_t> contexts;
-      std::vector<size_t> which;
-      for (const Part& p : parts) {
-        which.push_back(which.size());
-        contexts.push_back(std::max<int64_t>(1, p.before + p.queries));
-      }
+      const auto [which, contexts] = Wholes(parts);
       const Data data(3, kind, s, contexts);
       const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
       const Tensor out = Step(gpu, kind, s, data, which, parts, scale);
@@ -216,12 +222,7 @@ TEST(CudaPagedAttention, LongContextsAgainstReference) {
     for (const Shapes& s : {Shapes{5, 1, 128}, Shapes{4, 2, 64}}) {
       SCOPED_TRACE(testing::Message() << kind.Name() << " head_dim " << s.head_dim);
       const std::vector<Part> parts = {{4095, 1}, {4096, 1}, {6000, 1}, {16384, 1}, {30000, 1}, {70001, 1}};
-      std::vector<int64_t> contexts;
-      std::vector<size_t> which;
-      for (const Part& p : parts) {
-        which.push_back(which.size());
-        contexts.push_back(p.before + 1);
-      }
+      const auto [which, contexts] = Wholes(parts);
       // Larger queries, so that few keys carry the weight and the result is not a mean near zero.
       const Data data(11, kind, s, contexts, 1.5f);
       const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
@@ -252,12 +253,7 @@ TEST(CudaPagedAttention, ChunksOfLongContextsAgainstReference) {
       SCOPED_TRACE(testing::Message()
                    << kind.Name() << " " << s.heads << "/" << s.kv_heads << " heads of " << s.head_dim);
       for (const std::vector<Part>& parts : batches) {
-        std::vector<int64_t> contexts;
-        std::vector<size_t> which;
-        for (const Part& p : parts) {
-          which.push_back(which.size());
-          contexts.push_back(std::max<int64_t>(1, p.before + p.queries));
-        }
+        const auto [which, contexts] = Wholes(parts);
         SCOPED_TRACE(testing::Message() << "batch of " << parts[0].before << " + " << parts[0].queries);
         const Data data(41, kind, s, contexts, 1.5f);
         const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
@@ -288,12 +284,7 @@ TEST(CudaPagedAttention, ChunksOfUnevenTokensAgainstReference) {
                    << kind.Name() << " " << s.heads << "/" << s.kv_heads << " heads of " << s.head_dim);
       const std::vector<Part> parts = {{0, 127},  {0, 128},  {0, 129}, {1, 190},   {128, 64},
                                        {129, 63}, {700, 69}, {0, 9},   {2000, 49}, {5000, 100}};
-      std::vector<int64_t> contexts;
-      std::vector<size_t> which;
-      for (const Part& p : parts) {
-        which.push_back(which.size());
-        contexts.push_back(p.before + p.queries);
-      }
+      const auto [which, contexts] = Wholes(parts);
       const Data data(41, kind, s, contexts, 1.5f, true);
       const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
       const Tensor out = Step(gpu, kind, s, data, which, parts, scale);
