@@ -56,7 +56,8 @@ int Report(const ReplayReport& report) {
   if (!report.first_difference.empty())
     std::printf("first difference: %s\n", report.first_difference.c_str());
   if (report.differences > 0 || !report.damage.ok()) return kExitFailure;
-  std::printf("every token and log-probability is the same, bit for bit\n");
+  std::printf(report.steps > 0 ? "every token and log-probability is the same, bit for bit\n"
+                               : "no step was there to compare\n");
   return kExitOk;
 }
 

@@ -215,7 +215,7 @@ def test_scratch_that_is_taken_is_allocated_and_told(start_server, monkeypatch):
 
 
 def test_a_full_cache_preempts_and_the_text_is_the_same(start_server):
-    tokens, pages = (100, 8) if SANITIZED else (250, 14)
+    tokens, pages = (150, 8) if SANITIZED else (250, 14)
     server = start_server(*FLAGS)
     clean = [complete(server, n=n, max_tokens=tokens, return_token_ids=True).json()["choices"][0]["completion_token_ids"] for n in range(8)]
     small = start_server("--max-model-len", "512", "--max-num-seqs", "8", "--num-kv-pages", str(pages))

@@ -184,6 +184,7 @@ def test_a_full_disk_ends_the_record_and_nothing_else(tmp_path):
     script.chmod(0o700)
     server = Server(*FLAGS, "--record", str(path), binary=str(script))
     try:
+        server.client.completions.create(model="default", prompt="Once", max_tokens=5)  # a picture alone is larger than the disk
         talk(server)
         server.wait_for(lambda m: m["fastdeploy:recording"] == 0, 10)
         talk(server)
