@@ -117,15 +117,19 @@ EngineStats RecordRun(const std::string& path, const EngineOptions& options, int
   EXPECT_TRUE(recorder.ok()) << recorder.status().message();
   (*recorder)->Begin(Header(options));
   Engine engine(std::make_unique<FakeModel>(std::make_shared<FakeModel::Probe>()), m.ctx, options);
+  const Recorder& writer = **recorder;
   engine.Record(std::move(*recorder));
   EXPECT_TRUE(stops || engine.Stats().recording);
   for (GenerateRequest& r : Requests(count)) EXPECT_TRUE(engine.Submit(std::move(r)).ok());
   engine.Start();
   engine.Drain(Clock::now() + std::chrono::seconds(120));
   const auto deadline = Clock::now() + std::chrono::seconds(120);
-  while (stops && engine.Stats().recording && Clock::now() < deadline)
+  while (stops && writer.recording() && Clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  return engine.Stats();
+  EngineStats stats = engine.Stats();  // of the last step
+  stats.recording = writer.recording();
+  stats.recorded_bytes = writer.written_bytes();
+  return stats;
 }
 
 ReplayReport ReplayOf(const std::string& path) {
