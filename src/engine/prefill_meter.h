@@ -9,8 +9,9 @@ namespace fd {
 
 class PrefillMeter {
  public:
-  // Steps with fewer tokens of prompts are not measured: reading the weights is most of their time.
-  static constexpr int64_t kLeastTokens = 16;
+  // Steps with fewer tokens of prompts are not measured: reading the weights is most of their time. Chunks of
+  // a slow device have no more (StepPacer::kChunkTokens).
+  static constexpr int64_t kLeastTokens = 8;
 
   // A step of `prefill_tokens` of prompts and `decodes` tokens of decodes took step_ms, of which encode_ms
   // went to pictures. Each of its tokens is taken to cost the same.
