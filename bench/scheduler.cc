@@ -48,7 +48,7 @@ void Measure(int64_t sequences) {
   options.num_kv_pages = sequences * 12;
   Scheduler scheduler(options);
   RequestId id = 0;
-  while (id < sequences) scheduler.Add(Request(++id, kPrompt, 4 * kOutput));
+  while (id < static_cast<RequestId>(sequences)) scheduler.Add(Request(++id, kPrompt, 4 * kOutput));
   while (scheduler.num_waiting() > 0) Publish(scheduler, scheduler.Schedule());
   constexpr int kSteps = 100;
   double plan_us = 0, publish_us = 0;

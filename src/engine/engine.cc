@@ -498,8 +498,6 @@ void Engine::Impl::UpdateStats(int64_t step_tokens) {
   s.free_host_pages = scheduler.host_pages().free_pages();
   s.total_host_pages = scheduler.host_pages().total_pages();
   s.preemptions = scheduler.num_preemptions();
-  s.recording = recorder != nullptr && recorder->recording();
-  s.recorded_bytes = recorder != nullptr ? recorder->written_bytes() : 0;
   s.encoder_kept_tokens = scheduler.encoder_slots().kept_tokens();
   s.encoder_capacity_tokens = scheduler.encoder_slots().capacity_tokens();
   s.last_step_tokens = step_tokens;
@@ -551,7 +549,6 @@ void Engine::LogSteps(std::unique_ptr<StepLog> log) {
 void Engine::Record(std::unique_ptr<Recorder> recorder) {
   FD_CHECK(!impl_->thread.joinable(), "started already");
   impl_->recorder = std::move(recorder);
-  impl_->UpdateStats(0);
 }
 
 void Engine::OnDeviceLost(std::function<void()> lost) {
@@ -631,6 +628,9 @@ EngineStats Engine::Stats() const {
     stats = impl_->stats;
   }
   stats.slow_steps = impl_->slow_steps.load(std::memory_order_relaxed);
+  // Its own thread may stop it while no step runs.
+  stats.recording = impl_->recorder != nullptr && impl_->recorder->recording();
+  stats.recorded_bytes = impl_->recorder != nullptr ? impl_->recorder->written_bytes() : 0;
   std::lock_guard lock(impl_->inbox_mutex);
   stats.waiting += static_cast<int64_t>(impl_->submitted.size());
   return stats;

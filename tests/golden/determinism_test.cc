@@ -169,8 +169,8 @@ void OneHashForAll(const Kind& kind, const std::vector<GoldenCase>& cases) {
     if (first.empty()) first = answers;
     EXPECT_EQ(HashOf(answers), HashOf(first));
     for (const auto& [index, answer] : answers) EXPECT_TRUE(answer == first[index]) << "request " << index;
-    if (run.preempts) EXPECT_GT(stats.preemptions, 0);
-    if (run.prefix_caching && run.copies > 2) EXPECT_GT(stats.prefix_hit_tokens, 0);
+    EXPECT_TRUE(!run.preempts || stats.preemptions > 0);
+    EXPECT_TRUE(!run.prefix_caching || run.copies <= 2 || stats.prefix_hit_tokens > 0);
   }
 }
 

@@ -211,7 +211,7 @@ TEST(StepPlanIo, WrongBytes) {
       std::string changed = bytes;
       changed[at] = value;
       const StatusOr<StepPlan> read = PlanReader(Limits(), AnyPicture()).Read(changed);
-      if (!read.ok()) EXPECT_FALSE(read.status().message().empty());
+      EXPECT_TRUE(read.ok() || !read.status().message().empty());
     }
   }
   const auto no_picture = [](const Hash128&) { return std::shared_ptr<const MediaItem>(); };
