@@ -64,9 +64,10 @@ Status LoadKernels(Executor& executor, const std::vector<int64_t>& sizes, int64_
 Status RunFirstSteps(Executor& executor, const EngineOptions& options, Device device, StepPacer& pacer) {
   if (options.pooling != PoolingType::kNone) return OkStatus();
   const int64_t most = std::min(options.max_num_batched_tokens, options.MaxSequenceTokens());
+  constexpr int64_t kMostLoadedFor = 2048;  // a larger step takes longer than what it may load
   ops::Context ctx;
   ctx.device = device;
-  const std::vector<int64_t> sizes = ops::LinearRowClasses(ctx, most);
+  const std::vector<int64_t> sizes = ops::LinearRowClasses(ctx, std::min(most, kMostLoadedFor));
   if (!sizes.empty()) FD_RETURN_IF_ERROR(LoadKernels(executor, sizes, options.MaxSequenceTokens()));
   if (options.target_step_ms == 0) return OkStatus();
   StepPacer::Measured m;
