@@ -157,7 +157,7 @@ void AddModelFlags(FlagSet& flags, ModelFlags* values, bool scheduling) {
       "target-step-ms", &values->target_step_ms, {0.0, 60000.0, 100.0},
       "Steps get so many tokens of prompts that they take about this long, measured at start and while "
       "serving; 0: as many as --max-num-batched-tokens allows",
-      "16 times a step of one token, from 5 to 250; 0 with --max-num-batched-tokens");
+      "16 times a step of one token, from 5 (25 on a CPU) to 250; 0 with --max-num-batched-tokens");
   flags.Integer("max-num-partial-prefills", &values->max_num_partial_prefills, {1, 4096, 4},
                 "Prompts that a step may leave unfinished", "as many as run");
   flags.Integer("max-long-partial-prefills", &values->max_long_partial_prefills, {1, 4096, 2},

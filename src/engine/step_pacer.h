@@ -28,7 +28,7 @@ class StepPacer {
 
   // A newcomer waits for the step that runs. Where nobody says how long that may be, it is this many steps of
   // one token, so that a short request takes a few times as long as alone, whatever the device and model.
-  static constexpr double kTargetSteps = 16, kLeastTargetMs = 5, kMostTargetMs = 250;
+  static constexpr double kTargetSteps = 16, kMostTargetMs = 250;
 
   // Where steps overlap, the next one is planned when this much of a long one is left, so that who comes
   // meanwhile waits for the one that runs alone; shorter steps are planned ahead.
@@ -42,9 +42,11 @@ class StepPacer {
     double one_token_ms = 0;
     int64_t few = 0, many = 0;
     double few_ms = 0, many_ms = 0;
+    double least_target_ms = 5;  // for a target that nobody named
   };
   void Start(const Measured& m) {
-    if (target_ms_ < 0) target_ms_ = std::clamp(kTargetSteps * m.one_token_ms, kLeastTargetMs, kMostTargetMs);
+    if (target_ms_ < 0)
+      target_ms_ = std::clamp(kTargetSteps * m.one_token_ms, m.least_target_ms, kMostTargetMs);
     base_ms_ = m.one_token_ms;
     if (m.few > 0 && m.few < m.many) {
       const double token_ms =
