@@ -581,10 +581,8 @@ void Launch(const AttentionArgs& a, bool skip_decode, cudaStream_t stream) {
     k = MakeMap(a.k, rows, heads, D, kPaged ? D : a.k_stride);
     v = MakeMap(a.v, rows, heads, D, kPaged ? D : a.v_stride);
   }
-  Splitting splitting = SplittingOf(a);
+  const Splitting splitting = SplittingOf(a);
   const int64_t units = MaxTiles(a, C::kRows) * a.kv_heads;
-  if (!splitting.invariant && MinTiles(a, C::kRows) * a.kv_heads > splitting.MostUnits(units) / 2)
-    splitting = {};  // two splits of each would be too many
   const auto blocks = static_cast<unsigned>(std::max(units, splitting.MostUnits(units)));
   WgmmaKernel<D, kPaged, B><<<blocks, C::kThreads, C::kBytes, stream>>>(a, skip_decode, splitting, k, v);
   FD_CUDA_CHECK(cudaGetLastError());

@@ -64,13 +64,6 @@ inline int64_t MaxTiles(const AttentionArgs& a, int tile_rows) {
   return a.tokens * group / tile_rows + (a.seqs < a.tokens ? a.seqs : a.tokens);
 }
 
-// A lower bound, where the decode kernel may take its sequences.
-inline int64_t MinTiles(const AttentionArgs& a, int tile_rows) {
-  const int64_t group = a.heads / a.kv_heads;
-  const int64_t decodes = a.seqs * (group < kDecodeRows ? kDecodeRows / group : 1);
-  return a.tokens > decodes ? (a.tokens - decodes) * group / tile_rows : 0;
-}
-
 // The tiles of a batch. Called by whole warps.
 __device__ inline int CountTiles(const AttentionArgs& a, int tile_rows, bool skip_decode) {
   const int group = static_cast<int>(a.heads / a.kv_heads);
